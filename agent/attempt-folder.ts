@@ -1,0 +1,102 @@
+// The files of one attempt under <data>/attempts/<id>: script, gate, signature, output, exit. Names and reading only;
+// who may do what when is execution.ts's and the shim's work. Invariant: `run` is only ever made, never removed.
+import { readFileSync } from "node:fs";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoOf } from "../shared/errors.ts";
+import type { AttemptId } from "../shared/ids.ts";
+import { attemptIdSchema } from "../shared/ids.ts";
+import type { Stream } from "../shared/task.ts";
+import type { ExitReport, ShimMark } from "./shim-report.ts";
+import { parseExitReport, parseShimMark } from "./shim-report.ts";
+
+export type Marker =
+  | { readonly kind: "none" }
+  | { readonly kind: "never" }
+  | { readonly kind: "unclear" }
+  | { readonly kind: "shim"; readonly mark: ShimMark };
+
+export class AttemptFolder {
+  readonly path: string;
+
+  constructor(options: { readonly attemptsPath: string; readonly attempt: AttemptId }) {
+    this.path = join(options.attemptsPath, options.attempt);
+  }
+
+  stream(stream: Stream): string {
+    return join(this.path, stream);
+  }
+
+  get work(): string {
+    return join(this.path, "work");
+  }
+
+  async write(scriptName: string, script: string): Promise<string> {
+    await mkdir(this.work, { recursive: true, mode: 0o700 });
+    const path = join(this.path, scriptName);
+    await writeFile(path, script, { mode: 0o700 });
+    return path;
+  }
+
+  /** Tries to win the gate so that the attempt never starts. */
+  async declareNever(): Promise<"us" | "shim"> {
+    await mkdir(this.path, { recursive: true, mode: 0o700 });
+    try {
+      await mkdir(join(this.path, "run"), { mode: 0o700 });
+    } catch (cause) {
+      if (errnoOf(cause) !== "EEXIST") throw cause;
+      return this.marker().kind === "never" ? "us" : "shim";
+    }
+    await writeFile(join(this.path, "run", "never"), "");
+    return "us";
+  }
+
+  marker(): Marker {
+    const shim = read(join(this.path, "run", "shim"));
+    const mark = shim === undefined ? undefined : parseShimMark(shim);
+    if (mark !== undefined) return { kind: "shim", mark };
+    if (read(join(this.path, "run", "never")) !== undefined) return { kind: "never" };
+    return exists(join(this.path, "run")) ? { kind: "unclear" } : { kind: "none" };
+  }
+
+  exit(): ExitReport | undefined {
+    const text = read(join(this.path, "exit"));
+    return text === undefined ? undefined : parseExitReport(text);
+  }
+
+  /** The script is over; the shim is writing down how. */
+  isConcluding(): boolean {
+    return exists(join(this.path, "exit.tmp")) || exists(join(this.path, "exit"));
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+/** Ids of the attempts that have a folder. */
+export async function listAttemptFolders(attemptsPath: string): Promise<AttemptId[]> {
+  const names = await readdir(attemptsPath);
+  return names.flatMap((name) => {
+    const parsed = attemptIdSchema.safeParse(name);
+    return parsed.success ? [parsed.data] : [];
+  });
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    if (errnoOf(cause) === "ENOENT" || errnoOf(cause) === "ENOTDIR") return undefined;
+    throw cause;
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    readFileSync(path);
+    return true;
+  } catch (cause) {
+    return errnoOf(cause) === "EISDIR";
+  }
+}

@@ -1,0 +1,269 @@
+// The pure core of one attempt's life on the agent, from the offer to the durable result (DESIGN section 4).
+// Leaves homes, credit and resends to roster.ts and the acts to execution.ts.
+// Invariant: INTENT is durable before accept, STARTING before spawn, CANCELLING or a won gate before a cancel acts,
+// RESULT before it is sent; and only the gate decides between "started" and "never started".
+import type { Outcome } from "../shared/task.ts";
+import { sha256Hex } from "../shared/thumbprint.ts";
+import type { ResultRecord } from "../shared/wire/result.ts";
+import type { AttemptFacts, JournalRecord } from "./journal-record.ts";
+import type { RecoveryAction } from "./recovery.ts";
+
+export interface Exit {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+}
+
+/** What is known of the end before the streams are measured. */
+export interface Ending extends Exit {
+  readonly outcome: Outcome;
+  readonly reason: string;
+}
+
+export type AttemptState =
+  /** INTENT (with STARTING when a slot is held) is on its way to the disk. */
+  | { readonly kind: "recording"; readonly slot: "held" | "wanted"; readonly cancel: boolean }
+  /** In the journal, waits for a slot. */
+  | { readonly kind: "waiting" }
+  /** STARTING is on its way to the disk. */
+  | { readonly kind: "committing"; readonly cancel: boolean }
+  /** The shim was told to start; who won the gate is not known yet. */
+  | { readonly kind: "starting" }
+  /** We try to win the gate so that it never starts. */
+  | { readonly kind: "declaring"; readonly ending: Ending; readonly graceMs: number }
+  | { readonly kind: "running" }
+  /** CANCELLING is on its way to the disk. */
+  | { readonly kind: "recording-cancel"; readonly graceMs: number }
+  /** TERM, grace, KILL are under way. */
+  | { readonly kind: "ending"; readonly cause: "cancelled" | "timed-out" }
+  /** The script ended; what is left of its tree is being killed. */
+  | { readonly kind: "sweeping"; readonly ending: Ending }
+  /** Lengths and digests of the streams are being taken. */
+  | { readonly kind: "measuring"; readonly ending: Ending }
+  /** RESULT is on its way to the disk. */
+  | { readonly kind: "concluding"; readonly record: ResultRecord }
+  | { readonly kind: "finished"; readonly record: ResultRecord };
+
+export type DurableMark = "intent" | "starting" | "cancelling" | "result";
+
+/** What the driver measured of streams and times. */
+export type Measurement = Pick<ResultRecord, "startedAtMs" | "finishedAtMs" | "durationMs" | "out" | "err">;
+
+export type AttemptEvent =
+  | { readonly kind: "durable"; readonly mark: DurableMark }
+  | { readonly kind: "slot-granted" }
+  /** The shim's marker is there: it won the gate. */
+  | { readonly kind: "started"; readonly startedAtMs: number }
+  /** No shim is or will be there, and this is why. */
+  | { readonly kind: "not-started"; readonly detail: string }
+  | { readonly kind: "gate"; readonly winner: "us" | "shim" }
+  | { readonly kind: "exited"; readonly exit: Exit }
+  /** The shim is dead and left no valid exit. */
+  | { readonly kind: "vanished"; readonly reason: string }
+  | { readonly kind: "deadline" }
+  | { readonly kind: "cancel"; readonly graceMs: number }
+  /** The kill or sweep is over; `left` are pids that would not die. */
+  | { readonly kind: "killed"; readonly exit: Exit | undefined; readonly left: readonly number[] }
+  | { readonly kind: "measured"; readonly measurement: Measurement };
+
+export type AttemptEffect =
+  | { readonly kind: "append"; readonly record: JournalRecord; readonly mark: DurableMark }
+  /** Append without waiting. */
+  | { readonly kind: "note"; readonly record: JournalRecord }
+  /** Write folder and script; may run while INTENT is synced, for nothing depends on it being durable. */
+  | { readonly kind: "prepare" }
+  | { readonly kind: "spawn" }
+  | { readonly kind: "adopt" }
+  /** Try to win the gate; answered by `gate`. */
+  | { readonly kind: "declare-never" }
+  | { readonly kind: "arm-deadline" }
+  | { readonly kind: "kill"; readonly graceMs: number }
+  | { readonly kind: "sweep" }
+  | { readonly kind: "measure" }
+  | { readonly kind: "accept" }
+  | { readonly kind: "announce-start"; readonly startedAtMs: number }
+  | { readonly kind: "release-slot" }
+  /** The result is durable and may be sent. */
+  | { readonly kind: "finished" };
+
+/** What recovery.ts may decide about an attempt the journal knows. */
+export type ResumeAction = Exclude<RecoveryAction, { readonly kind: "orphan" | "ignore" }>;
+
+export interface AttemptStep {
+  readonly state: AttemptState;
+  readonly effects: readonly AttemptEffect[];
+}
+
+export interface AttemptContext {
+  readonly facts: AttemptFacts;
+  readonly hostBootId: string;
+  readonly wallMs: number;
+}
+
+const emptyStream = { length: 0, sha256: sha256Hex("") };
+const step = (state: AttemptState, ...effects: AttemptEffect[]): AttemptStep => ({ state, effects });
+const cancelledBeforeStart: Ending = { outcome: "cancelled", reason: "never-started", exitCode: null, signal: null };
+
+/** The record of an attempt that never started. */
+export function neverStartedRecord(ending: Ending, wallMs: number): ResultRecord {
+  return { ...ending, startedAtMs: null, finishedAtMs: Math.trunc(wallMs), durationMs: 0, out: emptyStream, err: emptyStream };
+}
+
+/** A new attempt. A no-op has nothing to run, so its intent and its result share one sync. */
+export function beginAttempt(context: AttemptContext, options: { readonly slot: "held" | "wanted" }): AttemptStep {
+  const { facts, hostBootId } = context;
+  if (facts.spec.kind === "no-op") {
+    const nowMs = Math.trunc(context.wallMs);
+    const record = { ...neverStartedRecord({ outcome: "succeeded", reason: "", exitCode: null, signal: null }, nowMs), startedAtMs: nowMs };
+    return step(
+      { kind: "concluding", record },
+      { kind: "append", record: { kind: "intent", facts, startingOn: hostBootId }, mark: "intent" },
+      { kind: "append", record: { kind: "result", attempt: facts.attempt, record }, mark: "result" },
+    );
+  }
+  const intent: JournalRecord = options.slot === "held" ? { kind: "intent", facts, startingOn: hostBootId } : { kind: "intent", facts };
+  return step({ kind: "recording", slot: options.slot, cancel: false }, { kind: "append", record: intent, mark: "intent" }, { kind: "prepare" });
+}
+
+export function stepAttempt(state: AttemptState, event: AttemptEvent, context: AttemptContext): AttemptStep {
+  const { attempt } = context.facts;
+  const { hostBootId } = context;
+  const declare = (graceMs: number): AttemptStep =>
+    step({ kind: "declaring", ending: cancelledBeforeStart, graceMs }, { kind: "declare-never" });
+  const conclude = (record: ResultRecord): AttemptStep =>
+    step({ kind: "concluding", record }, { kind: "append", record: { kind: "result", attempt, record }, mark: "result" });
+  const begin = (startedAtMs: number): AttemptStep =>
+    step(
+      { kind: "running" },
+      { kind: "note", record: { kind: "started", attempt, startedAtMs } },
+      { kind: "announce-start", startedAtMs },
+      { kind: "arm-deadline" },
+    );
+  const sweep = (ending: Ending): AttemptStep => step({ kind: "sweeping", ending }, { kind: "sweep" });
+  const measure = (ending: Ending): AttemptStep => step({ kind: "measuring", ending }, { kind: "measure" });
+  const recordCancel = (graceMs: number): AttemptStep =>
+    step({ kind: "recording-cancel", graceMs }, { kind: "append", record: { kind: "cancelling", attempt, graceMs }, mark: "cancelling" });
+
+  switch (state.kind) {
+    case "recording":
+      if (event.kind === "cancel") return step({ ...state, cancel: true });
+      if (event.kind !== "durable" || event.mark !== "intent") return step(state);
+      if (state.cancel) return prepend({ kind: "accept" }, declare(0));
+      if (state.slot === "wanted") return step({ kind: "waiting" }, { kind: "accept" });
+      return step({ kind: "starting" }, { kind: "spawn" }, { kind: "accept" });
+    case "waiting":
+      if (event.kind === "cancel") return declare(event.graceMs);
+      if (event.kind !== "slot-granted") return step(state);
+      return step({ kind: "committing", cancel: false }, { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" });
+    case "committing":
+      if (event.kind === "cancel") return step({ ...state, cancel: true });
+      if (event.kind !== "durable" || event.mark !== "starting") return step(state);
+      return state.cancel ? declare(0) : step({ kind: "starting" }, { kind: "spawn" });
+    case "starting":
+      switch (event.kind) {
+        case "started":
+          return begin(event.startedAtMs);
+        case "cancel":
+          return declare(event.graceMs);
+        case "not-started": {
+          const reason = `start-failed: ${event.detail}`.slice(0, 1_000);
+          return step(
+            { kind: "declaring", ending: { outcome: "failed", reason, exitCode: null, signal: null }, graceMs: 0 },
+            { kind: "declare-never" },
+          );
+        }
+        case "exited":
+          return sweep(endingOf(event.exit));
+        case "vanished":
+          return sweep(interrupted(event.reason));
+        default:
+          return step(state);
+      }
+    case "declaring":
+      // Whether the shim was first is the gate's to say; its marker or exit may be seen before the gate's answer.
+      if (event.kind !== "gate") return step(state);
+      if (event.winner === "us") return conclude(neverStartedRecord(state.ending, context.wallMs));
+      if (state.ending.outcome === "cancelled") return recordCancel(state.graceMs);
+      return step({ kind: "starting" }, { kind: "adopt" });
+    case "running":
+      switch (event.kind) {
+        case "exited":
+          return sweep(endingOf(event.exit));
+        case "vanished":
+          return sweep(interrupted(event.reason));
+        case "deadline":
+          return step({ kind: "ending", cause: "timed-out" }, { kind: "kill", graceMs: graceOf(context.facts) });
+        case "cancel":
+          return recordCancel(event.graceMs);
+        default:
+          return step(state);
+      }
+    case "recording-cancel":
+      // A valid exit that was there first stands: nothing has been killed yet.
+      if (event.kind === "exited") return sweep(endingOf(event.exit));
+      if (event.kind !== "durable" || event.mark !== "cancelling") return step(state);
+      return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs: state.graceMs });
+    case "ending":
+      if (event.kind !== "killed") return step(state);
+      return measure(killedEnding(state.cause, event.exit, event.left));
+    case "sweeping":
+      if (event.kind !== "killed") return step(state);
+      return measure(event.left.length === 0 ? state.ending : { ...state.ending, reason: incomplete(event.left) });
+    case "measuring":
+      if (event.kind !== "measured") return step(state);
+      return conclude({ ...state.ending, ...event.measurement });
+    case "concluding":
+      if (event.kind === "durable" && event.mark === "intent") return step(state, { kind: "accept" });
+      if (event.kind !== "durable" || event.mark !== "result") return step(state);
+      return step({ kind: "finished", record: state.record }, { kind: "release-slot" }, { kind: "finished" });
+    case "finished":
+      return step(state);
+  }
+}
+
+function prepend(effect: AttemptEffect, next: AttemptStep): AttemptStep {
+  return { state: next.state, effects: [effect, ...next.effects] };
+}
+
+function graceOf(facts: AttemptFacts): number {
+  return facts.spec.kind === "script" ? facts.spec.graceMs : 0;
+}
+
+export function interrupted(reason: string): Ending {
+  return { outcome: "interrupted", reason, exitCode: null, signal: null };
+}
+
+/** A script that ended by itself. */
+export function endingOf(exit: Exit): Ending {
+  if (exit.signal !== null) return { ...exit, outcome: "failed", reason: "signal" };
+  return exit.exitCode === 0 ? { ...exit, outcome: "succeeded", reason: "" } : { ...exit, outcome: "failed", reason: "exit-code" };
+}
+
+function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, left: readonly number[]): Ending {
+  const reason = left.length > 0 ? incomplete(left) : cause === "cancelled" ? "cancel" : "time-limit";
+  return { outcome: cause, reason, exitCode: exit?.exitCode ?? null, signal: exit?.signal ?? (exit === undefined ? "SIGKILL" : null) };
+}
+
+function incomplete(left: readonly number[]): string {
+  return `kill-incomplete: ${left.slice(0, 64).join(" ")}`;
+}
+
+/** Where an attempt of an earlier process goes on. `adopt` answers `started`, or `vanished` when no shim signs in time. */
+export function resumeAttempt(action: ResumeAction, graceMs: number): AttemptStep {
+  switch (action.kind) {
+    case "finished":
+      return step({ kind: "sweeping", ending: endingOf(action.exit) }, { kind: "sweep" });
+    case "start":
+      return step({ kind: "waiting" });
+    case "start-again":
+      return step({ kind: "starting" }, { kind: "spawn" });
+    case "adopt":
+    case "await-shim":
+      return step({ kind: "starting" }, { kind: "adopt" });
+    case "interrupted":
+      return step({ kind: "sweeping", ending: interrupted(action.reason) }, { kind: "sweep" });
+    case "never-started":
+      return step({ kind: "declaring", ending: cancelledBeforeStart, graceMs }, { kind: "declare-never" });
+    case "finish-cancel":
+      return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs });
+  }
+}

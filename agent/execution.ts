@@ -1,0 +1,357 @@
+// Carries out what the core of one attempt decides: writes the folder, spawns the shim, follows its files, kills, measures.
+// Leaves every decision to attempt.ts. Invariant: it survives being created from nothing but the folder on disk, and
+// whatever it sees is told as an event, never acted on.
+import { spawn } from "node:child_process";
+import { statSync, watch } from "node:fs";
+import type { FSWatcher } from "node:fs";
+import type { Clock, Timer } from "../shared/clock.ts";
+import { describeError } from "../shared/errors.ts";
+import type { Logger } from "../shared/logger.ts";
+import type { ScriptSpec, Stream } from "../shared/task.ts";
+import { streams } from "../shared/task.ts";
+import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
+import { AttemptFolder } from "./attempt-folder.ts";
+import { bootMs } from "./host.ts";
+import { findInterpreter } from "./interpreters.ts";
+import type { AttemptFacts } from "./journal-record.ts";
+import { LogShipper } from "./log-shipper.ts";
+import type { LogOutlet } from "./log-shipper.ts";
+import { isAlive } from "./process-table.ts";
+import { attemptIdVariable, killTree, signal } from "./process-tree.ts";
+import type { ShimMark } from "./shim-report.ts";
+import type { SpoolOptions } from "./spool.ts";
+import { Spool, defaultSpoolOptions } from "./spool.ts";
+
+export interface ExecutionDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly onEvent: (event: AttemptEvent) => void;
+  /** Every byte was sent through the home that is attached now. */
+  readonly onDrained: () => void;
+}
+
+export interface ExecutionOptions {
+  readonly facts: AttemptFacts;
+  readonly attemptsPath: string;
+  readonly shimPath: string;
+  /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
+  readonly resetSignals: string;
+  readonly agentName: string;
+  /** The environment scripts inherit, already without the agent's own settings. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly spool?: Partial<Omit<SpoolOptions, "path">>;
+  /** How long a shim that won the gate may take to sign. Default 5,000. */
+  readonly signMs?: number;
+  /** How long killed processes may take to go before they are reported. Default 30,000. */
+  readonly verifyMs?: number;
+}
+
+/** Exit code of the shim when somebody else won the gate. */
+const gateLost = 75;
+const slowestPollMs = 250;
+const quickestPollMs = 50;
+/** File events per poll beyond which watching costs more than polling. */
+const noisyEvents = 200;
+
+export class Execution {
+  readonly #deps: ExecutionDeps;
+  readonly #options: ExecutionOptions;
+  readonly folder: AttemptFolder;
+  readonly #spools: Readonly<Record<Stream, Spool>>;
+  readonly #shippers: Readonly<Record<Stream, LogShipper>>;
+  readonly #ended = new AbortController();
+  #prepared: Promise<string> | undefined;
+  #mark: ShimMark | undefined;
+  #phase: "idle" | "following" | "seen-exit" = "idle";
+  #followedAtMs = 0;
+  #watcher: FSWatcher | undefined;
+  #poll: Timer | undefined;
+  #deadline: Timer | undefined;
+  #pollMs = quickestPollMs;
+  #events = 0;
+  #lookedAtMs = 0;
+  #soon: Timer | undefined;
+
+  constructor(deps: ExecutionDeps, options: ExecutionOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.facts.attempt });
+    const spoolOf = (stream: Stream): Spool => new Spool({ ...defaultSpoolOptions, ...options.spool, path: this.folder.stream(stream) });
+    this.#spools = { out: spoolOf("out"), err: spoolOf("err") };
+    const shipperOf = (stream: Stream): LogShipper =>
+      new LogShipper({
+        clock: deps.clock,
+        spool: this.#spools[stream],
+        onDrained: () => {
+          if (streams.every((other) => this.#shippers[other].isDrained)) deps.onDrained();
+        },
+        onError: (cause) => deps.logger.error({ err: cause, stream }, `cannot read the output: ${describeError(cause)}`),
+      });
+    this.#shippers = { out: shipperOf("out"), err: shipperOf("err") };
+  }
+
+  perform(effect: AttemptEffect): Promise<void> {
+    switch (effect.kind) {
+      case "prepare":
+        this.#prepared = this.#prepare();
+        return this.#prepared.then(() => undefined);
+      case "spawn":
+        return this.#spawn();
+      case "adopt":
+        this.#follow();
+        return Promise.resolve();
+      case "declare-never":
+        return this.folder.declareNever().then((winner) => this.#deps.onEvent({ kind: "gate", winner }));
+      case "arm-deadline":
+        this.#armDeadline();
+        return Promise.resolve();
+      case "kill":
+        return this.#kill(effect.graceMs);
+      case "sweep":
+        return this.#kill(0);
+      case "measure":
+        return this.#measure();
+      default:
+        return Promise.resolve();
+    }
+  }
+
+  attach(outlets: Readonly<Record<Stream, LogOutlet>>, from: "start" | "node"): void {
+    for (const stream of streams) this.#shippers[stream].attach(outlets[stream], from);
+  }
+
+  detach(): void {
+    for (const stream of streams) this.#shippers[stream].detach();
+  }
+
+  shipper(stream: Stream): LogShipper {
+    return this.#shippers[stream];
+  }
+
+  /** For an attempt that finished under an earlier process: its files are as long as its result says. */
+  seal(lengths: Readonly<Record<Stream, number>>): void {
+    this.#phase = "seen-exit";
+    for (const stream of streams) {
+      this.#spools[stream].seal(lengths[stream]);
+      this.#shippers[stream].seal();
+    }
+  }
+
+  /** Stops following; the script goes on. */
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    this.#unfollow();
+    this.#deadline?.cancel();
+    this.detach();
+    for (const stream of streams) {
+      await this.#shippers[stream].settle();
+      this.#spools[stream].close();
+    }
+  }
+
+  get #spec(): ScriptSpec {
+    const { spec } = this.#options.facts;
+    if (spec.kind !== "script") throw new Error("a no-op has no execution");
+    return spec;
+  }
+
+  async #prepare(): Promise<string> {
+    const interpreter = findInterpreter(this.#spec.interpreter, this.#options.environment["PATH"]);
+    return this.folder.write(interpreter?.scriptName ?? "script", this.#spec.script);
+  }
+
+  async #spawn(): Promise<void> {
+    const spec = this.#spec;
+    const { facts, shimPath, resetSignals, agentName, environment } = this.#options;
+    let scriptPath: string;
+    try {
+      scriptPath = await (this.#prepared ?? this.#prepare());
+    } catch (cause) {
+      this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) });
+      return;
+    }
+    const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
+    if (interpreter === undefined) {
+      this.#deps.onEvent({ kind: "not-started", detail: `interpreter ${spec.interpreter} is no longer there` });
+      return;
+    }
+    const args = [shimPath, this.folder.path, spec.cwd ?? this.folder.work, resetSignals, interpreter.program, ...interpreter.args, scriptPath];
+    const child = spawn("/bin/sh", [...args, ...spec.args], {
+      detached: true,
+      stdio: "ignore",
+      cwd: "/",
+      env: {
+        ...environment,
+        ...spec.env,
+        HOLDFAST_TASK_ID: facts.task,
+        [attemptIdVariable]: facts.attempt,
+        HOLDFAST_ATTEMPT: String(facts.attemptNumber),
+        HOLDFAST_AGENT: agentName,
+      },
+    });
+    child.unref();
+    child.on("error", (cause) => this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) }));
+    child.on("exit", (code) => this.#shimEnded(code));
+    this.#follow();
+  }
+
+  #shimEnded(code: number | null): void {
+    if (this.#ended.signal.aborted) return;
+    this.#look();
+    if (this.#mark !== undefined || this.#phase === "seen-exit") return;
+    // An older shim won the gate: it is followed as if it were ours. Anything else never got to its signature.
+    if (code === gateLost && this.folder.marker().kind !== "never") return;
+    this.#deps.onEvent({ kind: "not-started", detail: `the shim ended with ${String(code)} before it signed` });
+  }
+
+  #follow(): void {
+    if (this.#phase !== "idle") return;
+    this.#phase = "following";
+    this.#followedAtMs = this.#deps.clock.monotonicMs();
+    this.#watch();
+    this.#look();
+    this.#armPoll();
+  }
+
+  #watch(): void {
+    try {
+      this.#watcher = watch(this.folder.path, { persistent: false }, () => this.#noticed());
+      this.#watcher.on("error", () => this.#watcher?.close());
+    } catch (cause) {
+      // Out of inotify watches: polling alone is slower by its period and loses nothing.
+      this.#deps.logger.debug({ err: cause }, "the attempt's folder cannot be watched");
+    }
+  }
+
+  #noticed(): void {
+    this.#events += 1;
+    if (this.#events > noisyEvents) {
+      this.#watcher?.close();
+      this.#watcher = undefined;
+      return;
+    }
+    if (this.#soon !== undefined) return;
+    const sinceMs = this.#deps.clock.monotonicMs() - this.#lookedAtMs;
+    if (sinceMs >= 2) this.#look();
+    else this.#soon = this.#deps.clock.after(2, () => {
+      this.#soon = undefined;
+      this.#look();
+    });
+  }
+
+  #armPoll(): void {
+    this.#poll = this.#deps.clock.after(this.#pollMs, () => {
+      if (this.#phase !== "following") return;
+      const before = this.#spools.out.size + this.#spools.err.size;
+      this.#look();
+      const grown = this.#spools.out.size + this.#spools.err.size > before;
+      this.#pollMs = grown ? quickestPollMs : Math.min(slowestPollMs, this.#pollMs * 2);
+      if (this.#watcher === undefined && !grown) this.#watch();
+      this.#events = 0;
+      this.#armPoll();
+    });
+  }
+
+  /** Everything there is to see, in the order in which it comes to be: signature, bytes, exit, death. */
+  #look(): void {
+    if (this.#phase !== "following") return;
+    this.#lookedAtMs = this.#deps.clock.monotonicMs();
+    if (this.#mark === undefined) this.#lookForMark();
+    for (const stream of streams) this.#grow(stream);
+    const exit = this.folder.exit();
+    if (exit !== undefined) {
+      this.#phase = "seen-exit";
+      this.#unfollow();
+      this.#deps.onEvent({ kind: "exited", exit: exit.exit });
+      return;
+    }
+    if (this.#mark !== undefined && !isAlive(this.#mark)) this.#vanished();
+  }
+
+  #lookForMark(): void {
+    const marker = this.folder.marker();
+    if (marker.kind === "shim") {
+      this.#mark = marker.mark;
+      this.#deps.onEvent({ kind: "started", startedAtMs: this.#startedAtMs(marker.mark) });
+      return;
+    }
+    const waitedMs = this.#deps.clock.monotonicMs() - this.#followedAtMs;
+    if (marker.kind === "unclear" && waitedMs > (this.#options.signMs ?? 5_000)) {
+      this.#phase = "seen-exit";
+      this.#unfollow();
+      this.#deps.onEvent({ kind: "vanished", reason: "shim-never-signed" });
+    }
+  }
+
+  #grow(stream: Stream): void {
+    const spool = this.#spools[stream];
+    const before = spool.size;
+    if (spool.refresh() > before) this.#shippers[stream].pump();
+    spool.punch()?.catch((cause: unknown) => this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`));
+  }
+
+  /** The shim is dead; its rename of `exit` may have come between our look at the file and at the process. */
+  #vanished(): void {
+    const exit = this.folder.exit();
+    this.#phase = "seen-exit";
+    this.#unfollow();
+    this.#deps.onEvent(exit === undefined ? { kind: "vanished", reason: "shim-died" } : { kind: "exited", exit: exit.exit });
+  }
+
+  #unfollow(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#poll?.cancel();
+    this.#soon?.cancel();
+    this.#soon = undefined;
+  }
+
+  #armDeadline(): void {
+    const ranMs = this.#mark === undefined ? 0 : Math.max(0, bootMs() - this.#mark.uptimeMs);
+    this.#deadline = this.#deps.clock.after(this.#spec.timeoutMs - ranMs, () => this.#deps.onEvent({ kind: "deadline" }));
+  }
+
+  async #kill(graceMs: number): Promise<void> {
+    this.#deadline?.cancel();
+    const marker = this.folder.marker();
+    const shim = marker.kind === "shim" ? marker.mark : undefined;
+    const tree = { attempt: this.#options.facts.attempt, shim, isConcluding: () => this.folder.isConcluding() };
+    const { clock } = this.#deps;
+    const verifyMs = this.#options.verifyMs ?? 30_000;
+    const left = await killTree(tree, { graceMs, verifyMs }, { clock, signal: this.#ended.signal });
+    // With its script dead the shim writes the exit within milliseconds; one that hangs goes the way of the rest.
+    const deadlineMs = clock.monotonicMs() + 2_000;
+    while (left.length === 0 && this.folder.exit() === undefined && shim !== undefined && isAlive(shim)) {
+      if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
+      await clock.sleep(3, this.#ended.signal);
+    }
+    this.#phase = "seen-exit";
+    this.#unfollow();
+    this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
+  }
+
+  async #measure(): Promise<void> {
+    for (const stream of streams) this.#spools[stream].seal();
+    const [out, err] = await Promise.all([this.#spools.out.digest(), this.#spools.err.digest()]);
+    const report = this.folder.exit();
+    const marker = this.folder.marker();
+    const mark = marker.kind === "shim" ? marker.mark : undefined;
+    const nowMs = Math.trunc(this.#deps.clock.wallMs());
+    const endUptimeMs = report?.uptimeMs ?? bootMs();
+    // After a reboot the two clocks have nothing in common.
+    const durationMs = mark === undefined ? 0 : Math.max(0, Math.round(endUptimeMs - mark.uptimeMs));
+    const startedAtMs = mark === undefined ? null : this.#startedAtMs(mark);
+    const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs };
+    for (const stream of streams) this.#shippers[stream].seal();
+    this.#deps.onEvent({ kind: "measured", measurement });
+  }
+
+  /** The signature's time on the wall clock: the file's own, which a restart of the agent does not move. */
+  #startedAtMs(mark: ShimMark): number {
+    try {
+      return Math.max(0, Math.trunc(statSync(`${this.folder.path}/run/shim`).mtimeMs));
+    } catch {
+      return Math.max(0, Math.trunc(this.#deps.clock.wallMs() - (bootMs() - mark.uptimeMs)));
+    }
+  }
+}

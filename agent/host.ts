@@ -1,0 +1,28 @@
+// What the host says of itself: boot id, time since boot, free space. The only reader of these outside process-table.ts.
+import { readFileSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { hostname } from "node:os";
+
+/** Differs after every boot of the kernel. Where there is none (macOS), the boot time to the minute stands in. */
+export function hostBootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return `${hostname()}-${Math.round((Date.now() - performance.now()) / 60_000)}`;
+  }
+}
+
+/** Milliseconds since boot, suspend included (CLOCK_BOOTTIME); Node's own clocks stand still during suspend. */
+export function bootMs(): number {
+  try {
+    return Number(readFileSync("/proc/uptime", "utf8").split(" ", 1)[0]) * 1_000;
+  } catch {
+    return performance.now();
+  }
+}
+
+/** Bytes an ordinary user may still write on the file system that holds `path`. */
+export async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}

@@ -1,0 +1,62 @@
+// The kinds of record in the agent's journal, as JSON checked by zod when it is read back. What they add up to is
+// journal-state.ts's work. Invariant: a record that was ever written stays readable by every later version.
+import { z } from "zod";
+import { AppError } from "../shared/errors.ts";
+import { attemptIdSchema, bootIdSchema, journalIdSchema, taskIdSchema } from "../shared/ids.ts";
+import { laneSchema, taskSpecSchema } from "../shared/task.ts";
+import { count, text } from "../shared/wire/fields.ts";
+import { neverReasons } from "../shared/wire/refuse.ts";
+import { resultRecordSchema } from "../shared/wire/result.ts";
+
+const attempt = attemptIdSchema;
+
+/** What stays the same over an attempt's life. The spec is in the record itself: one sync makes both durable. */
+export const attemptFactsSchema = z.object({
+  attempt,
+  task: taskIdSchema,
+  attemptNumber: z.int().min(1),
+  offerNo: count,
+  lane: laneSchema,
+  spec: taskSpecSchema,
+});
+export type AttemptFacts = z.infer<typeof attemptFactsSchema>;
+
+export const refusalSchema = z.object({ reason: z.enum(neverReasons), detail: text.optional() });
+export type Refusal = z.infer<typeof refusalSchema>;
+
+/** Closed ids one record carries when the journal is rewritten. */
+export const closedPerRecord = 1_000;
+
+export const journalRecordSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("journal"), format: z.literal(1), id: journalIdSchema }),
+  /** One per agent process, synced before its first hello. */
+  z.object({ kind: z.literal("boot"), counter: count, bootId: bootIdSchema, hostBootId: text }),
+  /** INTENT; with `startingOn` (the host's boot id) it is STARTING as well. */
+  z.object({ kind: z.literal("intent"), facts: attemptFactsSchema, startingOn: text.optional() }),
+  z.object({ kind: z.literal("starting"), attempt, hostBootId: text }),
+  /** For people who read the journal; nothing depends on it and nobody waits for its sync. */
+  z.object({ kind: z.literal("started"), attempt, startedAtMs: count }),
+  z.object({ kind: z.literal("cancelling"), attempt, graceMs: count }),
+  /** Where log and result flow: never synced, because a number that is too low is corrected by the node's answer. */
+  z.object({ kind: z.literal("home"), attempt, homeNo: count }),
+  /** The end. Without an intent before it, it is the tombstone of an attempt that was cancelled before it was offered. */
+  z.object({ kind: z.literal("result"), attempt, record: resultRecordSchema }),
+  z.object({ kind: z.literal("acknowledged"), attempt }),
+  /** Refused for good, and why, so that a repeated offer gets the same answer. */
+  z.object({ kind: z.literal("tombstone"), attempt, refusal: refusalSchema }),
+  z.object({ kind: z.literal("closed"), attempts: z.array(attempt).min(1).max(closedPerRecord) }),
+]);
+export type JournalRecord = z.infer<typeof journalRecordSchema>;
+
+export function encodeRecord(record: JournalRecord): Buffer {
+  return Buffer.from(JSON.stringify(record));
+}
+
+/** Throws `journal.corrupt`: the CRC held, so what does not parse was written by something else. */
+export function decodeRecord(payload: Buffer): JournalRecord {
+  try {
+    return journalRecordSchema.parse(JSON.parse(payload.toString("utf8")));
+  } catch (cause) {
+    throw new AppError("journal.corrupt", `a journal record of ${payload.length} bytes has an unknown form`, { cause });
+  }
+}

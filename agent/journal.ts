@@ -1,0 +1,249 @@
+// The agent's durable record: an append-only file, one fdatasync shared by all that wait, rewritten when it has grown.
+// Leaves the meaning of records to journal-state.ts and exclusivity to data-lock.ts.
+// Invariant: nothing is reported durable before its bytes are synced; a damaged journal is never written to.
+import type { FileHandle } from "node:fs/promises";
+import { open, readFile, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+import { AppError, errnoOf } from "../shared/errors.ts";
+import type { BootId, JournalId } from "../shared/ids.ts";
+import { journalIdSchema, bootIdSchema } from "../shared/ids.ts";
+import type { Logger } from "../shared/logger.ts";
+import type { Random } from "../shared/random.ts";
+import { encodeJournalFrame, scanJournal } from "./journal-frame.ts";
+import type { JournalRecord } from "./journal-record.ts";
+import { decodeRecord, encodeRecord } from "./journal-record.ts";
+import type { JournalState } from "./journal-state.ts";
+import { applyRecord, emptyJournalState, snapshotRecords } from "./journal-state.ts";
+
+export interface JournalOptions {
+  readonly path: string;
+  /** The host's boot id, kept with every boot and start. */
+  readonly hostBootId: string;
+  /** Size from which the file is rewritten once it is also twice its last rewritten size. Default 16 MiB. */
+  readonly compactBytes?: number;
+}
+
+export interface JournalDeps {
+  readonly logger: Logger;
+  readonly random: Random;
+  /** Called once when the disk is full: frees the reserve, so that results still find room. */
+  readonly freeReserve?: () => Promise<void>;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (cause: unknown) => void;
+}
+
+type Mode =
+  | { readonly kind: "closed" }
+  | { readonly kind: "open"; readonly handle: FileHandle }
+  | { readonly kind: "read-only"; readonly why: AppError }
+  | { readonly kind: "failed"; readonly why: AppError };
+
+export class Journal {
+  readonly #deps: JournalDeps;
+  readonly #options: JournalOptions;
+  readonly state: JournalState = emptyJournalState();
+  #mode: Mode = { kind: "closed" };
+  #frames: Buffer[] = [];
+  #waiters: Waiter[] = [];
+  #bytes = 0;
+  #compactedBytes = 0;
+  #writing: Promise<void> | undefined;
+
+  constructor(deps: JournalDeps, options: JournalOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  /**
+   * Reads the file, or creates it with a random id, and appends this process's boot record, synced.
+   * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}.
+   */
+  async open(): Promise<void> {
+    const { path } = this.#options;
+    const file = await readFile(path).catch((cause: unknown) => {
+      if (errnoOf(cause) === "ENOENT") return undefined;
+      throw cause;
+    });
+    if (file !== undefined && !this.#fold(file)) return;
+    const handle = await open(path, "a", 0o600);
+    this.#mode = { kind: "open", handle };
+    if (file !== undefined) await this.#dropTail(handle, file.length);
+    if (this.state.id === undefined) this.#append({ kind: "journal", format: 1, id: this.#newId(journalIdSchema) });
+    const bootId = this.#newId(bootIdSchema);
+    const counter = (this.state.boot?.counter ?? 0) + 1;
+    await this.append({ kind: "boot", counter, bootId, hostBootId: this.#options.hostBootId });
+    if (file === undefined) await syncDirectory(dirname(path));
+    this.#compactedBytes = this.#bytes;
+  }
+
+  /** Why the journal takes no records and the agent no work; undefined when it is sound. */
+  get corruption(): AppError | undefined {
+    return this.#mode.kind === "read-only" ? this.#mode.why : undefined;
+  }
+
+  get id(): JournalId {
+    if (this.state.id === undefined) throw new AppError("journal.corrupt", `${this.#options.path} holds no journal id`);
+    return this.state.id;
+  }
+
+  get boot(): { readonly counter: number; readonly bootId: BootId } {
+    if (this.state.boot === undefined) throw new AppError("journal.corrupt", `${this.#options.path} holds no boot record`);
+    return this.state.boot;
+  }
+
+  /** Appends and resolves when it is on disk. Rejects with `disk.full` or `internal` when it cannot be. */
+  append(record: JournalRecord): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      const failure = this.#append(record);
+      if (failure !== undefined) {
+        reject(failure);
+        return;
+      }
+      this.#waiters.push({ resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** Appends without anybody waiting: it becomes durable with the next record somebody waits for, or at close. */
+  note(record: JournalRecord): void {
+    if (this.#append(record) === undefined) this.#schedule();
+  }
+
+  async close(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+    if (this.#mode.kind !== "open") return;
+    const { handle } = this.#mode;
+    this.#mode = { kind: "closed" };
+    await handle.close();
+  }
+
+  /** False when the file is damaged; what can be read is in `state` all the same. */
+  #fold(file: Buffer): boolean {
+    const scan = scanJournal(file);
+    let why: AppError | undefined;
+    for (const payload of scan.payloads) {
+      try {
+        applyRecord(this.state, decodeRecord(payload));
+      } catch (cause) {
+        why = AppError.from(cause, "journal.corrupt");
+      }
+    }
+    if (scan.damage === "middle") why = new AppError("journal.corrupt", `${this.#options.path} is damaged at byte ${scan.end} of ${file.length}`);
+    if (file.length > 0 && scan.end === 0 && scan.damage === "torn-tail") this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
+    if (why === undefined && scan.end > 0 && this.state.id === undefined) {
+      why = new AppError("journal.corrupt", `${this.#options.path} does not begin with its id`);
+    }
+    if (why !== undefined) {
+      this.#mode = { kind: "read-only", why };
+      return false;
+    }
+    this.#bytes = scan.end;
+    return true;
+  }
+
+  async #dropTail(handle: FileHandle, length: number): Promise<void> {
+    if (length === this.#bytes) return;
+    this.#deps.logger.warn({ dropped: length - this.#bytes }, "dropped the journal's torn tail; it was never acknowledged");
+    await handle.truncate(this.#bytes);
+    await handle.sync();
+  }
+
+  #newId<T>(schema: { parse(value: string): T }): T {
+    const bytes = Buffer.from(this.#deps.random.bytes(16));
+    bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+    bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+    return schema.parse(bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"));
+  }
+
+  #append(record: JournalRecord): AppError | undefined {
+    if (this.#mode.kind === "read-only" || this.#mode.kind === "failed") return this.#mode.why;
+    if (this.#mode.kind === "closed") return new AppError("aborted", "the journal is closed");
+    applyRecord(this.state, record);
+    this.#frames.push(encodeJournalFrame(encodeRecord(record)));
+    return undefined;
+  }
+
+  #schedule(): void {
+    this.#writing ??= this.#writeAll().finally(() => {
+      this.#writing = undefined;
+      if (this.#frames.length > 0 && this.#mode.kind === "open") this.#schedule();
+    });
+  }
+
+  async #writeAll(): Promise<void> {
+    // One turn of the loop, so that everything a burst of frames causes shares the first sync.
+    await Promise.resolve();
+    while (this.#frames.length > 0 && this.#mode.kind === "open") {
+      const frames = this.#frames;
+      const waiters = this.#waiters;
+      this.#frames = [];
+      this.#waiters = [];
+      try {
+        if (this.#isDueForCompaction()) await this.#compact();
+        else await this.#write(this.#mode.handle, Buffer.concat(frames), waiters.length > 0);
+        for (const waiter of waiters) waiter.resolve();
+      } catch (cause) {
+        const why = AppError.from(cause, errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal");
+        // The state in memory is ahead of the disk: nothing more may be decided on it.
+        this.#mode = { kind: "failed", why };
+        for (const waiter of [...waiters, ...this.#waiters]) waiter.reject(why);
+        this.#waiters = [];
+      }
+    }
+  }
+
+  async #write(handle: FileHandle, bytes: Buffer, isAwaited: boolean): Promise<void> {
+    try {
+      await writeWhole(handle, bytes);
+    } catch (cause) {
+      if (errnoOf(cause) !== "ENOSPC" || this.#deps.freeReserve === undefined) throw cause;
+      this.#deps.logger.warn({ path: this.#options.path }, "the disk is full: the reserve is given up for the journal");
+      await handle.truncate(this.#bytes);
+      await this.#deps.freeReserve();
+      await writeWhole(handle, bytes);
+    }
+    if (isAwaited) await handle.datasync();
+    this.#bytes += bytes.length;
+  }
+
+  #isDueForCompaction(): boolean {
+    return this.#bytes > Math.max(this.#options.compactBytes ?? 16 * 1024 * 1024, 2 * this.#compactedBytes);
+  }
+
+  /** The state already holds every record taken so far, so the snapshot covers the frames it replaces. */
+  async #compact(): Promise<void> {
+    const { path } = this.#options;
+    this.#frames = [];
+    const frames = [...snapshotRecords(this.state)].map((record) => encodeJournalFrame(encodeRecord(record)));
+    const bytes = Buffer.concat(frames);
+    const next = await open(`${path}.new`, "w", 0o600);
+    await writeWhole(next, bytes);
+    await next.sync();
+    await rename(`${path}.new`, path);
+    await syncDirectory(dirname(path));
+    await next.close();
+    if (this.#mode.kind === "open") await this.#mode.handle.close();
+    this.#mode = { kind: "open", handle: await open(path, "a", 0o600) };
+    this.#deps.logger.info({ beforeBytes: this.#bytes, afterBytes: bytes.length }, "rewrote the journal");
+    this.#bytes = bytes.length;
+    this.#compactedBytes = bytes.length;
+  }
+}
+
+async function writeWhole(handle: FileHandle, bytes: Buffer): Promise<void> {
+  let at = 0;
+  while (at < bytes.length) at += (await handle.write(bytes, at)).bytesWritten;
+}
+
+/** A new or renamed file is there after power loss only once its directory is synced. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

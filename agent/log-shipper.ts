@@ -1,0 +1,180 @@
+// Sends one stream of one attempt through its current home: within the node's window, the first byte at once, then
+// coalesced, and from wherever the node says it stands. Leaves the file to spool.ts and homes to roster.ts.
+// Invariant: pieces of a home leave in order and without gap from the offset the node last named.
+import type { Clock, Timer } from "../shared/clock.ts";
+import { initialWindowBytes, logFrameBytes } from "../shared/wire/fields.ts";
+import type { LogContent } from "../shared/wire/log.ts";
+import { lengthOf } from "../shared/wire/log.ts";
+import type { Spool } from "./spool.ts";
+
+export interface LogOutlet {
+  send(offset: number, content: LogContent): void;
+  /** Messages that wait behind the socket; the shipper pauses while they are many. */
+  readonly queued: number;
+}
+
+export interface LogShipperDeps {
+  readonly clock: Clock;
+  readonly spool: Spool;
+  /** Everything up to the sealed end was sent. */
+  readonly onDrained: () => void;
+  readonly onError: (cause: unknown) => void;
+}
+
+export interface LogShipperOptions {
+  /** Small pieces are gathered for at most this long after one was sent. Default 50. */
+  readonly coalesceMs?: number;
+  /** How long a resumed stream waits for the node's position before it tries its own. Default 2,000. */
+  readonly resumeMs?: number;
+  /** Queued messages at which the shipper pauses. Default 64. */
+  readonly pauseAtQueued?: number;
+}
+
+type State =
+  | { readonly kind: "detached" }
+  /** Attached, and the node has not said yet where it stands. */
+  | { readonly kind: "asking"; readonly outlet: LogOutlet; readonly timer: Timer }
+  | { readonly kind: "flowing"; readonly outlet: LogOutlet };
+
+export class LogShipper {
+  readonly #deps: LogShipperDeps;
+  readonly #coalesceMs: number;
+  readonly #resumeMs: number;
+  readonly #pauseAtQueued: number;
+  #state: State = { kind: "detached" };
+  /** Next offset to send, the offset it may go up to, and what the node has. */
+  #next = 0;
+  #limit = 0;
+  #acknowledged = 0;
+  #sentAtMs = -Infinity;
+  #pause: Timer | undefined;
+  #pumping: Promise<void> | undefined;
+  /** `drained` is said once per position the node named. */
+  #end: "open" | "sealed" | "drained" = "open";
+
+  constructor(deps: LogShipperDeps, options: LogShipperOptions = {}) {
+    this.#deps = deps;
+    this.#coalesceMs = options.coalesceMs ?? 50;
+    this.#resumeMs = options.resumeMs ?? 2_000;
+    this.#pauseAtQueued = options.pauseAtQueued ?? 64;
+  }
+
+  /** A home from byte 0, whose first window needs no word of the node, or one that the node resumes. */
+  attach(outlet: LogOutlet, from: "start" | "node"): void {
+    this.detach();
+    if (from === "start") {
+      this.#flow(outlet, { offset: 0, limit: initialWindowBytes });
+      return;
+    }
+    const timer = this.#deps.clock.after(this.#resumeMs, () =>
+      this.#flow(outlet, { offset: this.#acknowledged, limit: this.#acknowledged + initialWindowBytes }),
+    );
+    this.#enter({ kind: "asking", outlet, timer });
+  }
+
+  detach(): void {
+    this.#enter({ kind: "detached" });
+  }
+
+  /** The node's `log-ack`. */
+  acknowledged(offset: number, window: number): void {
+    if (this.#state.kind !== "flowing") return;
+    this.#acknowledged = Math.max(this.#acknowledged, offset);
+    this.#limit = Math.max(this.#limit, offset + window);
+    this.pump();
+  }
+
+  /** The node's `resume-from`: go to its position, back or on. */
+  resumeFrom(offset: number, window: number): void {
+    if (this.#state.kind === "detached") return;
+    this.#acknowledged = offset;
+    this.#flow(this.#state.outlet, { offset, limit: offset + window });
+  }
+
+  /** The spool has its final length. */
+  seal(): void {
+    if (this.#end === "open") this.#end = "sealed";
+    this.pump();
+  }
+
+  get isDrained(): boolean {
+    return this.#end !== "open" && this.#state.kind === "flowing" && this.#next >= this.#deps.spool.size;
+  }
+
+  /** Sends what may be sent now; call it when the file has grown. */
+  pump(): void {
+    if (this.#state.kind !== "flowing" || this.#pumping !== undefined || this.#pause !== undefined) return;
+    if (this.isDrained) {
+      if (this.#end === "sealed") this.#deps.onDrained();
+      this.#end = "drained";
+      return;
+    }
+    if (this.#available() <= 0) return;
+    const waitMs = this.#waitMs(this.#state.outlet);
+    if (waitMs > 0) {
+      this.#pause = this.#deps.clock.after(waitMs, () => {
+        this.#pause = undefined;
+        this.pump();
+      });
+      return;
+    }
+    this.#pumping = this.#send(this.#state)
+      .catch(this.#deps.onError)
+      .finally(() => {
+        this.#pumping = undefined;
+        if (this.#available() > 0 || this.isDrained) this.pump();
+      });
+  }
+
+  /** Resolves when no read is under way any more. */
+  async settle(): Promise<void> {
+    while (this.#pumping !== undefined) await this.#pumping;
+  }
+
+  #enter(state: State): void {
+    if (this.#state.kind === "asking") this.#state.timer.cancel();
+    this.#pause?.cancel();
+    this.#pause = undefined;
+    this.#state = state;
+  }
+
+  #flow(outlet: LogOutlet, position: { readonly offset: number; readonly limit: number }): void {
+    this.#next = position.offset;
+    this.#limit = position.limit;
+    this.#sentAtMs = -Infinity;
+    if (this.#end === "drained") this.#end = "sealed";
+    this.#enter({ kind: "flowing", outlet });
+    this.pump();
+  }
+
+  #available(): number {
+    return this.#state.kind === "flowing" ? Math.min(this.#deps.spool.size, this.#limit) - this.#next : 0;
+  }
+
+  #waitMs(outlet: LogOutlet): number {
+    if (outlet.queued > this.#pauseAtQueued) return 20;
+    const pending = this.#deps.spool.size - this.#next;
+    if (this.#end !== "open" || pending >= logFrameBytes) return 0;
+    return Math.ceil(this.#sentAtMs + this.#coalesceMs - this.#deps.clock.monotonicMs());
+  }
+
+  async #send(state: Extract<State, { kind: "flowing" }>): Promise<void> {
+    while (this.#state === state && this.#available() > 0 && this.#waitMs(state.outlet) <= 0) {
+      const offset = this.#next;
+      const content = await this.#deps.spool.piece(offset);
+      if (content === undefined) return;
+      // While it was read the home may have changed or the node may have named another position.
+      if (this.#state !== state || this.#next !== offset) return;
+      const piece = this.#within(content);
+      state.outlet.send(offset, piece);
+      this.#next = offset + lengthOf(piece);
+      this.#sentAtMs = this.#deps.clock.monotonicMs();
+    }
+  }
+
+  /** An omission costs the node nothing and may pass the window; bytes may not. */
+  #within(content: LogContent): LogContent {
+    if (!("bytes" in content) || content.bytes.length <= this.#limit - this.#next) return content;
+    return { bytes: content.bytes.subarray(0, this.#limit - this.#next) };
+  }
+}

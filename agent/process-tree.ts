@@ -1,0 +1,85 @@
+// Ends everything an attempt started: TERM, grace, KILL, and a look whether it is gone. The shim is spared, for it
+// writes how the script ended. Without cgroups the tree is found by session, group, parents and the inherited attempt id.
+// Invariant: a process is signalled only when it belongs to the attempt by one of these marks at that moment.
+import type { AttemptId } from "../shared/ids.ts";
+import type { Clock } from "../shared/clock.ts";
+import type { ProcessRow } from "./process-table.ts";
+import { hasEnvironment, isAlive, listProcesses } from "./process-table.ts";
+import type { ShimMark } from "./shim-report.ts";
+
+export const attemptIdVariable = "HOLDFAST_ATTEMPT_ID";
+
+export interface Tree {
+  readonly attempt: AttemptId;
+  /** Missing when no shim ever signed. */
+  readonly shim: ShimMark | undefined;
+  /** True once the script is over and the shim's children are its own `sync`, which must not be killed. */
+  readonly isConcluding: () => boolean;
+}
+
+export interface KillOptions {
+  /** Between TERM and KILL; 0 kills at once. */
+  readonly graceMs: number;
+  /** After KILL: what still lives then is reported. */
+  readonly verifyMs: number;
+}
+
+/** Ends the tree and gives the pids that would not die (uninterruptible sleep, another user). */
+export async function killTree(tree: Tree, options: KillOptions, deps: { readonly clock: Clock; readonly signal?: AbortSignal }): Promise<number[]> {
+  const { clock } = deps;
+  let members = membersOf(tree);
+  if (members.length === 0) return [];
+  if (options.graceMs > 0) {
+    const deadlineMs = clock.monotonicMs() + options.graceMs;
+    const asked = new Set<number>();
+    for (let pauseMs = 5; members.length > 0 && clock.monotonicMs() < deadlineMs; pauseMs = Math.min(pauseMs * 2, 100)) {
+      for (const { pid } of members) {
+        if (asked.has(pid)) continue;
+        asked.add(pid);
+        signal(pid, "SIGTERM");
+        // A stopped process acts on TERM only once it goes on.
+        signal(pid, "SIGCONT");
+      }
+      await clock.sleep(Math.min(pauseMs, Math.max(1, deadlineMs - clock.monotonicMs())), deps.signal);
+      members = membersOf(tree);
+    }
+  }
+  const deadlineMs = clock.monotonicMs() + options.verifyMs;
+  for (let pauseMs = 2; members.length > 0; pauseMs = Math.min(pauseMs * 2, 100)) {
+    for (const { pid } of members) signal(pid, "SIGKILL");
+    if (clock.monotonicMs() >= deadlineMs) return members.map(({ pid }) => pid);
+    await clock.sleep(pauseMs, deps.signal);
+    members = membersOf(tree);
+  }
+  return [];
+}
+
+/** Everything alive that belongs to the attempt, without the shim itself. */
+export function membersOf(tree: Tree): ProcessRow[] {
+  const { attempt, shim } = tree;
+  // A dead shim's pid may be another's session by now; its own children still carry the attempt id.
+  const root = shim !== undefined && isAlive(shim) ? shim.pid : undefined;
+  const isConcluding = tree.isConcluding();
+  const rows = listProcesses();
+  const mark = `${attemptIdVariable}=${attempt}`;
+  const members = new Map<number, ProcessRow>();
+  for (const row of rows) {
+    if (row.pid === root || row.pid === process.pid || (isConcluding && row.parent === root)) continue;
+    const isOurs = root !== undefined && (row.session === root || row.group === root);
+    if (isOurs || hasEnvironment(row.pid, mark)) members.set(row.pid, row);
+  }
+  // Children that changed session and environment both are still somebody's children until their parent dies.
+  for (let before = -1; before !== members.size;) {
+    before = members.size;
+    for (const row of rows) if (members.has(row.parent) && row.pid !== root) members.set(row.pid, row);
+  }
+  return [...members.values()];
+}
+
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // Gone already, or not ours to kill: the next look decides.
+  }
+}

@@ -1,0 +1,229 @@
+// `holdfast run`: the everyday act. Submits, shows the log live, and exits with the script's own code.
+import type { Command } from "commander";
+import type { RunHandle } from "../../sdk/run-handle.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
+import { AppError } from "../../shared/errors.ts";
+import { openClient, type ClientOptions } from "../client.ts";
+import { command, type CommandContext } from "../command.ts";
+import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
+import { createLogPrinter } from "../log-printer.ts";
+import { durationOption, jsonOption, option, urlOptions } from "../option.ts";
+import { note, printError, printJson, printTable } from "../output.ts";
+import { parseEnvironment } from "../pairs.ts";
+import type { Interrupt, Shell } from "../shell.ts";
+import { watchRun } from "../watch-run.ts";
+
+interface RunFlags extends ClientOptions {
+  readonly on?: readonly string[];
+  readonly script?: string;
+  readonly interpreter?: string;
+  readonly env?: readonly string[];
+  readonly cwd?: string;
+  readonly timeout?: number;
+  readonly grace?: number;
+  readonly queueTimeout?: number;
+  readonly idempotencyKey?: string;
+  readonly detach?: boolean;
+  readonly json?: boolean;
+}
+
+export function runCommand({ shell, finish }: CommandContext): Command {
+  return command("run [words...]", {
+    summary: "run a script on agents, with its log live; the script's exit code becomes the command's",
+    options: [
+      option({
+        flags: "--on <selector>",
+        description: "agents: names (web-01,web-02), labels (role=web,!canary) or '*'",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--script <file>",
+        description: "script file, or - for standard input; words after -- become its arguments",
+        kind: "act",
+      }),
+      option({
+        flags: "--interpreter <name>",
+        description: "bash, sh, python3, node, pwsh or an absolute path on the agent",
+        kind: "setting",
+        fallback: { value: "bash", shown: "bash" },
+      }),
+      option({
+        flags: "--env <K=V>",
+        description: "environment variable of the script (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({ flags: "--cwd <dir>", description: "working directory on the agent", kind: "act" }),
+      durationOption({
+        flags: "--timeout <duration>",
+        description: "run time limit (server's default: 1h)",
+        kind: "setting",
+      }),
+      durationOption({
+        flags: "--grace <duration>",
+        description: "between TERM and KILL on time-out and cancel (server's default: 10s)",
+        kind: "setting",
+      }),
+      durationOption({
+        flags: "--queue-timeout <duration>",
+        description: "expire when still queued after this long (server's default: 24h)",
+        kind: "setting",
+      }),
+      option({
+        flags: "--idempotency-key <key>",
+        description: "submitting again under the same key gives the same tasks",
+        kind: "act",
+      }),
+      option({ flags: "--detach", description: "print the task ids and do not wait", kind: "act" }),
+      jsonOption(),
+      ...urlOptions(),
+    ],
+    examples: [
+      ["holdfast run --on web-01 -- 'uname -a; exit 3'", "one agent; exits 3"],
+      ["holdfast run --on role=web --script ./deploy.sh --env K=V --timeout 10m", "every agent with the label"],
+      ["holdfast run --on '*' --script - < check.sh", "script from standard input"],
+    ],
+  }).action(async (words: string[], flags: RunFlags) => finish(await run(shell, { words, flags })));
+}
+
+interface Run {
+  readonly words: readonly string[];
+  readonly flags: RunFlags;
+}
+
+async function run(shell: Shell, { words, flags }: Run): Promise<number> {
+  const targets = flags.on ?? [];
+  if (targets.length === 0) {
+    throw new AppError("config.invalid", "it is not said on which agents to run", {
+      mend: "Give --on with names (web-01), labels (role=web) or '*'.",
+    });
+  }
+  const { script, args } = await scriptOf(shell, { words, flags });
+  const client = await openClient(shell, flags);
+  const submitting = interruptible(shell);
+  let handle: RunHandle;
+  try {
+    handle = await client.run({
+      on: targets.join(","),
+      script,
+      args,
+      interpreter: flags.interpreter,
+      env: parseEnvironment(flags.env ?? []),
+      cwd: flags.cwd,
+      timeoutMs: flags.timeout,
+      graceMs: flags.grace,
+      queueTimeoutMs: flags.queueTimeout,
+      idempotencyKey: flags.idempotencyKey,
+      signal: submitting.signal,
+    });
+  } catch (cause) {
+    if (submitting.pressed !== undefined) return exitCodeOfInterrupt(submitting.pressed);
+    throw cause;
+  } finally {
+    submitting.release();
+  }
+  return flags.detach === true ? detach(shell, { handle, flags }) : follow(shell, { handle, flags });
+}
+
+async function detach(shell: Shell, { handle, flags }: { handle: RunHandle; flags: RunFlags }): Promise<number> {
+  if (flags.json === true)
+    await printJson(shell.out, { submission: handle.id, repeated: handle.repeated, tasks: handle.tasks });
+  else await shell.out.write(handle.tasks.map((task) => `${task.id}  ${task.agent}\n`).join(""));
+  return exitCodes.done;
+}
+
+async function follow(shell: Shell, { handle, flags }: { handle: RunHandle; flags: RunFlags }): Promise<number> {
+  // With --json, standard output holds one JSON value and nothing else: the live log moves to standard error.
+  const sinks = flags.json === true ? { out: shell.err, err: shell.err } : { out: shell.out, err: shell.err };
+  const printer = createLogPrinter({ shell, sinks }, handle.tasks);
+  let tasks: readonly TaskView[];
+  try {
+    const watched = await watchRun(shell, { handle, printer, onFirstInterrupt: "cancel" });
+    if (watched.kind === "left") {
+      await note(shell, `left; look again with \`holdfast tasks show ${handle.tasks[0]?.id ?? handle.id}\``);
+      return watched.exitCode;
+    }
+    tasks = await handle.results();
+  } catch (cause) {
+    // The script was handed over, so no code that says "nothing was started" may come out.
+    await printError(shell, AppError.from(cause), flags.json === true ? "json" : "text");
+    await note(shell, `the outcome is not known here: ${handle.tasks.map((task) => task.id).join(" ")}`);
+    return exitCodes.lost;
+  }
+  await report(shell, { handle, flags, tasks });
+  return exitCodeOfRun(tasks);
+}
+
+async function report(
+  shell: Shell,
+  run: { handle: RunHandle; flags: RunFlags; tasks: readonly TaskView[] },
+): Promise<void> {
+  const { handle, flags, tasks } = run;
+  const [only] = tasks;
+  if (flags.json === true) {
+    const outcome =
+      only !== undefined && tasks.length === 1
+        ? only.state
+        : tasks.every((task) => task.state === "succeeded")
+          ? "succeeded"
+          : "failed";
+    const single = tasks.length === 1 ? only : undefined;
+    const { exitCode = null, signal = null, reason = null } = single ?? {};
+    await printJson(shell.out, { submission: handle.id, outcome, exitCode, signal, reason, tasks });
+    return;
+  }
+  if (only !== undefined && tasks.length === 1) {
+    if (only.state !== "succeeded" && only.exitCode === null) await note(shell, `${describe(only)} (task ${only.id})`);
+    return;
+  }
+  await printTable(shell.out, tasks, [
+    { title: "AGENT", cell: (task) => task.agent },
+    { title: "STATE", cell: (task) => task.state },
+    { title: "EXIT", cell: (task) => task.exitCode ?? task.signal },
+    { title: "REASON", cell: (task) => task.reason },
+    { title: "TASK", cell: (task) => task.id },
+  ]);
+}
+
+function describe(task: TaskView): string {
+  const why = task.reason === null || task.reason === "" ? "" : `: ${task.reason}`;
+  if (task.signal !== null && task.state === "failed") return `the script on ${task.agent} ended by ${task.signal}`;
+  if (task.state === "lost" || task.state === "abandoned")
+    return `the task on ${task.agent} is ${task.state}${why}; its outcome is unknown and it may still run`;
+  return `the task on ${task.agent} is ${task.state}${why}`;
+}
+
+async function scriptOf(shell: Shell, { words, flags }: Run): Promise<{ script: string; args: readonly string[] }> {
+  if (flags.script !== undefined) {
+    const script = flags.script === "-" ? await shell.readInput() : await shell.readFile(flags.script);
+    return { script, args: words };
+  }
+  if (words.length === 0) {
+    throw new AppError("config.invalid", "there is nothing to run", {
+      mend: "Give --script FILE, or the script's text after --.",
+    });
+  }
+  return { script: words.join(" "), args: [] };
+}
+
+/** Until the submission is answered, one Ctrl-C is enough. */
+function interruptible(shell: Shell): {
+  readonly signal: AbortSignal;
+  readonly pressed: Interrupt | undefined;
+  release(): void;
+} {
+  const stop = new AbortController();
+  let pressed: Interrupt | undefined;
+  const release = shell.onInterrupt((signal) => {
+    pressed = signal;
+    stop.abort();
+  });
+  return {
+    signal: stop.signal,
+    get pressed() {
+      return pressed;
+    },
+    release,
+  };
+}

@@ -1,0 +1,94 @@
+// How log bytes reach people and pipes. One task into a pipe: the bytes as they are. On a terminal: made safe. Several tasks:
+// whole lines behind the agent's name, coloured on a terminal only.
+import type { LogContent } from "../sdk/follow.ts";
+import { LineSplitter, type Line } from "../sdk/lines.ts";
+import type { TaskReference } from "../sdk/run-handle.ts";
+import { streams, type Stream } from "../shared/task.ts";
+import { colour, note, printJson, type Colour } from "./output.ts";
+import type { Shell, Sink } from "./shell.ts";
+import { safeLine, TerminalSafe } from "./terminal-safe.ts";
+
+export interface LogPiece {
+  readonly taskId: string;
+  readonly agent: string;
+  readonly stream: Stream;
+  readonly content: LogContent;
+}
+
+export interface LogPrinter {
+  log(piece: LogPiece): Promise<void>;
+  /** The task's log is complete: what was held back is printed. */
+  end(task: TaskReference): Promise<void>;
+}
+
+export interface Sinks {
+  readonly out: Sink;
+  readonly err: Sink;
+}
+
+export function createLogPrinter(
+  deps: { readonly shell: Shell; readonly sinks: Sinks },
+  tasks: readonly TaskReference[],
+): LogPrinter {
+  return tasks.length === 1 ? plainPrinter(deps) : prefixedPrinter(deps, tasks);
+}
+
+function plainPrinter({ shell, sinks }: { readonly shell: Shell; readonly sinks: Sinks }): LogPrinter {
+  const safe = { out: new TerminalSafe(), err: new TerminalSafe() };
+  return {
+    log: async ({ stream, content }) => {
+      const sink = sinks[stream];
+      if ("omitted" in content)
+        return note(shell, `${content.omitted} bytes of ${nameOf(stream)} omitted by the agent`);
+      await sink.write(sink.terminal ? safe[stream].push(content.bytes) : content.bytes);
+    },
+    end: async () => {
+      for (const stream of streams) if (sinks[stream].terminal) await sinks[stream].write(safe[stream].end());
+    },
+  };
+}
+
+const palette: readonly Colour[] = ["cyan", "magenta", "green", "blue", "yellow"];
+
+function prefixedPrinter(
+  { shell, sinks }: { readonly shell: Shell; readonly sinks: Sinks },
+  tasks: readonly TaskReference[],
+): LogPrinter {
+  const width = Math.max(...tasks.map((task) => task.agent.length));
+  const colours = new Map(tasks.map((task, index) => [task.id, palette[index % palette.length] ?? "cyan"]));
+  return linePrinter(async (line, piece) => {
+    const sink = sinks[piece.stream];
+    const prefix = colour(shell, sink, colours.get(piece.taskId) ?? "cyan", `${piece.agent.padEnd(width)} |`);
+    await sink.write(`${prefix} ${sink.terminal ? safeLine(line.text) : line.text}\n`);
+  });
+}
+
+/** One JSON object per line of log. */
+export function jsonLinePrinter(sink: Sink): LogPrinter {
+  return linePrinter((line, { agent, taskId, stream }) => printJson(sink, { agent, task: taskId, stream, ...line }));
+}
+
+function linePrinter(print: (line: Line, piece: Omit<LogPiece, "content">) => Promise<void>): LogPrinter {
+  const splitters = new Map<string, Record<Stream, LineSplitter>>();
+  const splittersOf = (taskId: string): Record<Stream, LineSplitter> => {
+    const known = splitters.get(taskId) ?? { out: new LineSplitter(), err: new LineSplitter() };
+    splitters.set(taskId, known);
+    return known;
+  };
+  return {
+    log: async (piece) => {
+      for (const line of splittersOf(piece.taskId)[piece.stream].push(piece.content)) await print(line, piece);
+    },
+    end: async (task) => {
+      for (const stream of streams) {
+        for (const line of splittersOf(task.id)[stream].end())
+          await print(line, { taskId: task.id, agent: task.agent, stream });
+      }
+      splitters.delete(task.id);
+    },
+  };
+}
+
+function nameOf(stream: Stream): string {
+  return stream === "out" ? "standard output" : "standard error";
+}

@@ -1,0 +1,32 @@
+// One run of the command line: parse, act, and turn whatever happened into an exit code (CONVENTIONS). Does not exit itself.
+import { CommanderError, type Command } from "commander";
+import { AppError } from "../shared/errors.ts";
+import { exitCodeOfError, exitCodes } from "./exit-code.ts";
+import { printError } from "./output.ts";
+import { createProgram, everyCommand } from "./program.ts";
+import type { Shell } from "./shell.ts";
+
+/** `words` without the executable's own: `["tasks", "list"]`. */
+export async function main(words: readonly string[], shell: Shell): Promise<number> {
+  let exitCode: number = exitCodes.done;
+  try {
+    const program = createProgram({ shell, finish: (code) => (exitCode = code) });
+    dropUnset(program, process.env);
+    await program.parseAsync([...words], { from: "user" });
+    return exitCode;
+  } catch (cause) {
+    if (cause instanceof CommanderError) return cause.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+    const error = AppError.from(cause);
+    await printError(shell, error, words.includes("--json") ? "json" : "text");
+    return exitCodeOfError(error);
+  }
+}
+
+/** commander takes a variable's presence for a yes; here an empty one is not set, and a switch may say no. */
+function dropUnset(program: Command, environment: NodeJS.ProcessEnv): void {
+  for (const one of everyCommand(program).flatMap((inner) => inner.options)) {
+    const value = one.envVar === undefined ? undefined : environment[one.envVar];
+    if (one.envVar === undefined || value === undefined) continue;
+    if (value === "" || (one.isBoolean() && /^(?:0|false|no|off)$/i.test(value))) delete environment[one.envVar];
+  }
+}

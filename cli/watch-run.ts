@@ -1,0 +1,84 @@
+// Follows a run on behalf of a command: prints its log, says what it waits for, and turns Ctrl-C into a cancel (once) or
+// into leaving at once (twice). Lost connections are dialled again until the run is over.
+import { AppError } from "../shared/errors.ts";
+import type { RunHandle } from "../sdk/run-handle.ts";
+import { exitCodeOfInterrupt } from "./exit-code.ts";
+import type { LogPrinter } from "./log-printer.ts";
+import { note } from "./output.ts";
+import type { Interrupt, Shell } from "./shell.ts";
+
+export type Watched = { readonly kind: "ended" } | { readonly kind: "left"; readonly exitCode: number };
+
+export interface WatchRun {
+  readonly handle: RunHandle;
+  readonly printer: LogPrinter;
+  /** What the first Ctrl-C does. */
+  readonly onFirstInterrupt: "cancel" | "leave";
+}
+
+export async function watchRun(shell: Shell, { handle, printer, onFirstInterrupt }: WatchRun): Promise<Watched> {
+  const leave = new AbortController();
+  let left: Interrupt | undefined;
+  let presses = 0;
+  let cancelling: Promise<void> = Promise.resolve();
+  const release = shell.onInterrupt((signal) => {
+    presses += 1;
+    if (presses === 1 && onFirstInterrupt === "cancel") {
+      cancelling = cancel(shell, { handle, signal: leave.signal });
+      return;
+    }
+    left = signal;
+    leave.abort(new AppError("aborted", "left at once"));
+  });
+  try {
+    await print(shell, { handle, printer, signal: leave.signal });
+    return { kind: "ended" };
+  } catch (cause) {
+    if (left === undefined) throw cause;
+    return { kind: "left", exitCode: exitCodeOfInterrupt(left) };
+  } finally {
+    release();
+    leave.abort(new AppError("aborted", "the run is over"));
+    await cancelling;
+  }
+}
+
+async function print(
+  shell: Shell,
+  watch: { handle: RunHandle; printer: LogPrinter; signal: AbortSignal },
+): Promise<void> {
+  const { handle, printer, signal } = watch;
+  const waiting = new Map<string, string | null>();
+  let troubled = false;
+  const onTrouble = (error: AppError): void => {
+    if (troubled) return;
+    troubled = true;
+    void note(shell, `${error.message}; connecting again, nothing is lost`);
+  };
+  for await (const event of handle.events({ signal, onTrouble })) {
+    troubled = false;
+    switch (event.kind) {
+      case "log":
+        await printer.log(event);
+        break;
+      case "state":
+        if (event.state.waiting !== null && event.state.waiting !== waiting.get(event.taskId)) {
+          await note(shell, `${event.agent} waits: ${event.state.waiting}`);
+        }
+        waiting.set(event.taskId, event.state.waiting);
+        break;
+      case "end":
+        await printer.end({ id: event.taskId, agent: event.agent });
+        break;
+    }
+  }
+}
+
+async function cancel(shell: Shell, run: { handle: RunHandle; signal: AbortSignal }): Promise<void> {
+  await note(shell, "cancelling; waiting for the agents to confirm (press Ctrl-C again to leave at once)");
+  try {
+    await run.handle.cancel({ signal: run.signal });
+  } catch (cause) {
+    if (!run.signal.aborted) await note(shell, `cannot cancel: ${AppError.from(cause).message}`);
+  }
+}

@@ -1,0 +1,259 @@
+// The client: one method per act of the HTTP API, errors as AppError by code. Works in Node and in a browser.
+import type { z } from "zod";
+import { agentViewSchema, type AgentView } from "../shared/api/agents.ts";
+import { nodeViewSchema, type NodeView } from "../shared/api/nodes.ts";
+import { pageOf, type Page, type PageRequest } from "../shared/api/page.ts";
+import type { Target } from "../shared/api/selector.ts";
+import {
+  submissionViewSchema,
+  submitAnswerSchema,
+  type SubmissionView,
+  type SubmitInput,
+} from "../shared/api/submissions.ts";
+import { taskViewSchema, type TaskView } from "../shared/api/tasks.ts";
+import {
+  createdTokenSchema,
+  tokenViewSchema,
+  type CreatedToken,
+  type CreateTokenInput,
+  type TokenView,
+} from "../shared/api/tokens.ts";
+import { systemClock, type Clock } from "../shared/clock.ts";
+import { AppError } from "../shared/errors.ts";
+import type { Random } from "../shared/random.ts";
+import type { Lane, Stream, TaskState } from "../shared/task.ts";
+import { webFetch, webRandom, type Fetch } from "./platform.ts";
+import { RunHandle } from "./run-handle.ts";
+import { Transport } from "./transport.ts";
+
+export interface HoldfastOptions {
+  /** Such as https://holdfast.example.com */
+  readonly url: string;
+  /** hfk_<id>_<secret> */
+  readonly apiKey: string;
+  /** Replaces the platform's, for proxies or tests. */
+  readonly fetch?: Fetch;
+  /** How long a request that is safe to repeat is tried again (connection failures, 503, 429); default 30,000. */
+  readonly retryForMs?: number;
+  /** How long one try waits for its answer to begin; default 30,000. */
+  readonly answerMs?: number;
+  readonly onRetry?: (error: AppError) => void;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface SubmitOptions {
+  /** Sending a request again under the same key gives the same tasks; made up when absent. */
+  readonly idempotencyKey?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface RunOptions extends SubmitOptions {
+  /** `web-01`, `role=web,env in (prod,stage)`, `*`, `{agents: […]}`, `{labels: {…}}` or `{all: true}`. */
+  readonly on: Target;
+  /** At most 512 KiB. */
+  readonly script: string;
+  /** Default bash. */
+  readonly interpreter?: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Run time limit; default 1 h. */
+  readonly timeoutMs?: number;
+  /** Between TERM and KILL; default 10 s. */
+  readonly graceMs?: number;
+  /** Expires while still queued after this long; default 24 h. */
+  readonly queueTimeoutMs?: number;
+  /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
+  readonly unreachableLimitMs?: number;
+  readonly lane?: Lane;
+}
+
+export interface TaskFilter extends PageRequest {
+  readonly state?: TaskState;
+  /** Name or id. */
+  readonly agent?: string;
+}
+
+export interface AgentFilter extends PageRequest {
+  /** Selector text. */
+  readonly on?: string;
+}
+
+export class Holdfast {
+  readonly #transport: Transport;
+
+  constructor(options: HoldfastOptions) {
+    this.#transport = new Transport(
+      { fetch: options.fetch ?? webFetch, clock: options.clock ?? systemClock, random: options.random ?? webRandom },
+      {
+        url: options.url,
+        apiKey: options.apiKey,
+        retryForMs: options.retryForMs ?? 30_000,
+        answerMs: options.answerMs ?? 30_000,
+        onRetry: options.onRetry,
+      },
+    );
+  }
+
+  /** Runs a script. Resolves once it is stored durably; the handle follows it. */
+  async run(options: RunOptions): Promise<RunHandle> {
+    const {
+      on,
+      script,
+      interpreter,
+      args,
+      env,
+      cwd,
+      timeoutMs,
+      graceMs,
+      queueTimeoutMs,
+      unreachableLimitMs,
+      lane,
+      ...submit
+    } = options;
+    const spec = {
+      kind: "script" as const,
+      script,
+      interpreter,
+      args: args && [...args],
+      env: env && { ...env },
+      cwd,
+      timeoutMs,
+      graceMs,
+    };
+    return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane }, submit);
+  }
+
+  /** The general form: one spec for many agents, or up to 1,000 independent tasks. Retried under one idempotency key. */
+  async submit(request: SubmitInput, options: SubmitOptions = {}): Promise<RunHandle> {
+    const key = options.idempotencyKey ?? this.#newKey();
+    const answer = await this.#transport.json(submitAnswerSchema, {
+      method: "POST",
+      path: "/api/v1/submissions",
+      body: request,
+      headers: { "idempotency-key": key },
+      repeatable: "repeatable",
+      signal: options.signal,
+    });
+    return new RunHandle(this.#transport, answer);
+  }
+
+  readonly submissions = {
+    show: (id: string): Promise<SubmissionView> =>
+      this.#read(submissionViewSchema, `/api/v1/submissions/${encodeURIComponent(id)}`),
+  };
+
+  readonly tasks = {
+    list: (filter: TaskFilter = {}): Promise<Page<TaskView>> =>
+      this.#read(pageOf(taskViewSchema), "/api/v1/tasks", { ...filter }),
+    show: (id: string): Promise<TaskView> => this.#read(taskViewSchema, taskPath(id)),
+    /** Recorded at once; final when the agent has confirmed it. */
+    cancel: (id: string): Promise<TaskView> =>
+      this.#transport.json(taskViewSchema, {
+        method: "POST",
+        path: `${taskPath(id)}/cancel`,
+        repeatable: "repeatable",
+      }),
+    /** What is stored now, as bytes. */
+    log: (
+      id: string,
+      options: { readonly stream?: Stream | "both"; readonly signal?: AbortSignal } = {},
+    ): AsyncGenerator<Uint8Array> => this.#download(`${taskPath(id)}/log`, options),
+    /** A handle on a task that was submitted earlier. */
+    follow: async (id: string): Promise<RunHandle> => {
+      const task = await this.tasks.show(id);
+      return new RunHandle(this.#transport, {
+        id: task.submission,
+        tasks: [{ id: task.id, agent: task.agent }],
+        repeated: true,
+      });
+    },
+  };
+
+  readonly agents = {
+    list: (filter: AgentFilter = {}): Promise<Page<AgentView>> =>
+      this.#read(pageOf(agentViewSchema), "/api/v1/agents", { ...filter }),
+    show: (nameOrId: string): Promise<AgentView> => this.#read(agentViewSchema, agentPath(nameOrId)),
+    revoke: (nameOrId: string): Promise<AgentView> =>
+      this.#transport.json(agentViewSchema, {
+        method: "POST",
+        path: `${agentPath(nameOrId)}/revoke`,
+        repeatable: "repeatable",
+      }),
+  };
+
+  readonly nodes = {
+    list: (filter: PageRequest = {}): Promise<Page<NodeView>> =>
+      this.#read(pageOf(nodeViewSchema), "/api/v1/nodes", { ...filter }),
+  };
+
+  readonly tokens = {
+    /** Not tried again: a second try would make a second token. */
+    create: (request: CreateTokenInput = {}): Promise<CreatedToken> =>
+      this.#transport.json(createdTokenSchema, {
+        method: "POST",
+        path: "/api/v1/tokens",
+        body: request,
+        repeatable: "once",
+      }),
+    list: (filter: PageRequest = {}): Promise<Page<TokenView>> =>
+      this.#read(pageOf(tokenViewSchema), "/api/v1/tokens", { ...filter }),
+    revoke: (id: string): Promise<TokenView> =>
+      this.#transport.json(tokenViewSchema, {
+        method: "POST",
+        path: `/api/v1/tokens/${encodeURIComponent(id)}/revoke`,
+        repeatable: "repeatable",
+      }),
+  };
+
+  #read<Schema extends z.ZodType>(
+    schema: Schema,
+    path: string,
+    query: Record<string, string | number | undefined> = {},
+  ): Promise<z.output<Schema>> {
+    return this.#transport.json(schema, { method: "GET", path, query, repeatable: "repeatable" });
+  }
+
+  async *#download(
+    path: string,
+    options: { readonly stream?: Stream | "both"; readonly signal?: AbortSignal },
+  ): AsyncGenerator<Uint8Array> {
+    const query = { stream: options.stream };
+    const response = await this.#transport.response({
+      method: "GET",
+      path,
+      query,
+      repeatable: "repeatable",
+      signal: options.signal,
+    });
+    const reader = response.body?.getReader();
+    if (reader === undefined) return;
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        yield value;
+      }
+    } catch (cause) {
+      throw new AppError("connection.closed", "the log's download broke off", {
+        cause,
+        mend: "Download it again, or follow it.",
+      });
+    } finally {
+      await reader.cancel().catch(() => undefined);
+    }
+  }
+
+  #newKey(): string {
+    return [...this.#transport.platform.random.bytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+}
+
+function taskPath(id: string): string {
+  return `/api/v1/tasks/${encodeURIComponent(id)}`;
+}
+
+function agentPath(nameOrId: string): string {
+  return `/api/v1/agents/${encodeURIComponent(nameOrId)}`;
+}

@@ -1,0 +1,27 @@
+// The public surface of the package "holdfast", every name listed by hand; what is not here may change at any time.
+export { AppError, type ErrorCode } from "../shared/errors.ts";
+export type { AgentView } from "../shared/api/agents.ts";
+export type { NodeView } from "../shared/api/nodes.ts";
+export type { Page } from "../shared/api/page.ts";
+export type { Target } from "../shared/api/selector.ts";
+export type { SubmissionView, SubmitInput } from "../shared/api/submissions.ts";
+export type { AttemptView, TaskView } from "../shared/api/tasks.ts";
+export type { CreatedToken, CreateTokenInput, TokenView } from "../shared/api/tokens.ts";
+export type { TaskState } from "../shared/task.ts";
+export {
+  Holdfast,
+  type AgentFilter,
+  type HoldfastOptions,
+  type RunOptions,
+  type SubmitOptions,
+  type TaskFilter,
+} from "./holdfast.ts";
+export {
+  RunHandle,
+  type LogBytes,
+  type LogLine,
+  type RunEvent,
+  type RunResult,
+  type TaskReference,
+  type WatchOptions,
+} from "./run-handle.ts";

@@ -1,0 +1,54 @@
+// Agents: list, show, revoke. An agent is named by its name or its id.
+import { z } from "zod";
+import { agentListQuerySchema, agentViewSchema } from "../../shared/api/agents.ts";
+import { pageOf } from "../../shared/api/page.ts";
+import { parseSelector } from "../../shared/api/selector.ts";
+import { agentIdSchema } from "../../shared/ids.ts";
+import { principalOf } from "./authorize.ts";
+import type { AgentBackend } from "./backend.ts";
+import { found, page, type ApiInstance } from "./route.ts";
+
+const params = z.object({ agent: z.string().max(128).describe("Name or id") });
+
+export function addAgentRoutes(app: ApiInstance, agents: AgentBackend): void {
+  app.route({
+    method: "GET",
+    url: "/api/v1/agents",
+    config: { permission: "agents:read" },
+    schema: {
+      summary: "List agents, newest first",
+      tags: ["agents"],
+      querystring: agentListQuerySchema,
+      response: { 200: pageOf(agentViewSchema) },
+    },
+    handler: async ({ query }) => {
+      const selector = query.on === undefined ? undefined : parseSelector(query.on);
+      return page(query, agentIdSchema, (wanted) => agents.listAgents({ ...wanted, selector }));
+    },
+  });
+
+  app.route({
+    method: "GET",
+    url: "/api/v1/agents/:agent",
+    config: { permission: "agents:read" },
+    schema: { summary: "Read an agent", tags: ["agents"], params, response: { 200: agentViewSchema } },
+    handler: async ({ params: { agent } }) => found(await agents.findAgent(agent), "agent.unknown", agent),
+  });
+
+  app.route({
+    method: "POST",
+    url: "/api/v1/agents/:agent/revoke",
+    config: { permission: "agents:write" },
+    schema: {
+      summary: "Revoke an agent",
+      description: "Its certificate is refused from now on and its sockets are closed on every node. Safe to repeat.",
+      tags: ["agents"],
+      params,
+      response: { 200: agentViewSchema },
+    },
+    handler: async (request) => {
+      const { agent } = request.params;
+      return found(await agents.revokeAgent(agent, principalOf(request)), "agent.unknown", agent);
+    },
+  });
+}

@@ -1,0 +1,137 @@
+// What the HTTP edge needs from the rest of the node, as narrow interfaces; `node.ts` joins it to the verbs in server/tasks,
+// server/enrolment and server/cluster. Ids arrive parsed, text from clients does not reach past here unchecked.
+// Every method throws AppError with the code docs/errors.md gives for the case; "not there" is answered with null.
+import type { AgentId, ApiKeyId, NodeId, SubmissionId, TaskId, TokenId } from "../../shared/ids.ts";
+import type { AgentView } from "../../shared/api/agents.ts";
+import type { Readiness } from "../../shared/api/health.ts";
+import type { NodeView } from "../../shared/api/nodes.ts";
+import type { Grant } from "../../shared/api/scope.ts";
+import type { Selector } from "../../shared/api/selector.ts";
+import type { BatchRequest, SubmissionView, SubmitAnswer } from "../../shared/api/submissions.ts";
+import type { LogPosition } from "../../shared/api/task-events.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
+import type { CreatedToken, CreateToken, TokenView } from "../../shared/api/tokens.ts";
+import type { Lane, Stream, TaskSpec, TaskState } from "../../shared/task.ts";
+
+/** Who asks. Stored with every submission, token and cancel. */
+export interface Principal {
+  readonly id: ApiKeyId;
+  readonly name: string;
+  readonly scopes: readonly Grant[];
+  /** Client address behind the trusted proxies. */
+  readonly address: string;
+}
+
+export interface ApiKeyRow {
+  readonly id: ApiKeyId;
+  readonly name: string;
+  readonly scopes: readonly Grant[];
+  /** SHA-256 of the secret part of the key's text, 32 bytes. */
+  readonly secretDigest: Uint8Array;
+  /** False when revoked or expired by the database's clock. */
+  readonly valid: boolean;
+}
+
+export interface Submit {
+  /** Unique per principal; the server makes one up when the client sent none. */
+  readonly key: string;
+  /** SHA-256 (lower-case hex) of the parsed request in canonical JSON: same key with another digest is `idempotency.mismatch`. */
+  readonly digest: string;
+  readonly work: { readonly selector: Selector; readonly spec: TaskSpec } | { readonly items: BatchRequest["tasks"] };
+  /** Absent means the server's default. */
+  readonly queueTimeoutMs: number | undefined;
+  /** 0 means never. */
+  readonly unreachableLimitMs: number | undefined;
+  readonly lane: Lane;
+}
+
+export interface PageOf<Id> {
+  /** At most this many, newest first (ids sort by creation). */
+  readonly limit: number;
+  /** Only rows created before this one. */
+  readonly before: Id | null;
+}
+
+export type TaskQuery = PageOf<TaskId> & {
+  readonly state: TaskState | undefined;
+  /** Name or id. */
+  readonly agent: string | undefined;
+};
+
+export interface LogQuery {
+  readonly task: TaskId;
+  /** Positions in bytes produced; pieces that end at or before them are not wanted. They may lie beyond what is stored. */
+  readonly from: LogPosition;
+  readonly streams: readonly Stream[];
+  /** Stop adding pieces once the answer holds about this much. */
+  readonly limitBytes: number;
+}
+
+export interface LogPiece {
+  readonly stream: Stream;
+  /** Of the piece's first byte. Pieces of one stream come in order and without gaps; the first may begin before `from`. */
+  readonly offset: number;
+  readonly content: { readonly bytes: Uint8Array } | { readonly omitted: number };
+}
+
+/** Of the task's latest attempt. */
+export interface LogRead {
+  readonly pieces: readonly LogPiece[];
+  /** True when the task is final: nothing will be added to either stream any more. */
+  readonly final: boolean;
+  /** Bytes produced and stored so far per stream, omissions counted; the complete lengths when final. */
+  readonly outLength: number;
+  readonly errLength: number;
+  /** What a `state` event shows; a change of any of it is sent to followers. */
+  readonly state: Pick<TaskView, "state" | "reason" | "home" | "waiting" | "cancelRequested">;
+}
+
+export interface TaskBackend {
+  /** 201 only when stored durably. */
+  submit(submit: Submit, principal: Principal): Promise<SubmitAnswer>;
+  readSubmission(id: SubmissionId): Promise<SubmissionView | null>;
+  readTask(id: TaskId): Promise<TaskView | null>;
+  listTasks(query: TaskQuery): Promise<readonly TaskView[]>;
+  /** Records the cancel (idempotent) and answers the task as it is then; null when there is no such task; `task.finished` when final. */
+  cancelTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
+  /** Null when there is no such task. */
+  readLog(query: LogQuery): Promise<LogRead | null>;
+  /**
+   * Resolves when the task's log or state may have changed since the call: on a hint, else within about 200 ms while it runs.
+   * Rejects with the signal's reason when it aborts.
+   */
+  waitForChange(task: TaskId, signal: AbortSignal): Promise<void>;
+}
+
+export interface AgentBackend {
+  listAgents(query: PageOf<AgentId> & { readonly selector: Selector | undefined }): Promise<readonly AgentView[]>;
+  findAgent(nameOrId: string): Promise<AgentView | null>;
+  revokeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
+}
+
+export interface NodeBackend {
+  listNodes(query: PageOf<NodeId>): Promise<readonly NodeView[]>;
+}
+
+export interface TokenBackend {
+  createToken(request: CreateToken, principal: Principal): Promise<CreatedToken>;
+  listTokens(query: PageOf<TokenId>): Promise<readonly TokenView[]>;
+  revokeToken(id: TokenId, principal: Principal): Promise<TokenView | null>;
+}
+
+export interface KeyBackend {
+  findApiKey(id: ApiKeyId): Promise<ApiKeyRow | null>;
+}
+
+export interface HealthBackend {
+  /** Never throws: a database that does not answer is `unreachable`. */
+  readiness(): Promise<Readiness>;
+}
+
+export type Backend = TaskBackend & AgentBackend & NodeBackend & TokenBackend & KeyBackend & HealthBackend;
+
+/** Enrolment without a key (DESIGN section 7). The body is parsed by the implementation; what it answers is sent as JSON. */
+export interface EnrolmentBackend {
+  greeting(): Promise<object>;
+  enrol(body: unknown, address: string): Promise<object>;
+}

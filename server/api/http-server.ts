@@ -1,0 +1,206 @@
+// The node's HTTP edge: one listener, its headers, limits and metrics. What the routes do is Backend's. Stopping takes no
+// new request, ends followed streams (readers resume elsewhere) and lets running requests finish within a bound.
+import { fastify } from "fastify";
+import { serializerCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import { Gauge, Histogram, type Registry } from "prom-client";
+import { Background } from "../../shared/background.ts";
+import type { Clock } from "../../shared/clock.ts";
+import { AppError, describeError } from "../../shared/errors.ts";
+import type { IdSource } from "../../shared/ids.ts";
+import type { Logger } from "../../shared/logger.ts";
+import type { Service } from "../../shared/service.ts";
+import { addAgentRoutes } from "./agent-routes.ts";
+import { installAuthorization } from "./authorize.ts";
+import type { Backend, EnrolmentBackend } from "./backend.ts";
+import { parseTrustedProxies } from "./client-address.ts";
+import { addEnrolmentRoutes } from "./enrolment-routes.ts";
+import { addHealthRoutes } from "./health-routes.ts";
+import { addNodeRoutes } from "./node-routes.ts";
+import { addDocsRoutes, installOpenApi } from "./openapi.ts";
+import { installProblemReplies } from "./problem-reply.ts";
+import type { ApiInstance } from "./route.ts";
+import { addSubmissionRoutes } from "./submission-routes.ts";
+import { addTaskRoutes } from "./task-routes.ts";
+import { TaskStreams, taskStreamsDefaults, type TaskStreamsOptions } from "./task-stream.ts";
+import { addTokenRoutes } from "./token-routes.ts";
+import { validatorCompiler } from "./validate.ts";
+
+export interface ApiServerDeps {
+  readonly backend: Backend;
+  readonly enrolment: EnrolmentBackend;
+  readonly clock: Clock;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+  readonly registry: Registry;
+}
+
+export interface ApiServerOptions {
+  readonly host: string;
+  /** 0 takes any free port; `address` tells which. */
+  readonly port: number;
+  /** Addresses and ranges whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[];
+  /** Holdfast's version, shown by /healthz and in the OpenAPI document. */
+  readonly version: string;
+  readonly streams?: Partial<TaskStreamsOptions>;
+  /** How long running requests may take to finish at stop; default 5 s. */
+  readonly stopMs?: number;
+}
+
+export interface ApiRoute {
+  readonly method: string;
+  readonly url: string;
+  readonly permission: string;
+}
+
+const bodyBytes = 1024 * 1024;
+const headerBytes = 8 * 1024;
+const requestIdForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+interface Running {
+  readonly app: ApiInstance;
+  readonly streams: TaskStreams;
+  readonly background: Background;
+  readonly address: { readonly host: string; readonly port: number };
+  readonly routes: readonly ApiRoute[];
+}
+
+export class ApiServer implements Service {
+  readonly #deps: ApiServerDeps;
+  readonly #options: ApiServerOptions;
+  readonly #seconds: Histogram;
+  readonly #openStreams: Gauge;
+  #running: Running | null = null;
+
+  constructor(deps: ApiServerDeps, options: ApiServerOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const registers = [deps.registry];
+    this.#seconds = new Histogram({
+      name: "holdfast_api_request_seconds",
+      help: "Duration of HTTP requests by route; followed streams are not counted",
+      labelNames: ["method", "route", "status"],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
+      registers,
+    });
+    this.#openStreams = new Gauge({ name: "holdfast_api_streams", help: "Followed tasks on this node", registers });
+  }
+
+  /** Where it listens. Throws when it is not started. */
+  get address(): { readonly host: string; readonly port: number } {
+    return this.#started().address;
+  }
+
+  /** Every route with its permission, for the test that calls them all anonymously. */
+  get routes(): readonly ApiRoute[] {
+    return this.#started().routes;
+  }
+
+  async start(): Promise<void> {
+    if (this.#running !== null) throw new AppError("internal", "the API server is started already");
+    const { logger, clock, backend } = this.#deps;
+    const background = new Background({ logger });
+    const streams = new TaskStreams(
+      { tasks: backend, clock, background, open: this.#openStreams },
+      { ...taskStreamsDefaults, ...this.#options.streams },
+    );
+    const app = this.#createApp();
+    const routes: ApiRoute[] = [];
+    try {
+      await this.#install(app, { streams, routes });
+      await app.listen({ host: this.#options.host, port: this.#options.port });
+    } catch (cause) {
+      await app.close();
+      throw listenError(cause, this.#options);
+    }
+    const bound = app.server.address();
+    const port = typeof bound === "object" && bound !== null ? bound.port : this.#options.port;
+    this.#running = { app, streams, background, routes, address: { host: this.#options.host, port } };
+    logger.info({ host: this.#options.host, port }, "API listens");
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    if (running === null) return;
+    this.#running = null;
+    running.streams.stop();
+    const late = this.#deps.clock.after(this.#options.stopMs ?? 5_000, () => running.app.server.closeAllConnections());
+    try {
+      await running.background.settle();
+      await running.app.close();
+    } finally {
+      late.cancel();
+    }
+  }
+
+  #started(): Running {
+    if (this.#running === null) throw new AppError("internal", "the API server is not started");
+    return this.#running;
+  }
+
+  #createApp(): ApiInstance {
+    const app: ApiInstance = fastify({
+      logger: false,
+      bodyLimit: bodyBytes,
+      // Following a stream by HEAD would open one; the health routes ask for theirs.
+      exposeHeadRoutes: false,
+      http: { maxHeaderSize: headerBytes },
+      requestIdHeader: false,
+      genReqId: (request) => {
+        const given = request.headers["x-request-id"];
+        return typeof given === "string" && requestIdForm.test(given) ? given : this.#deps.ids.next();
+      },
+      return503OnClosing: true,
+      // Slow senders hold a socket, not a worker; this bounds how long (SECURITY S23).
+      requestTimeout: 60_000,
+    }).withTypeProvider<ZodTypeProvider>();
+    app.setValidatorCompiler(validatorCompiler);
+    app.setSerializerCompiler(serializerCompiler);
+    return app;
+  }
+
+  async #install(app: ApiInstance, parts: { streams: TaskStreams; routes: ApiRoute[] }): Promise<void> {
+    const { backend, enrolment, logger, registry } = this.#deps;
+    const { version } = this.#options;
+    installProblemReplies(app, { logger });
+    app.addHook("onRequest", async (request, reply) => {
+      reply
+        .header("x-request-id", request.id)
+        .header("x-content-type-options", "nosniff")
+        .header("cache-control", "no-store");
+    });
+    installAuthorization(app, { keys: backend, proxies: parseTrustedProxies(this.#options.trustedProxies) });
+    app.addHook("onRoute", (route) => {
+      parts.routes.push({ method: String(route.method), url: route.url, permission: String(route.config?.permission) });
+    });
+    app.addHook("onResponse", async (request, reply) => {
+      const route = request.routeOptions.url ?? "unknown";
+      this.#seconds.observe(
+        { method: request.method, route, status: String(reply.statusCode) },
+        reply.elapsedTime / 1_000,
+      );
+      logger.debug({ requestId: request.id, method: request.method, route, status: reply.statusCode }, "request");
+    });
+    await installOpenApi(app, { version });
+    addSubmissionRoutes(app, backend);
+    addTaskRoutes(app, { tasks: backend, streams: parts.streams });
+    addAgentRoutes(app, backend);
+    addNodeRoutes(app, backend);
+    addTokenRoutes(app, backend);
+    addEnrolmentRoutes(app, enrolment);
+    addHealthRoutes(app, { health: backend, registry, version });
+    addDocsRoutes(app);
+  }
+}
+
+function listenError(cause: unknown, options: ApiServerOptions): AppError {
+  if (cause instanceof AppError) return cause;
+  return new AppError(
+    "config.invalid",
+    `the API cannot listen on ${options.host}:${options.port}: ${describeError(cause)}`,
+    {
+      cause,
+      mend: "Choose another address with --api-listen, or stop what uses this one.",
+    },
+  );
+}

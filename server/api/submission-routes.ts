@@ -1,0 +1,87 @@
+// Submitting work and reading a submission back. The work itself is TaskBackend.submit's.
+import { z } from "zod";
+import { selectorOf } from "../../shared/api/selector.ts";
+import {
+  idempotencyKeySchema,
+  submissionViewSchema,
+  submitAnswerSchema,
+  submitRequestSchema,
+  type SubmitRequest,
+} from "../../shared/api/submissions.ts";
+import { AppError } from "../../shared/errors.ts";
+import { submissionIdSchema } from "../../shared/ids.ts";
+import { limits } from "../../shared/task.ts";
+import { principalOf } from "./authorize.ts";
+import type { Submit, TaskBackend } from "./backend.ts";
+import { requestDigest } from "./request-digest.ts";
+import { found, idFrom, type ApiInstance } from "./route.ts";
+
+/** A batch of many scripts is larger than other requests; JSON escapes may double a script. */
+const submitBodyBytes = 8 * 1024 * 1024;
+
+export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void {
+  app.route({
+    method: "POST",
+    url: "/api/v1/submissions",
+    config: { permission: "tasks:run" },
+    bodyLimit: submitBodyBytes,
+    schema: {
+      summary: "Run something on agents",
+      description:
+        "One spec for every agent that `on` means, or up to 1,000 independent `tasks`. 201 means stored durably.",
+      tags: ["submissions"],
+      headers: z.object({ "idempotency-key": idempotencyKeySchema.optional() }),
+      body: submitRequestSchema,
+      response: { 201: submitAnswerSchema },
+    },
+    preValidation: async (request) => refuseLargeScript(request.body),
+    handler: async (request, reply) => {
+      const key = request.headers["idempotency-key"] ?? request.id;
+      const answer = await tasks.submit(toSubmit(key, request.body), principalOf(request));
+      return reply.code(201).send(answer);
+    },
+  });
+
+  app.route({
+    method: "GET",
+    url: "/api/v1/submissions/:id",
+    config: { permission: "tasks:read" },
+    schema: {
+      summary: "Read a submission",
+      tags: ["submissions"],
+      params: z.object({ id: z.string() }),
+      response: { 200: submissionViewSchema },
+    },
+    handler: async (request) => {
+      const id = idFrom(submissionIdSchema, request.params.id, "submission.unknown");
+      return found(await tasks.readSubmission(id), "submission.unknown", id);
+    },
+  });
+}
+
+function toSubmit(key: string, request: SubmitRequest): Submit {
+  return {
+    key,
+    digest: requestDigest(request),
+    work: "tasks" in request ? { items: request.tasks } : { selector: selectorOf(request.on), spec: request.spec },
+    queueTimeoutMs: request.queueTimeoutMs,
+    unreachableLimitMs: request.unreachableLimitMs,
+    lane: request.lane ?? "work",
+  };
+}
+
+const scriptHolder = z.object({ spec: z.object({ script: z.string() }) });
+const scriptHolders = z.union([
+  scriptHolder.transform((one) => [one]),
+  z.object({ tasks: z.array(scriptHolder) }).transform((batch) => batch.tasks),
+]);
+
+/** Before the contract, because this limit has a code of its own. */
+function refuseLargeScript(body: unknown): void {
+  const holders = scriptHolders.safeParse(body);
+  for (const { spec } of holders.data ?? []) {
+    const bytes = Buffer.byteLength(spec.script);
+    if (bytes > limits.scriptBytes)
+      throw new AppError("script.too-large", `the script has ${bytes} bytes; at most ${limits.scriptBytes} are taken`);
+  }
+}

@@ -1,0 +1,127 @@
+// Hints between nodes by NOTIFY: from a connection of their own, each in a transaction of its own, coalesced to at most
+// 20 a second. They only make things faster; whoever receives none polls. A lost connection is replaced in the background.
+import type { Client } from "pg";
+import { z } from "zod";
+import type { Background } from "../../shared/background.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
+import { agentIdSchema, type AgentId, type BootId } from "../../shared/ids.ts";
+import type { Logger } from "../../shared/logger.ts";
+import type { Service } from "../../shared/service.ts";
+import type { Database } from "../store/connection.ts";
+
+const channel = "holdfast";
+const pauseMs = 50;
+const agentsPerHint = 4;
+
+const hintSchema = z.object({ from: z.string(), kind: z.enum(["work", "cancel", "trust", "nodes"]), agents: z.array(agentIdSchema).optional() });
+export type HintKind = z.infer<typeof hintSchema>["kind"];
+
+export interface HintsDeps {
+  readonly database: Pick<Database, "dedicated">;
+  readonly clock: Clock;
+  readonly background: Background;
+  readonly logger: Logger;
+}
+
+export interface HintsOptions {
+  readonly bootId: BootId;
+  /** `agents` is empty when the hint is about any agent. */
+  readonly onHint: (kind: HintKind, agents: readonly AgentId[]) => void;
+}
+
+type State =
+  | { readonly kind: "stopped" }
+  | { readonly kind: "connecting" }
+  | { readonly kind: "listening"; readonly client: Client };
+
+export class Hints implements Service {
+  readonly #deps: HintsDeps;
+  readonly #options: HintsOptions;
+  readonly #ending = new AbortController();
+  readonly #waiting = new Map<HintKind, Set<AgentId>>();
+  #timer: Timer | undefined;
+  #state: State = { kind: "stopped" };
+
+  constructor(deps: HintsDeps, options: HintsOptions) {
+    this.#deps = deps;
+    this.#options = options;
+  }
+
+  start(): Promise<void> {
+    this.#state = { kind: "connecting" };
+    this.#deps.background.run("hints", () => this.#connect());
+    return Promise.resolve();
+  }
+
+  async stop(): Promise<void> {
+    this.#ending.abort();
+    this.#timer?.cancel();
+    const state = this.#state;
+    this.#state = { kind: "stopped" };
+    if (state.kind === "listening") await state.client.end().catch(() => undefined);
+  }
+
+  /** Tells the other nodes; the first hint leaves at once, later ones are gathered. */
+  publish(kind: HintKind, agents: Iterable<AgentId> = []): void {
+    const gathered = this.#waiting.get(kind) ?? new Set();
+    for (const agent of agents) gathered.add(agent);
+    this.#waiting.set(kind, gathered);
+    if (this.#timer === undefined) this.#flush();
+  }
+
+  #flush(): void {
+    this.#timer = undefined;
+    if (this.#waiting.size === 0 || this.#state.kind !== "listening") return;
+    const { client } = this.#state;
+    for (const [kind, agents] of this.#waiting) {
+      const hint = { from: this.#options.bootId, kind, ...(agents.size > 0 && agents.size <= agentsPerHint ? { agents: [...agents] } : {}) };
+      client.query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)]).catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "hint not sent"));
+    }
+    this.#waiting.clear();
+    this.#timer = this.#deps.clock.after(pauseMs, () => this.#flush());
+  }
+
+  async #connect(): Promise<void> {
+    while (!this.#ending.signal.aborted) {
+      try {
+        await this.#listen();
+        return;
+      } catch (cause) {
+        this.#deps.logger.warn({ err: cause }, "no connection for hints; polling goes on");
+        await this.#deps.clock.sleep(2_000, this.#ending.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #listen(): Promise<void> {
+    const client = await this.#deps.database.dedicated();
+    client.on("notification", (notification) => this.#received(notification.payload ?? ""));
+    client.on("error", () => undefined);
+    client.on("end", () => this.#lost(client));
+    await client.query(`listen ${channel}`);
+    if (this.#state.kind === "stopped") {
+      await client.end();
+      return;
+    }
+    this.#state = { kind: "listening", client };
+    // Hints sent while nobody listened are gone: look once at everything.
+    for (const kind of hintSchema.shape.kind.options) this.#options.onHint(kind, []);
+  }
+
+  #lost(client: Client): void {
+    if (this.#state.kind !== "listening" || this.#state.client !== client) return;
+    this.#state = { kind: "connecting" };
+    this.#deps.background.run("hints", () => this.#connect());
+  }
+
+  #received(payload: string): void {
+    let value: unknown;
+    try {
+      value = JSON.parse(payload);
+    } catch {
+      return;
+    }
+    const hint = hintSchema.safeParse(value);
+    if (hint.success && hint.data.from !== this.#options.bootId) this.#options.onHint(hint.data.kind, hint.data.agents ?? []);
+  }
+}

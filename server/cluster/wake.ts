@@ -1,0 +1,110 @@
+// Finds out what this node's agents wait for when no hint tells it: new work, cancels to repeat, agents no longer
+// trusted, attempts to give up on. Every look is bounded and only about agents with a session here.
+import type { Background } from "../../shared/background.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
+import { AppError } from "../../shared/errors.ts";
+import type { AgentId, TaskId } from "../../shared/ids.ts";
+import type { Logger } from "../../shared/logger.ts";
+import type { Service } from "../../shared/service.ts";
+import type { Database } from "../store/connection.ts";
+import { readCancels, type PendingCancel } from "../store/read-cancels.ts";
+import { readDistrusted, type Distrusted } from "../store/read-distrusted.ts";
+import { readKnownWork, readWorkFeed } from "../store/read-work-feed.ts";
+import { sweepAttempts } from "../store/sweep-attempts.ts";
+
+export interface WakeDeps {
+  readonly database: Pick<Database, "durable">;
+  readonly clock: Clock;
+  readonly background: Background;
+  readonly logger: Logger;
+  readonly sessions: { agents(): AgentId[] };
+}
+
+export interface WakeActs {
+  readonly work: (agents: readonly AgentId[]) => void;
+  readonly cancels: (cancels: readonly PendingCancel[]) => void;
+  readonly distrusted: (agents: readonly Distrusted[]) => void;
+  readonly ended: (tasks: readonly TaskId[]) => void;
+}
+
+/** Milliseconds between looks. */
+export const wakePeriods = { busyFeed: 1_000, idleFeed: 5_000, cancels: 2_000, trust: 5_000, fullSweep: 60_000, giveUp: 5_000 } as const;
+
+/** Queue numbers are drawn before their row is visible: this many below the last seen are looked at again. */
+const overlap = 1_000;
+
+export class Wake implements Service {
+  readonly #deps: WakeDeps;
+  readonly #acts: WakeActs;
+  readonly #running = new Set<string>();
+  #timers: Timer[] = [];
+  #lastQueueNo = 0;
+  #feedDueMs = 0;
+
+  constructor(deps: WakeDeps, acts: WakeActs) {
+    this.#deps = deps;
+    this.#acts = acts;
+  }
+
+  start(): Promise<void> {
+    const { clock } = this.#deps;
+    const every = (periodMs: number, act: () => void): void => void this.#timers.push(clock.every(periodMs, act));
+    every(wakePeriods.busyFeed, () => {
+      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();
+    });
+    every(wakePeriods.cancels, () => this.cancels());
+    every(wakePeriods.trust, () => this.trust());
+    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));
+    every(wakePeriods.giveUp, () => this.#look("giving up", async (sql) => this.#acts.ended(await sweepAttempts(sql))));
+    return Promise.resolve();
+  }
+
+  stop(): Promise<void> {
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers = [];
+    return Promise.resolve();
+  }
+
+  /** New queued rows since the last look, and offers nobody answered. */
+  feed(): void {
+    this.#look("work feed", async (sql) => {
+      const { agents, last } = await readWorkFeed(sql, Math.max(0, this.#lastQueueNo - overlap));
+      const isBusy = last > this.#lastQueueNo || agents.length > 0;
+      this.#lastQueueNo = last;
+      this.#feedDueMs = this.#deps.clock.monotonicMs() + (isBusy ? 0 : wakePeriods.idleFeed);
+      this.#acts.work(agents);
+    });
+  }
+
+  /** Whether these agents have work, by one indexed read. */
+  known(agents: readonly AgentId[]): void {
+    if (agents.length === 0) return;
+    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) => this.#acts.work(await readKnownWork(sql, agents)));
+  }
+
+  cancels(): void {
+    const agents = this.#deps.sessions.agents();
+    if (agents.length > 0) this.#look("cancels", async (sql) => this.#acts.cancels(await readCancels(sql, agents)));
+  }
+
+  trust(): void {
+    const agents = this.#deps.sessions.agents();
+    if (agents.length > 0) this.#look("trust", async (sql) => this.#acts.distrusted(await readDistrusted(sql, agents)));
+  }
+
+  /** One look of a kind at a time; a look that fails is repeated by its timer. */
+  #look(name: string, act: (sql: Database["durable"]) => Promise<void>): void {
+    if (this.#running.has(name)) return;
+    this.#running.add(name);
+    this.#deps.background.run(name, async () => {
+      try {
+        await act(this.#deps.database.durable);
+      } catch (cause) {
+        if (AppError.from(cause).code !== "database.unavailable") throw cause;
+        this.#deps.logger.debug({ err: cause }, `${name}: the database is away`);
+      } finally {
+        this.#running.delete(name);
+      }
+    });
+  }
+}

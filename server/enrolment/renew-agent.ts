@@ -1,0 +1,47 @@
+// Renewal over the session: the session proves the old certificate, the signature proves the new key. The old one stays
+// valid until the new one was used once.
+import { issueAgentLeaf } from "../../certs/leaf.ts";
+import { leafLifetimeMs } from "../../certs/profile.ts";
+import { readPublicKey, renewalTranscript, verifyTranscript } from "../../certs/public-key.ts";
+import type { Clock } from "../../shared/clock.ts";
+import { AppError } from "../../shared/errors.ts";
+import type { AgentId } from "../../shared/ids.ts";
+import type { Random } from "../../shared/random.ts";
+import { sha256Hex } from "../../shared/thumbprint.ts";
+import type { Renewed } from "../../shared/wire/renew.ts";
+import { findCertificate, storeAgentCertificate } from "../store/agent-certificates.ts";
+import { recordAudit } from "../store/audit.ts";
+import type { Database } from "../store/connection.ts";
+import type { ClusterTrust } from "./cluster-trust.ts";
+
+export interface RenewDeps {
+  readonly database: Database;
+  readonly trust: () => ClusterTrust;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface Renewal {
+  readonly agent: AgentId;
+  readonly spki: Uint8Array;
+  readonly proof: Uint8Array;
+}
+
+/** Throws `enrolment.proof-invalid` when the new key did not sign. The same key twice gets the same certificate. */
+export function renewAgent(deps: RenewDeps, renewal: Renewal, lifetimeMs: number = leafLifetimeMs): Promise<Renewed> {
+  const { cluster, agentsCa, agentsCaPems, nodesCaPems } = deps.trust();
+  const transcript = renewalTranscript({ cluster, agentId: renewal.agent, publicKeySpki: renewal.spki });
+  if (!verifyTranscript(readPublicKey(renewal.spki), transcript, renewal.proof)) {
+    return Promise.reject(new AppError("enrolment.proof-invalid", "the renewal is not signed by the key it wants certified"));
+  }
+  const spkiSha256 = sha256Hex(renewal.spki);
+  const answer = (certificate: string): Renewed => ({ type: "renewed", certificate, agentsCa: [...agentsCaPems], nodesCa: [...nodesCaPems] });
+  return deps.database.transaction(async (sql) => {
+    const earlier = await findCertificate(sql, renewal.agent, spkiSha256);
+    if (earlier !== undefined) return answer(earlier);
+    const leaf = issueAgentLeaf({ authority: agentsCa, cluster, agentId: renewal.agent, publicKeySpki: renewal.spki, lifetimeMs }, deps);
+    await storeAgentCertificate(sql, { thumbprint: leaf.thumbprint, agent: renewal.agent, spkiSha256, certificate: leaf.certificatePem, notAfterMs: leaf.notAfterMs });
+    await recordAudit(sql, { actor: `agent ${renewal.agent}`, address: "", action: "agent-renew", target: renewal.agent, detail: { thumbprint: leaf.thumbprint } });
+    return answer(leaf.certificatePem);
+  });
+}

@@ -1,0 +1,292 @@
+// Carries out one courier: frames in, effects out to socket and store. Decides nothing itself. One write per attempt is
+// under way at a time, so an attempt's log, result and home change reach the database in the order they arrived.
+// A write that fails because the database is away is tried again while the session lives; then the agent repeats it.
+import type { Background } from "../../shared/background.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
+import { AppError } from "../../shared/errors.ts";
+import { Heartbeat } from "../../shared/heartbeat.ts";
+import type { AgentId, AttemptId, BootId, NodeId } from "../../shared/ids.ts";
+import { Link, readFrame, type FrameSocket } from "../../shared/link.ts";
+import type { Logger } from "../../shared/logger.ts";
+import { streams, type Lane } from "../../shared/task.ts";
+import { closeCode } from "../../shared/wire/close-code.ts";
+import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
+import type { FromNode } from "../../shared/wire/from-node.ts";
+import { lengthOf } from "../../shared/wire/log.ts";
+import type { NodeList } from "../../shared/wire/nodes.ts";
+import type { Renewed } from "../../shared/wire/renew.ts";
+import { defaultTimings, type Timings } from "../../shared/wire/welcome.ts";
+import type { ClaimedAttempt } from "../store/claim-attempts.ts";
+import type { CourierStore } from "../store/store.ts";
+import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
+import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
+import { AttemptWrites } from "./attempt-writes.ts";
+import type { LogBudget } from "./log-budget.ts";
+
+const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
+
+export interface SessionDeps {
+  readonly socket: FrameSocket;
+  readonly store: CourierStore;
+  readonly clock: Clock;
+  readonly background: Background;
+  readonly logger: Logger;
+  readonly budget: LogBudget;
+  readonly nodes: { current(): NodeList };
+  readonly events: SessionEvents;
+  readonly renew: (input: { readonly agent: AgentId; readonly spki: Uint8Array; readonly proof: Uint8Array }) => Promise<Renewed>;
+}
+
+export interface SessionEvents {
+  opened(session: AgentSession): void;
+  closed(session: AgentSession): void;
+  claimable(session: AgentSession): void;
+  /** Something of this attempt was stored: followers may look. */
+  changed(attempt: AttemptId): void;
+}
+
+export interface SessionOptions {
+  readonly agent: AgentId;
+  readonly agentName: string;
+  readonly node: { readonly id: NodeId; readonly name: string };
+  readonly timings?: Timings;
+}
+
+export class AgentSession {
+  readonly agent: AgentId;
+  readonly agentName: string;
+  readonly #deps: SessionDeps;
+  readonly #options: SessionOptions;
+  readonly #link: Link<FromNode>;
+  readonly #heartbeat: Heartbeat;
+  readonly #writes: AttemptWrites;
+  readonly #ending = new AbortController();
+  #state: CourierState = initialCourier;
+  #tick: Timer | undefined;
+
+  constructor(deps: SessionDeps, options: SessionOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.agent = options.agent;
+    this.agentName = options.agentName;
+    this.#link = new Link({ socket: deps.socket });
+    const { silenceMs } = options.timings ?? defaultTimings;
+    this.#heartbeat = new Heartbeat(
+      { clock: deps.clock, ping: () => deps.socket.ping(), onSilent: () => this.close(closeCode.silent, "no frame in time") },
+      { pingMs: 0, silenceMs },
+    );
+    this.#writes = new AttemptWrites({
+      background: deps.background,
+      clock: deps.clock,
+      signal: this.#ending.signal,
+      onFailed: (error) => {
+        deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
+        this.close(closeCode.unavailable, "a write failed");
+      },
+    });
+  }
+
+  start(): void {
+    this.#heartbeat.start();
+    this.#tick = this.#deps.clock.every(1_000, () => this.apply({ kind: "tick" }));
+    // Slow-loris: a greeting has 10 s (SECURITY fault 100).
+    const greeting = this.#deps.clock.after(10_000, () => {
+      if (this.#state.kind === "awaiting-hello") this.close(closeCode.silent, "no hello within 10 s");
+    });
+    this.#ending.signal.addEventListener("abort", () => greeting.cancel(), { once: true });
+  }
+
+  /** Boot and journal of an open session. */
+  get identity(): { readonly bootId: BootId; readonly journalId: Extract<CourierState, { kind: "open" }>["session"]["journalId"] } | undefined {
+    return this.#state.kind === "open" ? this.#state.session : undefined;
+  }
+
+  /** Offers that may still be sent on a lane. */
+  claimable(lane: Lane): number {
+    return this.#link.queued > 256 ? 0 : claimable(this.#state, lane);
+  }
+
+  /** Attempts whose log and result flow through here, and offers not answered yet. */
+  get load(): number {
+    return this.#state.kind === "open" ? this.#state.session.homes.size + this.#state.session.offers.size : 0;
+  }
+
+  offer(attempts: readonly ClaimedAttempt[]): void {
+    this.apply({ kind: "claimed", attempts });
+  }
+
+  /** One binary frame from the socket. */
+  received(frame: Uint8Array): void {
+    this.#heartbeat.heard();
+    const incoming = readFrame(frame, fromAgentSchema, agentTypes);
+    if (incoming.kind === "message") this.apply({ kind: "frame", message: incoming.message });
+    else {
+      this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
+      this.close(incoming.code, incoming.reason);
+    }
+  }
+
+  /** A ping, pong or anything else that shows life. */
+  heard(): void {
+    this.#heartbeat.heard();
+  }
+
+  close(code: number, reason: string): void {
+    this.#link.close(code, reason);
+    // An answer to the close frame may never come; the socket is not waited for.
+    this.#deps.clock.after(2_000, () => this.#deps.socket.terminate());
+    this.ended();
+  }
+
+  /** The socket has closed, or is closed by us. */
+  ended(): void {
+    if (this.#ending.signal.aborted) return;
+    this.#ending.abort(new AppError("connection.closed", "the agent's session has ended"));
+    this.#heartbeat.stop();
+    this.#tick?.cancel();
+    this.#link.ended();
+    const wasOpen = this.#state.kind === "open";
+    this.apply({ kind: "closed" });
+    if (wasOpen) this.#deps.events.closed(this);
+  }
+
+  apply(event: CourierEvent): void {
+    const { state, effects } = stepCourier(this.#state, event, this.#deps.clock.monotonicMs());
+    this.#state = state;
+    for (const effect of effects) this.#carryOut(effect);
+  }
+
+  #carryOut(effect: CourierEffect): void {
+    const { store, events, budget, background, socket } = this.#deps;
+    const { agent } = this;
+    switch (effect.kind) {
+      case "send":
+        this.#link.send(effect.message);
+        return;
+      case "close":
+        this.close(effect.code, effect.reason);
+        return;
+      case "ping":
+        socket.ping();
+        return;
+      case "opened":
+        events.opened(this);
+        return;
+      case "claimable":
+        events.claimable(this);
+        return;
+      case "greet": {
+        const { bootCounter, bootId, journalId, version, capabilities, host, probe } = effect.hello;
+        const greeting = { agent, bootCounter, bootId, journalId, version, capabilities, host, intent: probe === true ? "probe" : "session" } as const;
+        this.#greeting("greet", async () => this.apply({ kind: "greeted", outcome: await store.greet(greeting) }));
+        return;
+      }
+      case "reconcile":
+        this.#greeting("reconcile", async () => {
+          const rows = await store.readOpen(agent, effect.listed.map((report) => report.attempt));
+          const { node, timings = defaultTimings } = this.#options;
+          this.apply({ kind: "reconciled", rows, welcome: { node, timings, nodes: this.#deps.nodes.current() } });
+        });
+        return;
+      case "progress":
+        for (const item of effect.items) this.#progress(item);
+        return;
+      case "append": {
+        const bytes = "bytes" in effect.content ? effect.content.bytes.length : 0;
+        budget.take(bytes);
+        this.#writes.append(effect.attempt, effect, (run) => this.#append(effect.attempt, run));
+        return;
+      }
+      case "finish":
+        for (const item of effect.items) {
+          this.#writes.run(item.attempt, async () => {
+            const journalId = this.identity?.journalId;
+            if (journalId === undefined) return;
+            const outcome = await store.finish({ attempt: item.attempt, agent, journalId, node: this.#options.node.id, record: item.record });
+            this.apply({ kind: "finished", attempt: item.attempt, outcome, windowBytes: budget.windowBytes() });
+            events.changed(item.attempt);
+          });
+        }
+        return;
+      case "resume":
+        for (const item of effect.items) {
+          this.#writes.run(item.attempt, async () => {
+            const journalId = this.identity?.journalId;
+            if (journalId === undefined) return;
+            const outcomes = await store.resume([{ ...item, agent, journalId, node: this.#options.node.id }]);
+            this.apply({ kind: "resumed", items: [item], outcomes, windowBytes: budget.windowBytes() });
+          });
+        }
+        return;
+      case "refuse":
+        for (const item of effect.items) {
+          this.#writes.run(item.attempt, async () => {
+            const journalId = this.identity?.journalId;
+            if (journalId === undefined) return;
+            await store.refuse({ ...item, agent, journalId, reason: item.detail === undefined ? item.reason : `${item.reason}: ${item.detail}` });
+            events.changed(item.attempt);
+          });
+        }
+        return;
+      case "lose": {
+        const journalId = this.identity?.journalId;
+        if (journalId === undefined) return;
+        background.run("lose attempts", async () => {
+          await store.lose({ agent, journalId, attempts: effect.attempts, answer: effect.answer });
+          for (const attempt of effect.attempts) events.changed(attempt);
+        });
+        return;
+      }
+      case "release":
+        background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
+        return;
+      case "renew":
+        background.run("renew certificate", async () => {
+          this.#link.send(await this.#deps.renew({ agent, spki: effect.spki, proof: effect.proof }));
+        });
+        return;
+    }
+  }
+
+  #progress({ attempt, homeNo, homeHere, reached }: Extract<CourierEffect, { kind: "progress" }>["items"][number]): void {
+    this.#writes.run(attempt, async () => {
+      const journalId = this.identity?.journalId;
+      if (journalId === undefined) return;
+      const node = homeHere ? this.#options.node.id : null;
+      const view = await this.#deps.store.progress({ attempt, agent: this.agent, journalId, node, homeNo, reached });
+      this.apply({ kind: "progressed", answers: [{ attempt, view }] });
+      this.#deps.events.changed(attempt);
+    });
+  }
+
+  async #append(attempt: AttemptId, run: Parameters<Parameters<AttemptWrites["append"]>[2]>[0]): Promise<void> {
+    const { store, budget, events } = this.#deps;
+    try {
+      const outcome = await store.append({ attempt, agent: this.agent, homeNo: run.homeNo, runs: run.runs });
+      const ends = Object.fromEntries(
+        streams.flatMap((stream) => {
+          const found = run.runs[stream];
+          return found === undefined ? [] : [[stream, found.pieces.reduce((end, piece) => end + lengthOf(piece), found.from)]];
+        }),
+      );
+      budget.give(run.bytes);
+      this.apply({ kind: "appended", attempt, ends, outcome, windowBytes: budget.windowBytes() });
+      events.changed(attempt);
+    } catch (cause) {
+      if (!AppError.from(cause).retryable || this.#ending.signal.aborted) budget.give(run.bytes);
+      throw cause;
+    }
+  }
+
+  /** Before the greeting is complete there is nothing to keep: a node that cannot judge says so and closes. */
+  #greeting(name: string, act: () => Promise<void>): void {
+    this.#deps.background.run(name, async () => {
+      try {
+        await act();
+      } catch (cause) {
+        this.#deps.logger.warn({ err: cause, agent: this.agentName }, `${name} failed`);
+        this.close(closeCode.unavailable, AppError.from(cause).message);
+      }
+    });
+  }
+}

@@ -1,0 +1,162 @@
+// The agents' door: TLS 1.3 with a client certificate, one path, one sub-protocol. Every socket passes admit before the
+// upgrade is answered; frames go to the agent's session. Bounds what strangers can hold; knows nothing of work.
+import { createServer, type Server } from "node:https";
+import type { IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
+import { WebSocketServer, type WebSocket } from "ws";
+import type { Background } from "../../shared/background.ts";
+import type { Clock } from "../../shared/clock.ts";
+import { AppError, describeError, errnoOf } from "../../shared/errors.ts";
+import type { FrameSocket } from "../../shared/link.ts";
+import type { Logger } from "../../shared/logger.ts";
+import type { Service } from "../../shared/service.ts";
+import { closeCode } from "../../shared/wire/close-code.ts";
+import { subprotocol } from "../../shared/wire/version.ts";
+import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
+import type { AgentSession } from "./agent-session.ts";
+import { agentListenerHttp, agentListenerTls, agentWebSocketServer, limitAgentListener, type AgentListenerIdentity } from "./tls-options.ts";
+
+export const agentPath = "/agent";
+
+export interface ListenerDeps extends AdmitDeps {
+  readonly background: Background;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly openSession: (socket: FrameSocket, admitted: Admitted) => AgentSession;
+  readonly onRefused: (reason: string) => void;
+}
+
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  readonly identity: AgentListenerIdentity;
+  /** Upgrades judged at once; more are answered 503 with Retry-After. Default 64. */
+  readonly admissionsAtOnce?: number;
+}
+
+export class AgentListener implements Service {
+  readonly #deps: ListenerDeps;
+  readonly #options: ListenerOptions;
+  readonly #server: Server;
+  readonly #webSockets: WebSocketServer;
+  readonly #sockets = new Set<WebSocket>();
+  readonly #strangers = new Set<Duplex>();
+  #judging = 0;
+
+  constructor(deps: ListenerDeps, options: ListenerOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#server = createServer({ ...agentListenerTls(options.identity), ...agentListenerHttp }, (_request, response) => {
+      response.writeHead(404).end();
+    });
+    limitAgentListener(this.#server);
+    this.#webSockets = new WebSocketServer({ ...agentWebSocketServer, handleProtocols: () => subprotocol });
+    this.#server.on("connection", (socket: Duplex) => {
+      this.#strangers.add(socket);
+      socket.once("close", () => this.#strangers.delete(socket));
+    });
+    this.#server.on("tlsClientError", (cause, socket) => {
+      deps.onRefused("tls");
+      deps.logger.debug({ code: errnoOf(cause), peer: socket.remoteAddress }, `TLS refused: ${describeError(cause)}`);
+      socket.destroy();
+    });
+    this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+  }
+
+  get port(): number {
+    const address: AddressInfo | string | null = this.#server.address();
+    if (address === null || typeof address === "string") throw new AppError("internal", "the agent listener is not started");
+    return address.port;
+  }
+
+  start(): Promise<void> {
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", (cause) => reject(new AppError("config.invalid", `the agent listener cannot listen on ${host}:${port}: ${describeError(cause)}`, { cause })));
+      this.#server.listen(port, host, resolve);
+    });
+  }
+
+  /** Replaces key, leaf and trusted CAs for new connections; live ones stay. */
+  useIdentity(identity: AgentListenerIdentity): void {
+    this.#server.setSecureContext(agentListenerTls(identity));
+  }
+
+  async stop(): Promise<void> {
+    const closed = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.close(closeCode.goingAway, "the node stops");
+    const limit = this.#deps.clock.after(1_000, () => {
+      for (const socket of this.#sockets) socket.terminate();
+      for (const socket of this.#strangers) socket.destroy();
+    });
+    if (this.#sockets.size === 0) for (const socket of this.#strangers) socket.destroy();
+    await closed;
+    limit.cancel();
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on("error", () => socket.destroy());
+    if (!(socket instanceof TLSSocket)) {
+      socket.destroy();
+      return;
+    }
+    if (this.#judging >= (this.#options.admissionsAtOnce ?? 64)) {
+      refuse(socket, { status: 503, reason: "too many agents connect at once", retryAfterSeconds: 1 });
+      this.#deps.onRefused("busy");
+      return;
+    }
+    this.#judging += 1;
+    this.#deps.background.run("admit", async () => {
+      try {
+        const verdict = await admit(this.#deps, { request, socket, path: agentPath });
+        if (verdict.kind === "refused") {
+          this.#deps.onRefused(verdict.reason);
+          this.#deps.logger.info({ peer: socket.remoteAddress, reason: verdict.reason }, "agent refused");
+          refuse(socket, verdict);
+        } else this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#opened(webSocket, verdict.admitted));
+      } catch (cause) {
+        this.#deps.logger.error({ err: cause }, "admission failed");
+        refuse(socket, { status: 503, reason: "the node cannot judge right now", retryAfterSeconds: 2 });
+      } finally {
+        this.#judging -= 1;
+      }
+    });
+  }
+
+  #opened(webSocket: WebSocket, admitted: Admitted): void {
+    this.#sockets.add(webSocket);
+    const session = this.#deps.openSession(webSocket, admitted);
+    const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () => session.close(closeCode.expired, "the agent's certificate has expired"));
+    webSocket.on("message", (data, isBinary) => {
+      if (isBinary && data instanceof Buffer) session.received(data);
+      else session.close(closeCode.invalidFrame, "expected binary frames");
+    });
+    webSocket.on("ping", () => session.heard());
+    webSocket.on("pong", () => session.heard());
+    webSocket.on("error", (cause) => this.#deps.logger.debug({ err: cause, agent: admitted.name }, "agent socket failed"));
+    webSocket.on("close", () => {
+      expiry.cancel();
+      this.#sockets.delete(webSocket);
+      session.ended();
+    });
+    session.start();
+  }
+}
+
+interface Refusal {
+  readonly status: number;
+  readonly reason: string;
+  readonly retryAfterSeconds?: number;
+}
+
+function refuse(socket: Duplex, { status, reason, retryAfterSeconds }: Refusal): void {
+  const body = JSON.stringify({ message: reason });
+  const retry = retryAfterSeconds === undefined ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
+  socket.end(
+    `HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Type: application/json\r\n${retry}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    () => socket.destroy(),
+  );
+}

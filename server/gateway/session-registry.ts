@@ -1,0 +1,35 @@
+// Sessions open on this node, one per agent: the newest wins and the older one is closed. Knows nothing of work.
+import type { AgentId } from "../../shared/ids.ts";
+import { closeCode } from "../../shared/wire/close-code.ts";
+import type { AgentSession } from "./agent-session.ts";
+
+export class SessionRegistry {
+  readonly #open = new Map<AgentId, AgentSession>();
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  get(agent: AgentId): AgentSession | undefined {
+    return this.#open.get(agent);
+  }
+
+  all(): IterableIterator<AgentSession> {
+    return this.#open.values();
+  }
+
+  agents(): AgentId[] {
+    return [...this.#open.keys()];
+  }
+
+  add(session: AgentSession): void {
+    const older = this.#open.get(session.agent);
+    this.#open.set(session.agent, session);
+    older?.close(closeCode.replaced, "a newer session of this agent took over");
+  }
+
+  /** False when a newer session has taken its place already. */
+  remove(session: AgentSession): boolean {
+    return this.#open.get(session.agent) === session && this.#open.delete(session.agent);
+  }
+}

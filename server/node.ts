@@ -1,0 +1,297 @@
+// One server node: joins store, gateway, cluster, enrolment and API, which do not know each other. Starts from the
+// database outwards and stops in reverse, agents' door first, so that nothing is promised that cannot be kept.
+import { Counter, Gauge, Registry } from "prom-client";
+import { pinOf, readTrustAnchor } from "../certs/trust.ts";
+import { Background } from "../shared/background.ts";
+import { systemClock, type Clock } from "../shared/clock.ts";
+import { AppError } from "../shared/errors.ts";
+import { bootIdSchema, createIdSource, newId, type AgentId, type NodeId } from "../shared/ids.ts";
+import type { Logger } from "../shared/logger.ts";
+import { systemRandom, type Random } from "../shared/random.ts";
+import { stopAll, type Service } from "../shared/service.ts";
+import { closeCode } from "../shared/wire/close-code.ts";
+import type { NodeList } from "../shared/wire/nodes.ts";
+import { defaultTimings } from "../shared/wire/welcome.ts";
+import { ApiServer } from "./api/http-server.ts";
+import { createBackend } from "./backend.ts";
+import { Hints } from "./cluster/hints.ts";
+import { Members } from "./cluster/members.ts";
+import { Wake } from "./cluster/wake.ts";
+import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.ts";
+import { createEnrolment } from "./enrolment/enrol-agent.ts";
+import { loadMasterKey } from "./enrolment/master-key.ts";
+import { loadNodeId, NodeLeaf } from "./enrolment/node-identity.ts";
+import { createNonces } from "./enrolment/nonce.ts";
+import { renewAgent } from "./enrolment/renew-agent.ts";
+import { AgentSession } from "./gateway/agent-session.ts";
+import { AgentListener } from "./gateway/listener.ts";
+import { LogBudget } from "./gateway/log-budget.ts";
+import { SessionRegistry } from "./gateway/session-registry.ts";
+import { adminKey } from "./admin-key.ts";
+import { agentAddresses } from "./advertise.ts";
+import { markCertificateUsed } from "./store/agent-certificates.ts";
+import { readAdmission } from "./store/agents.ts";
+import { Database } from "./store/connection.ts";
+import { migrate } from "./store/migrate.ts";
+import { ensurePartitions } from "./store/partitions.ts";
+import { createPostgresStore } from "./store/postgres-store.ts";
+import { readEarlier } from "./store/submit-tasks.ts";
+import { Targets } from "./targets.ts";
+import { Dispatcher } from "./tasks/dispatcher.ts";
+import { Followers } from "./tasks/followers.ts";
+
+export interface NodeOptions {
+  /** Holds the node's id and, at the cluster's first start, receives master.key and admin-api-key. */
+  readonly dataDirectory: string;
+  readonly databaseUrl: string;
+  readonly name: string;
+  readonly version: string;
+  readonly apiListen: { readonly host: string; readonly port: number };
+  readonly agentListen: { readonly host: string; readonly port: number };
+  /** host:port that agents dial; default: this machine's host name and the agent listener's port. */
+  readonly advertise?: readonly string[];
+  /** Default `<dataDirectory>/master.key`. */
+  readonly masterKeyFile?: string;
+  readonly trustedProxies?: readonly string[];
+  /** Life of agents' certificates in milliseconds; default 30 days. */
+  readonly agentLeafMs?: number;
+  /** Life of the node's own certificate in milliseconds; default 30 days. */
+  readonly nodeLeafMs?: number;
+}
+
+export interface NodeDeps {
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface HoldfastNode extends Service {
+  readonly id: NodeId;
+  readonly apiAddress: { readonly host: string; readonly port: number };
+  readonly agentPort: number;
+  /** True when this start created the cluster. */
+  readonly origin: ClusterTrust["origin"];
+  /** Takes nothing new; agents are asked to use other nodes. */
+  drain(): Promise<void>;
+}
+
+/**
+ * Starts a node and resolves when it serves. Throws AppError: `database.unavailable`, `database.schema`,
+ * `master-key.wrong`, `node.removed`, `config.invalid` (a port in use).
+ */
+export async function startNode(deps: NodeDeps, options: NodeOptions): Promise<HoldfastNode> {
+  const { logger, clock = systemClock, random = systemRandom } = deps;
+  const started: Service[] = [];
+  const begin = async <T extends Service>(service: T): Promise<T> => {
+    await service.start();
+    started.push(service);
+    return service;
+  };
+  const background = new Background({ logger });
+  try {
+    return await assemble({ logger, clock, random, background, begin, started }, options);
+  } catch (cause) {
+    await stopAll(started);
+    await background.settle();
+    throw cause;
+  }
+}
+
+interface Workshop {
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly background: Background;
+  readonly begin: <T extends Service>(service: T) => Promise<T>;
+  readonly started: Service[];
+}
+
+async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastNode> {
+  const { logger, clock, random, background, begin, started } = shop;
+  const ids = createIdSource({ clock, random });
+  const bootId = newId(ids, bootIdSchema);
+  const registry = new Registry();
+  const database = await begin(new Database({ logger }, { url: options.databaseUrl }));
+  await migrate(database);
+  await ensurePartitions(database, clock);
+  const masterKey = await loadMasterKey({ random }, {
+    path: options.masterKeyFile ?? `${options.dataDirectory}/master.key`,
+    create: options.masterKeyFile === undefined ? "allowed" : "forbidden",
+  });
+  const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
+  await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
+  const node = await loadNodeId(ids, options.dataDirectory);
+
+  const store = createPostgresStore(database);
+  const sessions = new SessionRegistry();
+  const budget = new LogBudget();
+  const refusals = new Counter({ name: "holdfast_gateway_connects_refused_total", help: "Agent connections refused", labelNames: ["reason"], registers: [registry] });
+  new Gauge({ name: "holdfast_gateway_sessions", help: "Agents with a session here", registers: [registry], collect() { this.set(sessions.size); } });
+  new Gauge({ name: "holdfast_gateway_log_bytes", help: "Log bytes received and not yet stored", registers: [registry], collect() { this.set(budget.heldBytes); } });
+  const followers = await begin(new Followers({ database, clock, background }));
+  const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
+  let mode: "serving" | "draining" = "serving";
+
+  const members = new Members({
+    database,
+    clock,
+    background,
+    logger,
+    load: () => ({ active: [...sessions.all()].reduce((sum, session) => sum + session.load, 0), sessions: sessions.size, draining: mode === "draining" }),
+    onList: (list) => pushList(sessions, list),
+    onReplaced: () => logger.error({ node }, "another process runs with this node id, or the node was removed; this one serves on until it is stopped"),
+  });
+  const wake = new Wake({ database, clock, background, logger, sessions }, {
+    work: (agents) => dispatcher.mayHaveWork(agents),
+    cancels: (cancels) => {
+      for (const { agent, attempt, graceMs } of cancels) sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
+    },
+    distrusted: (agents) => {
+      for (const { agent, status, reason } of agents) {
+        sessions.get(agent)?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
+      }
+    },
+    ended: (tasks) => {
+      for (const task of tasks) followers.wake(task);
+    },
+  });
+  const hints = new Hints({ database, clock, background, logger }, {
+    bootId,
+    onHint(kind, agents) {
+      if (kind === "work") wake.feed();
+      else if (kind === "cancel") wake.cancels();
+      else if (kind === "trust") wake.trust();
+      else members.look();
+      if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
+    },
+  });
+
+  let listener: AgentListener | undefined;
+  const leaf = await begin(
+    new NodeLeaf(
+      { database, trust: () => trust, clock, random, background, logger, onRenewed: () => listener?.useIdentity(listenerIdentity(leaf, trust)) },
+      { nodeId: node, ...(options.nodeLeafMs === undefined ? {} : { lifetimeMs: options.nodeLeafMs }) },
+    ),
+  );
+  const enrolment = createEnrolment(
+    { database, trust: () => trust, node: () => leaf.current(), nonces: createNonces({ clock, random }, { key: masterKey.derive("enrolment nonce") }), ids, clock, random, nodes: members },
+    options.agentLeafMs === undefined ? {} : { agentLeafMs: options.agentLeafMs },
+  );
+  const announce = (what: "cancel" | "trust", agent: AgentId): void => {
+    hints.publish(what, [agent]);
+    if (what === "cancel") wake.cancels();
+    else wake.trust();
+  };
+  const backend = createBackend(
+    {
+      database,
+      followers,
+      ids,
+      clock,
+      random,
+      announce,
+      nodesCaPin: () => pinOf(readTrustAnchor(trust.nodesCa)),
+      isDraining: () => mode === "draining",
+      submitting: {
+        store,
+        dispatcher,
+        ids,
+        clock,
+        targets: new Targets({ sql: database.durable, clock }),
+        earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
+        hint: (agents) => hints.publish("work", agents),
+      },
+    },
+    { node, nodeName: options.name, version: options.version },
+  );
+  const events = {
+    opened(session: AgentSession): void {
+      sessions.add(session);
+      background.run("presence", () => store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "connected" }));
+      dispatcher.mayHaveWork([session.agent]);
+    },
+    closed(session: AgentSession): void {
+      if (!sessions.remove(session)) return;
+      dispatcher.forget(session.agent);
+      background.run("presence", () => store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "disconnected" }));
+    },
+    claimable: (session: AgentSession): void => dispatcher.hasCredit(session.agent),
+    changed: (attempt: Parameters<Followers["changed"]>[0]): void => followers.changed(attempt),
+  };
+  listener = new AgentListener(
+    {
+      clock,
+      background,
+      logger,
+      anchors: () => trust.agentAnchors,
+      findAdmission: (thumbprint) => readAdmission(database.durable, thumbprint),
+      isOpen: () => mode === "serving",
+      onRefused: (reason) => refusals.inc({ reason: reason.split(":")[0] ?? "" }),
+      openSession(socket, admitted) {
+        background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
+        return new AgentSession(
+          {
+            socket,
+            store,
+            clock,
+            background,
+            logger,
+            budget,
+            nodes: members,
+            events,
+            renew: ({ agent, spki, proof }) => renewAgent({ database, trust: () => trust, clock, random }, { agent, spki, proof }, options.agentLeafMs),
+          },
+          { agent: admitted.agent, agentName: admitted.name, node: { id: node, name: options.name }, timings: defaultTimings },
+        );
+      },
+    },
+    { ...options.agentListen, identity: listenerIdentity(leaf, trust) },
+  );
+  await listener.start();
+  const door = listener;
+  await members.join({ id: node, name: options.name, bootId, version: options.version, addresses: agentAddresses(options.advertise, options.agentListen.host, door.port) });
+  await begin(members);
+  await begin(hints);
+  await begin(wake);
+  const api = await begin(new ApiServer({ backend, enrolment, clock, ids, logger, registry }, { ...options.apiListen, trustedProxies: options.trustedProxies ?? [], version: options.version }));
+  const partitions = clock.every(3_600_000, () => background.run("partitions", () => ensurePartitions(database, clock)));
+  const drain = async (): Promise<void> => {
+    if (mode === "draining") return;
+    mode = "draining";
+    dispatcher.drain();
+    for (const session of sessions.all()) session.apply({ kind: "go-away", afterMs: 0, reason: "the node drains" });
+    await Promise.resolve();
+  };
+  let stopping: Promise<void> | undefined;
+  return {
+    id: node,
+    apiAddress: api.address,
+    agentPort: door.port,
+    origin: trust.origin,
+    drain,
+    start: () => Promise.reject(new AppError("internal", "a node is started by startNode")),
+    stop() {
+      stopping ??= (async () => {
+        await drain();
+        partitions.cancel();
+        dispatcher.stop();
+        await door.stop();
+        await store.settle();
+        // Everything but the database; its last words (presence, released offers) still have to be stored.
+        await stopAll(started.filter((service) => service !== database));
+        await background.settle();
+        await database.stop();
+      })();
+      return stopping;
+    },
+  };
+}
+
+function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust) {
+  const { certificatePem, privateKeyPem } = leaf.current();
+  return { key: privateKeyPem, cert: certificatePem, ca: trust.agentsCaPems };
+}
+
+function pushList(sessions: SessionRegistry, list: NodeList): void {
+  for (const session of sessions.all()) session.apply({ kind: "nodes", list });
+}

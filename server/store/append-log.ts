@@ -1,0 +1,116 @@
+// Stores log pieces of many attempts in one statement, on the narrow attempt_log rows only. A piece is stored at exactly
+// its stream's next offset, by the attempt's own agent, by a home that is not superseded, while the log is open.
+// Content travels as one buffer and is cut by the database: measured cheaper than an array of byte strings.
+import { z } from "zod";
+import { attemptIdSchema, type AgentId, type AttemptId } from "../../shared/ids.ts";
+import type { Stream } from "../../shared/task.ts";
+import { lengthOf, type LogContent } from "../../shared/wire/log.ts";
+import type { Sql } from "./connection.ts";
+import { inOrder, rowsOf } from "./rows.ts";
+
+/** Contiguous pieces of one stream. */
+export interface LogRun {
+  readonly from: number;
+  readonly pieces: readonly LogContent[];
+}
+
+export interface LogAppend {
+  readonly attempt: AttemptId;
+  readonly agent: AgentId;
+  readonly homeNo: number;
+  readonly runs: Readonly<Partial<Record<Stream, LogRun>>>;
+}
+
+export type AppendOutcome =
+  | { readonly kind: "row"; readonly next: Readonly<Record<Stream, number>>; readonly homeNo: number; readonly closed: boolean }
+  | { readonly kind: "unknown" };
+
+const statement = {
+  name: "append-log",
+  text: `
+with item as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    i(attempt_id, agent_id, home_no, out_from, out_to, err_from, err_to)),
+locked as (select l.* from attempt_log l where l.attempt_id in (select attempt_id from item) order by l.attempt_id for update),
+judged as (
+  select i.*, l.out_next, l.err_next, l.home_no as row_home, l.closed,
+    not l.closed and l.home_no <= i.home_no and i.out_to > i.out_from and l.out_next = i.out_from as out_ok,
+    not l.closed and l.home_no <= i.home_no and i.err_to > i.err_from and l.err_next = i.err_from as err_ok
+  from item i join locked l on l.attempt_id = i.attempt_id and l.agent_id = i.agent_id),
+moved as (
+  update attempt_log l set home_no = greatest(l.home_no, j.home_no),
+    out_next = case when j.out_ok then j.out_to else l.out_next end, err_next = case when j.err_ok then j.err_to else l.err_next end
+  from judged j where l.attempt_id = j.attempt_id and (j.out_ok or j.err_ok)),
+stored as (
+  insert into log_chunk (attempt_id, stream, start_offset, length, content)
+  select c.attempt_id, c.stream, c.start_offset, c.length,
+    case when c.place > 0 then substring($13::bytea from c.place for c.length::int) end
+  from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[]) c(attempt_id, stream, start_offset, length, place)
+  join judged j on j.attempt_id = c.attempt_id and case c.stream when 0 then j.out_ok else j.err_ok end)
+select attempt_id as attempt, closed, greatest(row_home, case when closed then 0 else home_no end) as home_no,
+  case when out_ok then out_to else out_next end as out, case when err_ok then err_to else err_next end as err
+from judged`,
+};
+
+const row = z.object({ attempt: attemptIdSchema, closed: z.boolean(), home_no: z.int(), out: z.number(), err: z.number() });
+
+export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<AppendOutcome[]> {
+  const chunks = items.flatMap((item) => [...chunksOf(item, "out", 0), ...chunksOf(item, "err", 1)]);
+  const places: number[] = [];
+  const buffers: Uint8Array[] = [];
+  let filled = 0;
+  for (const { content } of chunks) {
+    if ("omitted" in content) places.push(0);
+    else {
+      places.push(filled + 1);
+      buffers.push(content.bytes);
+      filled += content.bytes.length;
+    }
+  }
+  const rows = await rowsOf(
+    sql,
+    statement,
+    [
+      items.map((item) => item.attempt),
+      items.map((item) => item.agent),
+      items.map((item) => item.homeNo),
+      items.map((item) => item.runs.out?.from ?? 0),
+      items.map((item) => endOf(item.runs.out)),
+      items.map((item) => item.runs.err?.from ?? 0),
+      items.map((item) => endOf(item.runs.err)),
+      chunks.map((chunk) => chunk.attempt),
+      chunks.map((chunk) => chunk.stream),
+      chunks.map((chunk) => chunk.offset),
+      chunks.map((chunk) => lengthOf(chunk.content)),
+      places,
+      Buffer.concat(buffers, filled),
+    ],
+    row,
+  );
+  const outcomes = new Map<string, AppendOutcome>(
+    rows.map((found) => [found.attempt, { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed }]),
+  );
+  return inOrder(items, outcomes, (item) => item.attempt, () => ({ kind: "unknown" }));
+}
+
+interface Chunk {
+  readonly attempt: AttemptId;
+  readonly stream: 0 | 1;
+  readonly offset: number;
+  readonly content: LogContent;
+}
+
+function chunksOf(item: LogAppend, stream: Stream, number: 0 | 1): Chunk[] {
+  const run = item.runs[stream];
+  if (run === undefined) return [];
+  let offset = run.from;
+  return run.pieces.map((content) => {
+    const chunk: Chunk = { attempt: item.attempt, stream: number, offset, content };
+    offset += lengthOf(content);
+    return chunk;
+  });
+}
+
+function endOf(run: LogRun | undefined): number {
+  return run === undefined ? 0 : run.pieces.reduce((end, content) => end + lengthOf(content), run.from);
+}

@@ -1,0 +1,85 @@
+// Claims work for agents with credit here: queued attempts oldest first per band, and offers to the same journal whose
+// window has passed (DESIGN 4, "Claiming stays cheap"). Per agent, through two partial indexes; never scans a backlog.
+import { z } from "zod";
+import { agentIdSchema, attemptIdSchema, taskIdSchema, type AgentId, type BootId, type JournalId, type NodeId } from "../../shared/ids.ts";
+import { laneSchema, type Lane } from "../../shared/task.ts";
+import type { Sql } from "./connection.ts";
+import { rowsOf } from "./rows.ts";
+
+export interface ClaimCredit {
+  readonly agent: AgentId;
+  readonly bootId: BootId;
+  readonly journalId: JournalId;
+  readonly lane: Lane;
+  readonly credit: number;
+}
+
+export interface ClaimInput {
+  readonly node: NodeId;
+  readonly credits: readonly ClaimCredit[];
+  readonly most: number;
+}
+
+const claimedRow = z.object({
+  attempt: attemptIdSchema,
+  task: taskIdSchema,
+  agent: agentIdSchema,
+  attemptNumber: z.int(),
+  offerNo: z.int(),
+  lane: laneSchema,
+  spec: z.string(),
+});
+export type ClaimedAttempt = z.infer<typeof claimedRow>;
+
+/** First window 3 s, doubling with each unanswered offer to 30 s. */
+export const offerWindowMs = { first: 3_000, most: 30_000 } as const;
+
+const statement = {
+  name: "claim-attempts",
+  text: `
+with s as (
+  select i.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[]) i(agent_id, boot_id, journal_id, lane, credit)
+  join agent g on g.id = i.agent_id and g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id
+  join cluster c on not c.paused),
+pick as (
+  select p.id from s cross join lateral (
+    (select id, band, queue_no from attempt
+      where agent_id = s.agent_id and lane = s.lane and rank = 0 order by band, queue_no limit s.credit)
+    union all
+    (select id, -1::smallint, queue_no from attempt
+      where agent_id = s.agent_id and lane = s.lane and rank = 1 and not cancel_requested and journal_id = s.journal_id
+        and (offer_until < clock_timestamp() or offer_until > clock_timestamp() + interval '30 seconds') limit s.credit)
+    order by band, queue_no limit s.credit) p
+  order by p.band, p.queue_no limit $6),
+locked as (
+  select a.id from attempt a where a.id in (select id from pick) and a.rank < 2 and not a.cancel_requested
+  order by a.id for update of a skip locked)
+update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = s.journal_id, offered_by = $7,
+  unanswered = least(a.unanswered + 1, 10),
+  offer_until = clock_timestamp() + least($9::int, $8::int * power(2, a.unanswered)) * interval '1 millisecond'
+from locked l, s, task t
+where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.task_id
+  and (a.rank = 0 or (a.journal_id = s.journal_id
+    and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
+returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, t.spec`,
+};
+
+export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {
+  const { credits } = input;
+  return rowsOf(
+    sql,
+    statement,
+    [
+      credits.map((credit) => credit.agent),
+      credits.map((credit) => credit.bootId),
+      credits.map((credit) => credit.journalId),
+      credits.map((credit) => credit.lane),
+      credits.map((credit) => credit.credit),
+      input.most,
+      input.node,
+      offerWindowMs.first,
+      offerWindowMs.most,
+    ],
+    claimedRow,
+  );
+}

@@ -1,0 +1,201 @@
+// The only home of `pg`: two pools on the primary of one or several hosts. `durable` commits synchronously, `relaxed`
+// may lose its last moments in a database crash and is used only where an agent's journal is the truth.
+// Every failure leaves as an AppError; a connection that failed or turned read-only is dropped, never returned.
+import { Client, Pool, types, type PoolClient, type PoolConfig } from "pg";
+import { AppError, describeError, errnoOf, type ErrorCode } from "../../shared/errors.ts";
+import type { Logger } from "../../shared/logger.ts";
+import type { Service } from "../../shared/service.ts";
+import { hostsOf } from "./database-url.ts";
+
+export interface Statement {
+  /** Prepared once per connection under this name. */
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface Sql {
+  query(statement: Statement, values: readonly unknown[]): Promise<unknown[]>;
+}
+
+export interface DatabaseOptions {
+  /** `postgres://user:password@host:port[,host:port…]/database`. */
+  readonly url: string;
+  /** Connections of each pool. Default 6: commits are grouped, so few are needed. */
+  readonly poolSize?: number;
+  /** Server-side limit of one statement in milliseconds. Default 10,000. */
+  readonly statementTimeoutMs?: number;
+}
+
+type State =
+  | { readonly kind: "stopped" }
+  | { readonly kind: "finding"; readonly found: Promise<Pools> }
+  | { readonly kind: "connected"; readonly pools: Pools };
+
+interface Pools {
+  readonly durable: Pool;
+  readonly relaxed: Pool;
+}
+
+const int8 = 20;
+const parsers = {
+  getTypeParser: (oid: number, format?: "text" | "binary") =>
+    oid === int8 ? Number : types.getTypeParser(oid, format === "binary" ? "text" : "text"),
+};
+
+export class Database implements Service {
+  readonly #logger: Logger;
+  readonly #options: Required<DatabaseOptions>;
+  #state: State = { kind: "stopped" };
+  readonly durable: Sql;
+  readonly relaxed: Sql;
+
+  constructor(deps: { readonly logger: Logger }, options: DatabaseOptions) {
+    this.#logger = deps.logger;
+    this.#options = { poolSize: 6, statementTimeoutMs: 10_000, ...options };
+    this.durable = { query: (statement, values) => this.#query("durable", statement, values) };
+    this.relaxed = { query: (statement, values) => this.#query("relaxed", statement, values) };
+  }
+
+  async start(): Promise<void> {
+    await this.#connect();
+  }
+
+  async stop(): Promise<void> {
+    const state = this.#state;
+    this.#state = { kind: "stopped" };
+    const pools = state.kind === "connected" ? state.pools : undefined;
+    await Promise.all([pools?.durable.end(), pools?.relaxed.end()]);
+  }
+
+  /** Runs `act` in one transaction on the durable pool; rolls back when it throws. */
+  async transaction<T>(act: (sql: Sql) => Promise<T>): Promise<T> {
+    const { durable } = await this.#connect();
+    const client = await this.#guard(() => durable.connect());
+    try {
+      await this.#on(client, "begin");
+      const answer = await act({
+        query: (statement, values) => this.#guard(async () => (await client.query({ ...statement, values: [...values] })).rows),
+      });
+      await this.#on(client, "commit");
+      client.release();
+      return answer;
+    } catch (cause) {
+      await client.query("rollback").then(
+        () => client.release(),
+        (failure: unknown) => client.release(failure instanceof Error ? failure : true),
+      );
+      throw cause;
+    }
+  }
+
+  /** A connection of its own for LISTEN; the caller ends it. Never from a pool. */
+  async dedicated(): Promise<Client> {
+    const { durable } = await this.#connect();
+    const client = new Client(clientConfig(durable));
+    await this.#guard(() => client.connect());
+    return client;
+  }
+
+  async #query(pool: keyof Pools, statement: Statement, values: readonly unknown[]): Promise<unknown[]> {
+    const pools = await this.#connect();
+    return this.#guard(async () => (await pools[pool].query({ ...statement, values: [...values] })).rows);
+  }
+
+  async #on(client: PoolClient, text: string): Promise<void> {
+    await this.#guard(() => client.query(text));
+  }
+
+  async #guard<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (cause) {
+      const error = databaseError(cause);
+      if (error.code === "database.unavailable") this.#drop(error);
+      throw error;
+    }
+  }
+
+  /** Forgets the pools, so that the next query looks for the primary again. Queries in flight fail by themselves. */
+  #drop(error: AppError): void {
+    if (this.#state.kind !== "connected") return;
+    const { durable, relaxed } = this.#state.pools;
+    this.#logger.warn({ err: error }, "database connections dropped; looking for the primary again");
+    this.#state = { kind: "stopped" };
+    for (const pool of [durable, relaxed]) pool.end().catch((cause: unknown) => this.#logger.debug({ err: cause }, "pool end failed"));
+  }
+
+  #connect(): Promise<Pools> {
+    if (this.#state.kind === "connected") return Promise.resolve(this.#state.pools);
+    if (this.#state.kind === "finding") return this.#state.found;
+    const found = this.#find();
+    this.#state = { kind: "finding", found };
+    found.then(
+      (pools) => {
+        this.#state = { kind: "connected", pools };
+      },
+      () => {
+        this.#state = { kind: "stopped" };
+      },
+    );
+    return found;
+  }
+
+  /** Tries each host and takes the first that is not in recovery. */
+  async #find(): Promise<Pools> {
+    const seen: string[] = [];
+    for (const host of hostsOf(this.#options.url)) {
+      const probe = new Client({ connectionString: host.url, connectionTimeoutMillis: 3_000, query_timeout: 3_000 });
+      probe.on("error", () => undefined);
+      try {
+        await probe.connect();
+        const answer: { rows: unknown[] } = await probe.query("select 1 as one where pg_is_in_recovery()");
+        if (answer.rows.length === 0) return this.#pools(host.url);
+        seen.push(`${host.shown}: a standby in recovery`);
+      } catch (cause) {
+        seen.push(`${host.shown}: ${describeError(cause)}`);
+      } finally {
+        await probe.end().catch(() => undefined);
+      }
+    }
+    throw new AppError("database.unavailable", `no writable PostgreSQL answered (${seen.join("; ")})`, { retryAfterSeconds: 2 });
+  }
+
+  #pools(url: string): Pools {
+    const make = (relaxed: boolean): Pool => {
+      const config: PoolConfig = {
+        connectionString: url,
+        max: this.#options.poolSize,
+        connectionTimeoutMillis: 3_000,
+        query_timeout: this.#options.statementTimeoutMs + 1_000,
+        keepAlive: true,
+        types: parsers,
+        options:
+          `-c statement_timeout=${this.#options.statementTimeoutMs} -c lock_timeout=2000 ` +
+          `-c idle_in_transaction_session_timeout=10000${relaxed ? " -c synchronous_commit=off" : ""}`,
+      };
+      const pool = new Pool(config);
+      pool.on("error", (cause) => this.#drop(databaseError(cause)));
+      return pool;
+    };
+    return { durable: make(false), relaxed: make(true) };
+  }
+}
+
+function clientConfig(pool: Pool): PoolConfig {
+  const { connectionString, connectionTimeoutMillis, keepAlive, options } = pool.options;
+  return { connectionString, connectionTimeoutMillis, keepAlive, options };
+}
+
+/** What PostgreSQL and the network say, as our codes. SQLSTATE classes: PostgreSQL manual, appendix A. */
+function databaseError(cause: unknown): AppError {
+  if (cause instanceof AppError) return cause;
+  return new AppError(codeOf(cause), `database: ${describeError(cause)}`, { cause, retryAfterSeconds: 2 });
+}
+
+function codeOf(cause: unknown): ErrorCode {
+  const state = errnoOf(cause);
+  if (state === undefined) return describeError(cause).match(/timeout|terminated|ended|not queryable|closed/i) ? "database.unavailable" : "internal";
+  if (state.startsWith("E") || /^(08|53|57P|25006)/.test(state)) return "database.unavailable";
+  if (/^(40001|40P01|55P03|57014)/.test(state)) return "database.conflict";
+  return "internal";
+}

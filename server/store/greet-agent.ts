@@ -1,0 +1,130 @@
+// Admission of a hello by boot pair and journal (DESIGN 4.7), one agent row locked, one transaction:
+//   equal pair                     admitted without a write
+//   greater counter, same journal  admitted, the pair replaced
+//   another journal, never seen    admitted, the old journal retired and its open attempts lost: journal-missing
+//   anything else                  superseded; the same boot refused again after 10 s is a clone: quarantined
+import { z } from "zod";
+import { bootIdSchema, journalIdSchema, type AgentId, type BootId, type JournalId } from "../../shared/ids.ts";
+import type { Database, Sql } from "./connection.ts";
+import { rowsOf, timeMsOrNull } from "./rows.ts";
+
+export interface Greeting {
+  readonly agent: AgentId;
+  readonly bootCounter: number;
+  readonly bootId: BootId;
+  readonly journalId: JournalId;
+  readonly version: string;
+  readonly capabilities: readonly string[];
+  readonly host: object;
+  /** A probe is judged like any hello and changes nothing. */
+  readonly intent: "session" | "probe";
+}
+
+export type GreetOutcome =
+  | { readonly kind: "admitted" }
+  | { readonly kind: "superseded"; readonly expected: string }
+  | { readonly kind: "quarantined" | "revoked" | "removed"; readonly reason: string };
+
+const agentRow = z.object({
+  status: z.enum(["active", "quarantined", "revoked", "removed"]),
+  status_reason: z.string(),
+  boot_counter: z.number().nullable(),
+  boot_id: bootIdSchema.nullable(),
+  journal_id: journalIdSchema.nullable(),
+  retired: z.boolean(),
+  refused_boot_id: bootIdSchema.nullable(),
+  refused_at: timeMsOrNull,
+  now: z.date(),
+});
+
+const cloneAfterMs = 10_000;
+
+const read = (lock: boolean) => ({
+  name: lock ? "greet-lock" : "greet-read",
+  text: `select status, status_reason, boot_counter, boot_id, journal_id, $2 = any(retired_journals) as retired,
+    refused_boot_id, refused_at, clock_timestamp() as now from agent where id = $1${lock ? " for update" : ""}`,
+});
+const lockAgent = read(true);
+const readAgent = read(false);
+
+const admit = {
+  name: "greet-admit",
+  text: `update agent set boot_counter = $2, boot_id = $3,
+    retired_journals = case when journal_id is not null and journal_id <> $4 then (array_append(retired_journals, journal_id))[greatest(1, cardinality(retired_journals) - 98):] else retired_journals end,
+    journal_id = $4, version = $5, capabilities = $6, host = $7, last_seen_at = clock_timestamp(), refused_boot_id = null, refused_at = null
+    where id = $1`,
+};
+
+const loseOthers = {
+  name: "greet-lose",
+  text: `with ended as (
+    update attempt set rank = 9, state = 'lost', reason = 'journal-missing', finished_at = clock_timestamp()
+    where agent_id = $1 and rank in (1, 2, 3) and journal_id <> $2 returning id)
+  update attempt_log set closed = true where attempt_id in (select id from ended)`,
+};
+
+const refuse = {
+  name: "greet-refuse",
+  text: `update agent set refused_boot_id = $2, refused_at = clock_timestamp() where id = $1 and refused_boot_id is distinct from $2`,
+};
+
+const quarantine = {
+  name: "greet-quarantine",
+  text: `with changed as (
+    update agent set status = 'quarantined', status_reason = $2 where id = $1 and status = 'active' returning id, name)
+  insert into audit (actor, address, action, target, detail)
+  select 'system', '', 'agent-quarantined', id::text, jsonb_build_object('name', name, 'reason', $2::text) from changed`,
+};
+
+type Row = z.infer<typeof agentRow>;
+type Judgement = "same" | "newer" | "new-journal" | "superseded";
+
+/** The rule alone, without the database. */
+export function judgeBoot(stored: Pick<Row, "boot_counter" | "boot_id" | "journal_id" | "retired">, hello: Pick<Greeting, "bootCounter" | "bootId" | "journalId">): Judgement {
+  if (stored.retired) return "superseded";
+  if (stored.boot_counter === null || stored.journal_id === null) return "newer";
+  if (stored.journal_id !== hello.journalId) return "new-journal";
+  if (hello.bootCounter > stored.boot_counter) return "newer";
+  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";
+}
+
+export function greetAgent(database: Database, greeting: Greeting): Promise<GreetOutcome> {
+  if (greeting.intent === "probe") return greet(database.durable, greeting, readAgent);
+  return database.transaction((sql) => greet(sql, greeting, lockAgent));
+}
+
+async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent): Promise<GreetOutcome> {
+  const [stored] = await rowsOf(sql, statement, [greeting.agent, greeting.journalId], agentRow);
+  if (stored === undefined) return { kind: "removed", reason: "no such agent" };
+  if (stored.status !== "active") return { kind: stored.status, reason: stored.status_reason };
+  const judgement = judgeBoot(stored, greeting);
+  if (greeting.intent === "probe" && judgement !== "superseded") return { kind: "admitted" };
+  switch (judgement) {
+    case "same":
+      return { kind: "admitted" };
+    case "newer":
+    case "new-journal": {
+      const { agent, bootCounter, bootId, journalId, version } = greeting;
+      await sql.query(admit, [agent, bootCounter, bootId, journalId, version, JSON.stringify(greeting.capabilities), JSON.stringify(greeting.host)]);
+      if (judgement === "new-journal") await sql.query(loseOthers, [agent, journalId]);
+      return { kind: "admitted" };
+    }
+    case "superseded":
+      return greeting.intent === "probe" ? superseded(stored) : await refuseBoot(sql, greeting, stored);
+  }
+}
+
+async function refuseBoot(sql: Sql, greeting: Greeting, stored: Row): Promise<GreetOutcome> {
+  const refusedAtMs = stored.refused_boot_id === greeting.bootId ? stored.refused_at : null;
+  if (refusedAtMs !== null && stored.now.getTime() - refusedAtMs > cloneAfterMs) {
+    const reason = "two processes run with this identity: boot pairs alternate";
+    await sql.query(quarantine, [greeting.agent, reason]);
+    return { kind: "quarantined", reason };
+  }
+  await sql.query(refuse, [greeting.agent, greeting.bootId]);
+  return superseded(stored);
+}
+
+function superseded(stored: Row): GreetOutcome {
+  return { kind: "superseded", expected: stored.retired ? "the journal was replaced by a newer one" : `boot counter ${stored.boot_counter} or later` };
+}

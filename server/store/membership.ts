@@ -1,0 +1,71 @@
+// Node rows: joining, heartbeats and the versioned list that agents follow. A removed node does not come back.
+import { z } from "zod";
+import { nodeIdSchema, type BootId, type NodeId } from "../../shared/ids.ts";
+import { nodeListSchema, type NodeList } from "../../shared/wire/nodes.ts";
+import type { Sql } from "./connection.ts";
+import { rowsOf } from "./rows.ts";
+
+export interface NodeRow {
+  readonly id: NodeId;
+  readonly name: string;
+  readonly bootId: BootId;
+  readonly version: string;
+  readonly addresses: readonly string[];
+}
+
+const join = {
+  name: "node-join",
+  text: `
+with old as (select status, addresses, name from node where id = $1),
+put as (
+  insert into node (id, name, boot_id, version, addresses) select $1, $2, $3, $4, $5::jsonb
+  where not exists (select from old where status = 'removed')
+  on conflict (id) do update set name = excluded.name, boot_id = excluded.boot_id, version = excluded.version,
+    addresses = excluded.addresses, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(), draining = false
+  returning id),
+bumped as (
+  update cluster set nodes_version = nodes_version + 1
+  where not exists (select from old where addresses = $5::jsonb and name = $2))
+select id from put`,
+};
+
+const heartbeat = {
+  name: "node-heartbeat",
+  text: `update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5 where id = $1 and boot_id = $2 and status = 'joined' returning id`,
+};
+
+const list = {
+  name: "node-list",
+  text: `select c.nodes_version + (select timeline_id from pg_control_checkpoint())::bigint * 4294967296 as version,
+    coalesce(jsonb_agg(jsonb_build_object('id', n.id, 'name', n.name, 'addresses', n.addresses) order by n.joined_at)
+      filter (where n.id is not null), '[]') as nodes
+  from cluster c left join node n on n.status = 'joined' and n.heartbeat_at > clock_timestamp() - interval '24 hours'
+  group by c.nodes_version`,
+};
+
+const idRow = z.object({ id: nodeIdSchema });
+
+/** False when this node was removed from the cluster. */
+export async function joinNode(sql: Sql, node: NodeRow): Promise<boolean> {
+  const found = await rowsOf(sql, join, [node.id, node.name, node.bootId, node.version, JSON.stringify(node.addresses)], idRow);
+  return found.length === 1;
+}
+
+export interface Beat {
+  readonly id: NodeId;
+  readonly bootId: BootId;
+  readonly active: number;
+  readonly sessions: number;
+  readonly draining: boolean;
+}
+
+/** False when another boot of this node id took over, or the node was removed. */
+export async function beatNode(sql: Sql, beat: Beat): Promise<boolean> {
+  const found = await rowsOf(sql, heartbeat, [beat.id, beat.bootId, beat.active, beat.sessions, beat.draining], idRow);
+  return found.length === 1;
+}
+
+export async function readNodeList(sql: Sql): Promise<NodeList> {
+  const [found] = await rowsOf(sql, list, [], z.object({ version: z.number(), nodes: nodeListSchema.shape.nodes }));
+  return { version: found?.version ?? 0, want: 0, nodes: found?.nodes ?? [] };
+}

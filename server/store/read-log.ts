@@ -1,0 +1,57 @@
+// Stored log of a task's latest attempt from a position on, and where it stands. Pieces of a stream come in order,
+// without gaps; a position beyond what is stored answers nothing and waits.
+import { z } from "zod";
+import { attemptIdSchema, taskIdSchema, type AttemptId, type TaskId } from "../../shared/ids.ts";
+import { streams, taskStates, type Stream } from "../../shared/task.ts";
+import type { Sql } from "./connection.ts";
+import { rowsOf } from "./rows.ts";
+
+const headRow = z.object({
+  attempt: attemptIdSchema,
+  task: taskIdSchema,
+  state: z.enum(taskStates),
+  rank: z.int(),
+  reason: z.string(),
+  home: z.string().nullable(),
+  cancelRequested: z.boolean(),
+  out: z.number(),
+  err: z.number(),
+});
+export type LogHead = z.infer<typeof headRow>;
+
+const heads = {
+  name: "read-log-heads",
+  text: `select distinct on (a.task_id) a.id as attempt, a.task_id as task, a.state, a.rank, a.reason, n.name as home,
+    a.cancel_requested as "cancelRequested", l.out_next as out, l.err_next as err
+  from attempt a join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node
+  where a.task_id = any($1::uuid[]) order by a.task_id, a.number desc`,
+};
+
+/** State and stream ends of many tasks at once: one query serves every follower of this node. */
+export function readLogHeads(sql: Sql, tasks: readonly TaskId[]): Promise<LogHead[]> {
+  return tasks.length === 0 ? Promise.resolve([]) : rowsOf(sql, heads, [tasks], headRow);
+}
+
+const chunkRow = z.object({ stream: z.int(), offset: z.number(), length: z.number(), content: z.instanceof(Uint8Array).nullable() });
+
+const chunks = {
+  name: "read-log-chunks",
+  text: `select stream, start_offset as offset, length, content from log_chunk
+  where attempt_id = $1 and stream = $2
+    and start_offset >= coalesce((select max(start_offset) from log_chunk where attempt_id = $1 and stream = $2 and start_offset <= $3), 0)
+    and start_offset + length > $3
+  order by start_offset limit $4`,
+};
+
+export interface StoredPiece {
+  readonly stream: Stream;
+  readonly offset: number;
+  readonly content: { readonly bytes: Uint8Array } | { readonly omitted: number };
+}
+
+/** Pieces of one stream that end after `from`. */
+export async function readLogChunks(sql: Sql, wanted: { readonly attempt: AttemptId; readonly stream: Stream; readonly from: number; readonly most: number }): Promise<StoredPiece[]> {
+  const { attempt, stream, from, most } = wanted;
+  const rows = await rowsOf(sql, chunks, [attempt, streams.indexOf(stream), from, most], chunkRow);
+  return rows.map(({ offset, length, content }) => ({ stream, offset, content: content === null ? { omitted: length } : { bytes: content } }));
+}

@@ -1,0 +1,100 @@
+// Tasks as people read them: the task, its attempts and what a queued one waits for, in one statement per page.
+// Reads the primary, so that a client never sees a lower rank after a higher one.
+import { z } from "zod";
+import { agentIdSchema, attemptIdSchema, submissionIdSchema, taskIdSchema, type SubmissionId, type TaskId } from "../../shared/ids.ts";
+import { laneSchema, taskStates, type TaskState } from "../../shared/task.ts";
+import type { Sql } from "./connection.ts";
+import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
+
+const attemptRow = z.object({
+  id: attemptIdSchema,
+  number: z.int(),
+  state: z.enum(taskStates),
+  reason: z.string(),
+  exitCode: z.int().nullable(),
+  signal: z.string().nullable(),
+  home: z.string().nullable(),
+  offers: z.int(),
+  cancelRequested: z.boolean(),
+  createdAt: z.string(),
+  acceptedAt: z.string().nullable(),
+  startedAt: z.string().nullable(),
+  finishedAt: z.string().nullable(),
+  outBytes: z.number(),
+  errBytes: z.number(),
+});
+
+const taskRow = z.object({
+  id: taskIdSchema,
+  submission: submissionIdSchema,
+  agent: agentIdSchema,
+  agentName: z.string(),
+  agentStatus: z.string(),
+  lane: laneSchema,
+  spec: z.string(),
+  createdAt: timeMs,
+  attempts: z.array(attemptRow).min(1),
+  agentLastSeenAt: timeMsOrNull,
+  liveNodes: z.array(z.string()),
+  paused: z.boolean(),
+});
+export type TaskRow = z.infer<typeof taskRow>;
+
+const columns = `
+select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
+  t.lane, t.spec, t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused,
+  (select coalesce(array_agg(n.name order by n.name), '{}') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
+    where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as "liveNodes",
+  (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
+      'signal', a.signal, 'home', n.name, 'offers', a.offer_no, 'cancelRequested', a.cancel_requested, 'createdAt', a.created_at,
+      'acceptedAt', a.accepted_at, 'startedAt', a.started_at, 'finishedAt', a.finished_at,
+      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0)) order by a.number)
+    from attempt a left join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node where a.task_id = t.id) as attempts
+from task t left join agent g on g.id = t.agent_id cross join cluster c`;
+
+const one = { name: "read-task", text: `${columns} where t.id = $1` };
+const page = {
+  name: "list-tasks",
+  text: `${columns}
+  where ($2::uuid is null or t.id < $2)
+    and ($3::text is null or t.agent_id in (select id from agent where name = $3 or id::text = $3))
+    and ($4::text is null or (select a.state from attempt a where a.task_id = t.id order by a.number desc limit 1) = $4)
+  order by t.id desc limit $1`,
+};
+
+export async function readTask(sql: Sql, id: TaskId): Promise<TaskRow | undefined> {
+  return (await rowsOf(sql, one, [id], taskRow))[0];
+}
+
+export interface TaskPage {
+  readonly limit: number;
+  readonly before: TaskId | null;
+  readonly agent: string | undefined;
+  readonly state: TaskState | undefined;
+}
+
+export function listTasks(sql: Sql, query: TaskPage): Promise<TaskRow[]> {
+  return rowsOf(sql, page, [query.limit, query.before, query.agent ?? null, query.state ?? null], taskRow);
+}
+
+const submissionRow = z.object({
+  id: submissionIdSchema,
+  principal: z.string(),
+  address: z.string(),
+  createdAt: timeMs,
+  tasks: z.array(z.object({ id: taskIdSchema, agent: z.string(), state: z.enum(taskStates) })),
+});
+export type SubmissionRow = z.infer<typeof submissionRow>;
+
+const submission = {
+  name: "read-submission",
+  text: `select s.id, coalesce(k.name, s.principal) as principal, s.client_address as address, s.created_at as "createdAt",
+    (select coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'agent', coalesce(g.name, ''), 'state',
+        (select a.state from attempt a where a.task_id = t.id order by a.number desc limit 1)) order by t.id), '[]')
+      from task t left join agent g on g.id = t.agent_id where t.submission_id = s.id) as tasks
+  from submission s left join api_key k on k.id::text = s.principal where s.id = $1`,
+};
+
+export async function readSubmission(sql: Sql, id: SubmissionId): Promise<SubmissionRow | undefined> {
+  return (await rowsOf(sql, submission, [id], submissionRow))[0];
+}

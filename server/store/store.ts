@@ -1,0 +1,43 @@
+// The durable verbs of the courier and the promise each keeps. One SQL implementation (postgres-store.ts); a model of
+// the same names can stand in for it. `durable` verbs resolve after a synchronous commit, `relaxed` ones may be lost in
+// a database crash and are repeated by what the agent's journal makes it send again.
+import type { AgentId, NodeId } from "../../shared/ids.ts";
+import type { AttemptId } from "../../shared/ids.ts";
+import type { AppendOutcome, LogAppend } from "./append-log.ts";
+import type { ClaimedAttempt, ClaimInput } from "./claim-attempts.ts";
+import type { Finish, FinishOutcome } from "./finish-attempts.ts";
+import type { Greeting, GreetOutcome } from "./greet-agent.ts";
+import type { LostAttempts } from "./lose-attempts.ts";
+import type { PresenceChange } from "./presence.ts";
+import type { Progress, RowView } from "./progress-attempts.ts";
+import type { OpenAttempt } from "./read-open-attempts.ts";
+import type { Refusal } from "./refuse-attempts.ts";
+import type { ReleasedOffer } from "./release-offers.ts";
+import type { ResumeHome, ResumeOutcome } from "./resume-attempts.ts";
+import type { NewSubmission, SubmitOutcome } from "./submit-tasks.ts";
+
+export interface CourierStore {
+  /** durable: submission, tasks, first attempts and audit row, all or nothing. */
+  submit(submission: NewSubmission): Promise<SubmitOutcome>;
+  /** durable: each attempt returned was claimed by this call and by no other. */
+  claim(input: ClaimInput): Promise<ClaimedAttempt[]>;
+  /** relaxed: ranks only grow, a superseded home changes nothing. */
+  progress(item: Progress): Promise<RowView>;
+  /** durable for `never`; matches the offer number for `later`. */
+  refuse(item: Refusal): Promise<void>;
+  /** relaxed: clears the windows of offers that died with their session. */
+  release(node: NodeId, offers: readonly ReleasedOffer[]): Promise<void>;
+  /** relaxed: stored only at the stream's next offset. */
+  append(item: LogAppend): Promise<AppendOutcome>;
+  /** durable: rank 9 only with the whole log stored. */
+  finish(item: Finish): Promise<FinishOutcome>;
+  /** durable: the home number only grows. */
+  resume(items: readonly ResumeHome[]): Promise<ResumeOutcome[]>;
+  /** durable: boot pair and journal by compare-and-set. */
+  greet(greeting: Greeting): Promise<GreetOutcome>;
+  readOpen(agent: AgentId, listed: readonly AttemptId[]): Promise<OpenAttempt[]>;
+  /** durable: only rows bound to that journal. */
+  lose(lost: LostAttempts): Promise<void>;
+  /** relaxed. */
+  presence(change: PresenceChange): Promise<void>;
+}

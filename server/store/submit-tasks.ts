@@ -1,0 +1,136 @@
+// Stores submissions with their tasks, first attempts and audit rows in one statement (DESIGN 4.1).
+// An attempt marked for the fast path is stored already offered, if the agent still has that boot and journal.
+import { z } from "zod";
+import { agentIdSchema, attemptIdSchema, submissionIdSchema, taskIdSchema, type AgentId, type AttemptId, type BootId, type JournalId, type NodeId, type SubmissionId, type TaskId } from "../../shared/ids.ts";
+import type { Lane } from "../../shared/task.ts";
+import type { Sql } from "./connection.ts";
+import { rowsOf } from "./rows.ts";
+
+export interface NewTask {
+  readonly task: TaskId;
+  readonly attempt: AttemptId;
+  readonly agent: AgentId;
+  readonly lane: Lane;
+  /** The spec as JSON text. */
+  readonly spec: string;
+  readonly queueMs: number;
+  readonly unreachableLimitMs: number;
+  /** Set when this node holds credit for the agent and means to offer at once. */
+  readonly offer: { readonly bootId: BootId; readonly journalId: JournalId } | undefined;
+}
+
+export interface NewSubmission {
+  readonly id: SubmissionId;
+  readonly principal: string;
+  readonly idempotencyKey: string;
+  readonly bodySha256: Uint8Array;
+  readonly clientAddress: string;
+  readonly node: NodeId;
+  readonly offerWindowMs: number;
+  readonly tasks: readonly NewTask[];
+}
+
+export type SubmitOutcome =
+  | { readonly kind: "stored"; readonly offered: ReadonlySet<AttemptId> }
+  | { readonly kind: "repeated"; readonly id: SubmissionId; readonly tasks: readonly { readonly id: TaskId; readonly agent: AgentId }[] }
+  | { readonly kind: "mismatch" };
+
+const insert = {
+  name: "submit-tasks",
+  text: `
+with sub as (
+  insert into submission (id, principal, idempotency_key, body_sha256, client_address, task_count)
+  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::int[])
+  on conflict do nothing returning id),
+item as (
+  select i.*, g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id as offered
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, place)
+  join sub on sub.id = i.submission_id
+  left join agent g on g.id = i.agent_id and i.journal_id is not null),
+new_task as (
+  insert into task (id, submission_id, agent_id, lane, spec, expires_at, unreachable_limit_ms)
+  select task_id, submission_id, agent_id, lane, spec, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
+new_log as (insert into attempt_log (attempt_id, agent_id) select attempt_id, agent_id from item),
+new_attempt as (
+  insert into attempt (id, task_id, agent_id, lane, rank, state, offer_no, journal_id, offered_by, offer_until)
+  select attempt_id, task_id, agent_id, lane,
+    case when offered then 1 else 0 end, case when offered then 'offered' else 'queued' end,
+    case when offered then 1 else 0 end, case when offered then journal_id end,
+    case when offered then $17::uuid end,
+    case when offered then clock_timestamp() + make_interval(secs => $18::float8 / 1000) end
+  from item order by place),
+new_audit as (
+  insert into audit (actor, address, action, target, detail)
+  select principal, client_address, 'submit', id::text, jsonb_build_object('tasks', task_count)
+  from unnest($1::uuid[], $2::text[], $5::text[], $6::int[]) r(id, principal, client_address, task_count)
+  where r.id in (select id from sub))
+select sub.id, coalesce(array_agg(item.attempt_id) filter (where item.offered), '{}') as offered
+from sub left join item on item.submission_id = sub.id group by sub.id`,
+};
+
+const earlier = {
+  name: "submit-earlier",
+  text: `
+select s.id, s.principal, s.idempotency_key, s.body_sha256,
+  (select coalesce(jsonb_agg(jsonb_build_object('id', t.id, 'agent', t.agent_id) order by t.id), '[]') from task t where t.submission_id = s.id) as tasks
+from unnest($1::text[], $2::text[]) k(principal, idempotency_key)
+join submission s using (principal, idempotency_key)`,
+};
+
+const insertedRow = z.object({ id: submissionIdSchema, offered: z.array(attemptIdSchema) });
+const earlierRow = z.object({
+  id: submissionIdSchema,
+  principal: z.string(),
+  idempotency_key: z.string(),
+  body_sha256: z.instanceof(Uint8Array),
+  tasks: z.array(z.object({ id: taskIdSchema, agent: agentIdSchema })),
+});
+
+export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Promise<SubmitOutcome[]> {
+  const tasks = batch.flatMap((submission) => submission.tasks.map((task) => ({ submission: submission.id, ...task })));
+  const first = batch[0];
+  const inserted = await rowsOf(
+    sql,
+    insert,
+    [
+      batch.map((submission) => submission.id),
+      batch.map((submission) => submission.principal),
+      batch.map((submission) => submission.idempotencyKey),
+      batch.map((submission) => submission.bodySha256),
+      batch.map((submission) => submission.clientAddress),
+      batch.map((submission) => submission.tasks.length),
+      tasks.map((task) => task.submission),
+      tasks.map((task) => task.task),
+      tasks.map((task) => task.attempt),
+      tasks.map((task) => task.agent),
+      tasks.map((task) => task.lane),
+      tasks.map((task) => task.spec),
+      tasks.map((task) => task.queueMs),
+      tasks.map((task) => task.unreachableLimitMs),
+      tasks.map((task) => task.offer?.bootId ?? null),
+      tasks.map((task) => task.offer?.journalId ?? null),
+      first?.node,
+      first?.offerWindowMs,
+    ],
+    insertedRow,
+  );
+  const stored = new Map(inserted.map((row) => [row.id, row.offered]));
+  const missing = batch.filter((submission) => !stored.has(submission.id));
+  const found = missing.length === 0 ? [] : await readEarlier(sql, missing);
+  return batch.map((submission): SubmitOutcome => {
+    const offered = stored.get(submission.id);
+    if (offered !== undefined) return { kind: "stored", offered: new Set(offered) };
+    const row = found.find((one) => one.principal === submission.principal && one.idempotency_key === submission.idempotencyKey);
+    if (row === undefined || Buffer.compare(row.body_sha256, submission.bodySha256) !== 0) return { kind: "mismatch" };
+    return { kind: "repeated", id: row.id, tasks: row.tasks };
+  });
+}
+
+/** What an earlier submission with the same principal and key stored; also answers after a COMMIT of unknown outcome. */
+export function readEarlier(
+  sql: Sql,
+  keys: readonly Pick<NewSubmission, "principal" | "idempotencyKey">[],
+): Promise<z.infer<typeof earlierRow>[]> {
+  return rowsOf(sql, earlier, [keys.map((key) => key.principal), keys.map((key) => key.idempotencyKey)], earlierRow);
+}

@@ -1,0 +1,98 @@
+// The part of the courier that moves log streams and results. A stream's truth is the database's next offset; memory
+// only avoids asking it about frames that are plainly old.
+import type { AttemptId } from "../../shared/ids.ts";
+import { streams, type Stream } from "../../shared/task.ts";
+import { lengthOf, type Log } from "../../shared/wire/log.ts";
+import type { CourierEffect, CourierEvent, HeldHome, OpenSession } from "./courier-state.ts";
+
+type EventOf<Kind extends CourierEvent["kind"]> = Extract<CourierEvent, { kind: Kind }>;
+
+export function logFrame(session: OpenSession, { attempt, homeNo, stream, offset, content }: Log): CourierEffect[] {
+  const home = homeOf(session, attempt, homeNo);
+  const position = home.streams[stream];
+  // The first frame of a stream this session has not placed yet: the database judges its offset.
+  if (position.received === unplaced) position.received = offset;
+  if (offset !== position.received) {
+    if (position.awaiting === "rewind") return [];
+    position.awaiting = "rewind";
+    return [resumeFrom(attempt, stream, { offset: position.received, windowBytes: smallestWindow, homeNo })];
+  }
+  position.awaiting = "next";
+  position.received = offset + lengthOf(content);
+  return [{ kind: "append", attempt, homeNo, stream, offset, content }];
+}
+
+export function appended(session: OpenSession, event: EventOf<"appended">): CourierEffect[] {
+  const { attempt, ends, outcome, windowBytes } = event;
+  if (outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
+  const home = session.homes.get(attempt);
+  if (home === undefined) return [];
+  return streams.flatMap((stream): CourierEffect[] => {
+    const end = ends[stream];
+    if (end === undefined) return [];
+    // An attempt that the server has ended takes no more log; the agent is told to go on, so that its result can follow.
+    if (outcome.closed || outcome.next[stream] === end) {
+      return [{ kind: "send", message: { type: "log-ack", attempt, stream, offset: end, window: windowBytes } }];
+    }
+    home.streams[stream] = { received: outcome.next[stream], awaiting: "rewind" };
+    return [resumeFrom(attempt, stream, { offset: outcome.next[stream], windowBytes, homeNo: outcome.homeNo })];
+  });
+}
+
+export function finished(session: OpenSession, event: EventOf<"finished">): CourierEffect[] {
+  const { attempt, outcome, windowBytes } = event;
+  switch (outcome.kind) {
+    case "stored":
+    case "same":
+    case "late":
+      session.homes.delete(attempt);
+      return [resultAck(attempt, "acknowledged")];
+    case "unknown":
+      session.homes.delete(attempt);
+      return [resultAck(attempt, "unknown")];
+    case "behind": {
+      const home = homeOf(session, attempt, outcome.homeNo);
+      return streams.map((stream) => {
+        home.streams[stream] = { received: outcome[stream], awaiting: "rewind" };
+        return resumeFrom(attempt, stream, { offset: outcome[stream], windowBytes, homeNo: outcome.homeNo });
+      });
+    }
+  }
+}
+
+export function resumed(session: OpenSession, event: EventOf<"resumed">): CourierEffect[] {
+  return event.items.flatMap(({ attempt, homeNo }, index): CourierEffect[] => {
+    const outcome = event.outcomes[index];
+    if (outcome === undefined || outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
+    if (outcome.homeNo <= homeNo) {
+      const home = homeOf(session, attempt, homeNo);
+      for (const stream of streams) home.streams[stream] = { received: outcome[stream], awaiting: "next" };
+    }
+    return streams.map((stream) =>
+      resumeFrom(attempt, stream, { offset: outcome[stream], windowBytes: event.windowBytes, homeNo: outcome.homeNo }),
+    );
+  });
+}
+
+const unplaced = -1;
+const smallestWindow = 64 * 1024;
+
+function homeOf(session: OpenSession, attempt: AttemptId, homeNo: number): HeldHome {
+  const held = session.homes.get(attempt);
+  if (held !== undefined) {
+    held.homeNo = Math.max(held.homeNo, homeNo);
+    return held;
+  }
+  const home: HeldHome = { homeNo, streams: { out: { received: unplaced, awaiting: "next" }, err: { received: unplaced, awaiting: "next" } } };
+  session.homes.set(attempt, home);
+  return home;
+}
+
+function resumeFrom(attempt: AttemptId, stream: Stream, position: { offset: number; windowBytes: number; homeNo: number }): CourierEffect {
+  const { offset, windowBytes, homeNo } = position;
+  return { kind: "send", message: { type: "resume-from", attempt, stream, offset, window: windowBytes, homeNo } };
+}
+
+function resultAck(attempt: AttemptId, verdict: "acknowledged" | "unknown"): CourierEffect {
+  return { kind: "send", message: { type: "result-ack", items: [{ attempt, verdict }] } };
+}

@@ -1,0 +1,186 @@
+// The claim loop of one node: knows which agents with a session here may have work, asks for as much as their credit
+// allows, one claim under way at a time, and hands what was claimed to the sessions. Never looks at other agents' backlog.
+import type { Background } from "../../shared/background.ts";
+import type { Clock } from "../../shared/clock.ts";
+import type { AgentId, BootId, JournalId, NodeId } from "../../shared/ids.ts";
+import type { Logger } from "../../shared/logger.ts";
+import { lanes, type Lane } from "../../shared/task.ts";
+import type { ClaimCredit, ClaimedAttempt } from "../store/claim-attempts.ts";
+import type { CourierStore } from "../store/store.ts";
+
+/** What the loop needs of a session. */
+export interface OfferTarget {
+  readonly agent: AgentId;
+  readonly identity: { readonly bootId: BootId; readonly journalId: JournalId } | undefined;
+  claimable(lane: Lane): number;
+  offer(attempts: readonly ClaimedAttempt[]): void;
+}
+
+export interface Reservation {
+  readonly bootId: BootId;
+  readonly journalId: JournalId;
+}
+
+export interface DispatcherDeps {
+  readonly store: Pick<CourierStore, "claim" | "release">;
+  readonly sessions: { get(agent: AgentId): OfferTarget | undefined };
+  readonly background: Background;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface DispatcherOptions {
+  readonly node: NodeId;
+  /** Attempts of one claim. Default 500. */
+  readonly largestClaim?: number;
+}
+
+const retryPauseMs = 1_000;
+
+export class Dispatcher {
+  readonly #deps: DispatcherDeps;
+  readonly #options: Required<DispatcherOptions>;
+  /** Agents that may have work; the stamp tells a mark made during a claim from one before it. */
+  readonly #maybe = new Map<AgentId, number>();
+  readonly #reserved = new Map<string, number>();
+  readonly #ending = new AbortController();
+  #stamp = 0;
+  #mode: "claiming" | "draining" = "claiming";
+  #loop: "idle" | "running" | "again" = "idle";
+
+  constructor(deps: DispatcherDeps, options: DispatcherOptions) {
+    this.#deps = deps;
+    this.#options = { largestClaim: 500, ...options };
+  }
+
+  /** These agents may have queued work; those without a session here are ignored. */
+  mayHaveWork(agents: Iterable<AgentId>): void {
+    let marked = 0;
+    for (const agent of agents) {
+      if (this.#deps.sessions.get(agent) === undefined) continue;
+      this.#maybe.set(agent, (this.#stamp += 1));
+      marked += 1;
+    }
+    if (marked > 0) this.#kick();
+  }
+
+  /** This agent's session has new credit. */
+  hasCredit(agent: AgentId): void {
+    if (this.#maybe.has(agent)) this.#kick();
+  }
+
+  forget(agent: AgentId): void {
+    this.#maybe.delete(agent);
+  }
+
+  drain(): void {
+    this.#mode = "draining";
+  }
+
+  /** Claims nothing more; a claim under way is still handed on or released. */
+  stop(): void {
+    this.#mode = "draining";
+    this.#ending.abort();
+  }
+
+  /** Sets one credit of the agent's session aside for a submission about to be stored; undefined when it must queue. */
+  reserve(agent: AgentId, lane: Lane): Reservation | undefined {
+    if (this.#mode === "draining" || this.#maybe.has(agent)) return undefined;
+    const session = this.#deps.sessions.get(agent);
+    if (session?.identity === undefined) return undefined;
+    const key = `${agent}/${lane}`;
+    const reserved = this.#reserved.get(key) ?? 0;
+    if (session.claimable(lane) <= reserved) return undefined;
+    this.#reserved.set(key, reserved + 1);
+    const { bootId, journalId } = session.identity;
+    return { bootId, journalId };
+  }
+
+  /** Ends a reservation: `stored` is the attempt when it was stored already offered. */
+  settle(agent: AgentId, lane: Lane, stored: ClaimedAttempt | undefined): void {
+    const key = `${agent}/${lane}`;
+    const left = (this.#reserved.get(key) ?? 1) - 1;
+    if (left === 0) this.#reserved.delete(key);
+    else this.#reserved.set(key, left);
+    if (stored === undefined) this.mayHaveWork([agent]);
+    else this.#deliver([stored]);
+  }
+
+  #kick(): void {
+    if (this.#loop !== "idle") {
+      this.#loop = "again";
+      return;
+    }
+    this.#loop = "running";
+    this.#deps.background.run("claim loop", async () => {
+      try {
+        do {
+          this.#loop = "running";
+          await this.#claim();
+        } while (this.#wantsMore());
+      } finally {
+        this.#loop = "idle";
+      }
+    });
+  }
+
+  #wantsMore(): boolean {
+    return this.#loop === "again" && this.#mode === "claiming";
+  }
+
+  async #claim(): Promise<void> {
+    const credits = this.#mode === "claiming" ? this.#credits() : [];
+    if (credits.length === 0) return;
+    const stampBefore = this.#stamp;
+    let claimed: ClaimedAttempt[];
+    try {
+      claimed = await this.#deps.store.claim({ node: this.#options.node, credits, most: this.#options.largestClaim });
+    } catch (cause) {
+      this.#deps.logger.warn({ err: cause }, "claim failed; it is tried again");
+      await this.#deps.clock.sleep(retryPauseMs, this.#ending.signal).catch(() => undefined);
+      this.#loop = "again";
+      return;
+    }
+    this.#deliver(claimed);
+    if (claimed.length >= this.#options.largestClaim) this.#loop = "again";
+    else this.#clearExhausted(credits, claimed, stampBefore);
+  }
+
+  /** An agent that got less than it had credit for has nothing left, unless it was marked again meanwhile. */
+  #clearExhausted(credits: readonly ClaimCredit[], claimed: readonly ClaimedAttempt[], stampBefore: number): void {
+    const got = new Map<string, number>();
+    for (const { agent, lane } of claimed) got.set(`${agent}/${lane}`, (got.get(`${agent}/${lane}`) ?? 0) + 1);
+    const asked = new Map(credits.map(({ agent, lane, credit }) => [`${agent}/${lane}`, credit]));
+    for (const agent of new Set(credits.map((credit) => credit.agent))) {
+      // A lane without credit was not asked about: it may still hold work.
+      const isEmpty = lanes.every((lane) => {
+        const credit = asked.get(`${agent}/${lane}`);
+        return credit !== undefined && (got.get(`${agent}/${lane}`) ?? 0) < credit;
+      });
+      if (isEmpty && (this.#maybe.get(agent) ?? Infinity) <= stampBefore) this.#maybe.delete(agent);
+    }
+  }
+
+  #credits(): ClaimCredit[] {
+    const credits: ClaimCredit[] = [];
+    for (const agent of this.#maybe.keys()) {
+      const session = this.#deps.sessions.get(agent);
+      if (session?.identity === undefined) continue;
+      const { bootId, journalId } = session.identity;
+      for (const lane of lanes) {
+        const credit = session.claimable(lane) - (this.#reserved.get(`${agent}/${lane}`) ?? 0);
+        if (credit > 0) credits.push({ agent, bootId, journalId, lane, credit });
+      }
+    }
+    return credits;
+  }
+
+  #deliver(claimed: readonly ClaimedAttempt[]): void {
+    const byAgent = Map.groupBy(claimed, (attempt) => attempt.agent);
+    for (const [agent, attempts] of byAgent) {
+      const session = this.#deps.sessions.get(agent);
+      if (session === undefined) this.#deps.background.run("release offers", () => this.#deps.store.release(this.#options.node, attempts));
+      else session.offer(attempts);
+    }
+  }
+}

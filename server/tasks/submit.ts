@@ -1,0 +1,191 @@
+// Submitting: a selector expands once, ids are chosen first, one statement stores everything, and only then an offer may
+// leave. When the COMMIT's outcome is unknown nothing is sent: the rows are looked for by key for 2 s.
+import type { Selector } from "../../shared/api/selector.ts";
+import { selects } from "../../shared/api/selector.ts";
+import type { Clock } from "../../shared/clock.ts";
+import { AppError } from "../../shared/errors.ts";
+import { attemptIdSchema, newId, submissionIdSchema, taskIdSchema, type AgentId, type IdSource, type NodeId } from "../../shared/ids.ts";
+import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
+import type { Target } from "../store/agents.ts";
+import { offerWindowMs } from "../store/claim-attempts.ts";
+import type { CourierStore } from "../store/store.ts";
+import type { NewSubmission, NewTask, SubmitOutcome } from "../store/submit-tasks.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+
+export interface SubmitRequest {
+  readonly key: string;
+  /** SHA-256 of the request, hex: the same key with another digest is refused. */
+  readonly digest: string;
+  readonly work:
+    | { readonly selector: Selector; readonly spec: TaskSpec }
+    | { readonly items: readonly { readonly on: string; readonly spec: TaskSpec }[] };
+  readonly queueTimeoutMs: number | undefined;
+  readonly unreachableLimitMs: number | undefined;
+  readonly lane: Lane;
+}
+
+export interface Submitter {
+  readonly id: string;
+  readonly address: string;
+}
+
+export interface SubmitDeps {
+  readonly store: Pick<CourierStore, "submit">;
+  readonly dispatcher: Pick<Dispatcher, "reserve" | "settle" | "mayHaveWork">;
+  readonly targets: TargetSource;
+  readonly earlier: (key: Pick<NewSubmission, "principal" | "idempotencyKey">) => Promise<{ readonly id: NewSubmission["id"] } | undefined>;
+  readonly ids: IdSource;
+  readonly clock: Clock;
+  /** Other nodes may have sessions with these agents. */
+  readonly hint: (agents: readonly AgentId[]) => void;
+}
+
+export interface TargetSource {
+  all(): Promise<readonly Target[]>;
+  named(names: readonly string[]): Promise<readonly Target[]>;
+  /** Names of agents by id, for agents that may be gone. */
+  nameOf(agents: readonly AgentId[]): Promise<ReadonlyMap<AgentId, string>>;
+}
+
+export interface Submitted {
+  readonly id: string;
+  readonly tasks: { readonly id: string; readonly agent: string }[];
+  readonly repeated: boolean;
+}
+
+const defaults = { queueMs: 86_400_000, unreachableMs: 86_400_000 } as const;
+const outcomeWaitMs = 2_000;
+const outcomePollMs = 100;
+
+interface Planned {
+  readonly task: NewTask;
+  readonly name: string;
+}
+
+export async function submit(deps: SubmitDeps, node: NodeId, request: SubmitRequest, by: Submitter): Promise<Submitted> {
+  const planned = await plan(deps, request);
+  const submission: NewSubmission = {
+    id: newId(deps.ids, submissionIdSchema),
+    principal: by.id,
+    idempotencyKey: request.key,
+    bodySha256: Buffer.from(request.digest, "hex"),
+    clientAddress: by.address,
+    node,
+    offerWindowMs: offerWindowMs.first,
+    tasks: planned.map(({ task }) => task),
+  };
+  let outcome: SubmitOutcome | undefined;
+  try {
+    outcome = await deps.store.submit(submission);
+  } catch (cause) {
+    await findOutcome(deps, submission, cause);
+    // The commit had happened; what was meant to be offered at once goes through the claim instead.
+    release(deps, submission, undefined);
+    return answer(submission.id, planned, false);
+  }
+  release(deps, submission, outcome);
+  switch (outcome.kind) {
+    case "stored": {
+      const { offered } = outcome;
+      const queued = submission.tasks.filter((task) => !offered.has(task.attempt)).map((task) => task.agent);
+      if (queued.length > 0) deps.hint([...new Set(queued)]);
+      return answer(submission.id, planned, false);
+    }
+    case "repeated": {
+      const names = await deps.targets.nameOf(outcome.tasks.map((task) => task.agent));
+      return { id: outcome.id, tasks: outcome.tasks.map(({ id, agent }) => ({ id, agent: names.get(agent) ?? agent })), repeated: true };
+    }
+    case "mismatch":
+      throw new AppError("idempotency.mismatch", `the idempotency key ${request.key} was used for another request`);
+  }
+}
+
+async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]> {
+  const pairs = await expand(deps.targets, request.work);
+  if (pairs.length > limits.tasksPerSubmission) {
+    throw new AppError("request.invalid", `the selector means ${pairs.length} agents; at most ${limits.tasksPerSubmission} tasks in one submission`);
+  }
+  const texts = new Map<TaskSpec, string>();
+  return pairs.map(({ target, spec }) => {
+    const text = texts.get(spec) ?? specText(spec);
+    texts.set(spec, text);
+    return {
+      name: target.name,
+      task: {
+        task: newId(deps.ids, taskIdSchema),
+        attempt: newId(deps.ids, attemptIdSchema),
+        agent: target.id,
+        lane: request.lane,
+        spec: text,
+        queueMs: request.queueTimeoutMs ?? defaults.queueMs,
+        unreachableLimitMs: request.unreachableLimitMs ?? defaults.unreachableMs,
+        offer: deps.dispatcher.reserve(target.id, request.lane),
+      },
+    };
+  });
+}
+
+async function expand(targets: TargetSource, work: SubmitRequest["work"]): Promise<{ target: Target; spec: TaskSpec }[]> {
+  if ("items" in work) {
+    const names = [...new Set(work.items.map((item) => item.on))];
+    const found = byName(await targets.named(names));
+    return work.items.map(({ on, spec }) => ({ target: known(found, on), spec }));
+  }
+  const { selector, spec } = work;
+  if (selector.kind === "names") {
+    const found = byName(await targets.named(selector.names));
+    return selector.names.map((name) => ({ target: known(found, name), spec }));
+  }
+  const chosen = (await targets.all()).filter((target) => selects(selector, target));
+  if (chosen.length === 0) throw new AppError("selector.empty", "no active agent has these labels");
+  return chosen.map((target) => ({ target, spec }));
+}
+
+function byName(found: readonly Target[]): ReadonlyMap<string, Target> {
+  return new Map(found.flatMap((target) => [[target.id, target] as const, [target.name, target] as const]));
+}
+
+function known(found: ReadonlyMap<string, Target>, name: string): Target {
+  const target = found.get(name);
+  if (target === undefined) throw new AppError("agent.unknown", `no active agent is called ${name}`);
+  return target;
+}
+
+function specText(spec: TaskSpec): string {
+  const text = JSON.stringify(spec);
+  const bytes = Buffer.byteLength(text);
+  if (bytes > limits.specBytes) throw new AppError("script.too-large", `the encoded task takes ${bytes} bytes; at most ${limits.specBytes}`);
+  return text;
+}
+
+/**
+ * Resolves when the submission turns out to be stored; throws when it is not, or when nobody can tell. "Not there" proves
+ * nothing at once: the lost connection's commit may still be under way in the database.
+ */
+async function findOutcome(deps: SubmitDeps, submission: NewSubmission, cause: unknown): Promise<void> {
+  const error = AppError.from(cause);
+  const endMs = deps.clock.monotonicMs() + outcomeWaitMs;
+  while (error.code === "database.unavailable" && deps.clock.monotonicMs() < endMs) {
+    const found = await deps.earlier(submission).catch(() => undefined);
+    if (found?.id === submission.id) return;
+    await deps.clock.sleep(outcomePollMs);
+  }
+  release(deps, submission, undefined);
+  if (error.code !== "database.unavailable") throw error;
+  throw new AppError("submission.outcome-unknown", `whether submission ${submission.id} was stored is not known: ${error.message}`, { cause, retryAfterSeconds: 2 });
+}
+
+function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOutcome | undefined): void {
+  const queued: AgentId[] = [];
+  for (const { task, attempt, agent, lane, spec, offer } of submission.tasks) {
+    const isOffered = outcome?.kind === "stored" && outcome.offered.has(attempt);
+    if (offer !== undefined) {
+      deps.dispatcher.settle(agent, lane, isOffered ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec } : undefined);
+    } else queued.push(agent);
+  }
+  deps.dispatcher.mayHaveWork(new Set(queued));
+}
+
+function answer(id: string, planned: readonly Planned[], repeated: boolean): Submitted {
+  return { id, tasks: planned.map(({ task, name }) => ({ id: task.task, agent: name })), repeated };
+}

@@ -1,0 +1,85 @@
+// Rows as the API shows them, and the sentence that says why a queued task waits.
+import type { AgentView } from "../../shared/api/agents.ts";
+import { summarise, type TaskView } from "../../shared/api/tasks.ts";
+import { taskSpecSchema } from "../../shared/task.ts";
+import type { AgentRow } from "../store/agents.ts";
+import type { TaskRow } from "../store/read-tasks.ts";
+
+const moment = (ms: number): string => new Date(ms).toISOString();
+const momentOf = (text: string | null): string | null => (text === null ? null : new Date(text).toISOString());
+
+export function taskView(row: TaskRow): TaskView {
+  const attempts = row.attempts.map((attempt) => ({
+    id: attempt.id,
+    number: attempt.number,
+    state: attempt.state,
+    reason: attempt.reason === "" ? null : attempt.reason,
+    exitCode: attempt.exitCode,
+    signal: attempt.signal,
+    home: attempt.home,
+    offers: attempt.offers,
+    createdAt: moment(Date.parse(attempt.createdAt)),
+    acceptedAt: momentOf(attempt.acceptedAt),
+    startedAt: momentOf(attempt.startedAt),
+    finishedAt: momentOf(attempt.finishedAt),
+    outBytes: attempt.outBytes,
+    errBytes: attempt.errBytes,
+  }));
+  const [latest] = attempts.slice(-1);
+  const [latestRow] = row.attempts.slice(-1);
+  if (latest === undefined || latestRow === undefined) throw new RangeError(`task ${row.id} has no attempt`);
+  return {
+    id: row.id,
+    submission: row.submission,
+    agent: row.agentName,
+    state: latest.state,
+    reason: latest.reason,
+    home: latest.finishedAt === null ? latest.home : null,
+    exitCode: latest.exitCode,
+    signal: latest.signal,
+    waiting: waitingFor(row, latest.state),
+    cancelRequested: latestRow.cancelRequested,
+    lane: row.lane,
+    spec: summarise(taskSpecSchema.parse(JSON.parse(row.spec))),
+    createdAt: moment(row.createdAt),
+    finishedAt: latest.finishedAt,
+    attempts,
+  };
+}
+
+function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
+  if (state !== "queued" && state !== "offered") return null;
+  if (row.agentStatus !== "active") return `agent ${row.agentName} is ${row.agentStatus}`;
+  if (row.liveNodes.length === 0) {
+    return row.agentLastSeenAt === null ? `agent ${row.agentName} has never connected` : `agent ${row.agentName} is offline since ${moment(row.agentLastSeenAt)}`;
+  }
+  if (row.paused) return "the cluster is paused";
+  if (state === "offered") return `offered to agent ${row.agentName}, which has not answered yet`;
+  return `agent ${row.agentName} (connected to ${row.liveNodes.join(", ")}) has no free slot`;
+}
+
+export function agentView(row: AgentRow): AgentView {
+  const nodes = row.nodes
+    .filter((node) => node.live || node.since !== null)
+    .map((node) => ({
+      name: node.name,
+      state: node.live && node.since !== null ? ("connected" as const) : ("missing" as const),
+      since: node.live ? momentOf(node.since) : null,
+      roundTripMs: node.roundTripUs === null ? null : node.roundTripUs / 1_000,
+    }));
+  const connected = nodes.filter((node) => node.state === "connected").length;
+  const { hostname, os, arch } = row.host;
+  const isKnown = typeof hostname === "string" && typeof os === "string" && typeof arch === "string";
+  return {
+    id: row.id,
+    name: row.name,
+    labels: row.labels,
+    status: row.status,
+    connection: connected === 0 ? "offline" : connected === nodes.length ? "fully" : "partly",
+    nodes,
+    version: row.version === "" ? null : row.version,
+    host: isKnown ? { hostname, os, arch } : null,
+    createdAt: moment(row.createdAt),
+    lastSeenAt: row.lastSeenAt === null ? null : moment(row.lastSeenAt),
+  };
+}

@@ -1,0 +1,33 @@
+// Agents as the API shows them. "Connected to at least one node" never hides a loss: `connection` says fully, partly or offline.
+import { z } from "zod";
+import { labelsSchema } from "../task.ts";
+import { momentSchema } from "./moment.ts";
+import { pageQuery } from "./page.ts";
+
+export const agentStatuses = ["active", "revoked", "quarantined", "removed"] as const;
+
+export const agentViewSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  labels: labelsSchema,
+  status: z.enum(agentStatuses),
+  connection: z.enum(["fully", "partly", "offline"]),
+  nodes: z.array(
+    z.object({
+      name: z.string(),
+      state: z.enum(["connected", "missing"]),
+      since: momentSchema.nullable(),
+      roundTripMs: z.number().nullable(),
+    }),
+  ),
+  version: z.string().nullable(),
+  host: z.object({ hostname: z.string(), os: z.string(), arch: z.string() }).nullable(),
+  createdAt: momentSchema,
+  lastSeenAt: momentSchema.nullable(),
+});
+export type AgentView = z.infer<typeof agentViewSchema>;
+
+export const agentListQuerySchema = z.object({
+  ...pageQuery,
+  on: z.string().max(16_384).optional().describe("Selector text"),
+});

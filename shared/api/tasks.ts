@@ -1,0 +1,86 @@
+// Tasks as the API shows them. `home`, `exitCode`, `signal` and `reason` are those of the latest attempt.
+import { z } from "zod";
+import { laneSchema, taskStates, type TaskSpec } from "../task.ts";
+import { momentSchema } from "./moment.ts";
+import { pageQuery } from "./page.ts";
+
+const exitCode = z
+  .int()
+  .nullable()
+  .describe("The script's own code; null when it ended by a signal or never ended by itself");
+const signal = z.string().nullable().describe("Such as SIGTERM");
+const home = z.string().nullable().describe("Name of the node its log flows through while it runs");
+const reason = z
+  .string()
+  .nullable()
+  .describe("Why it is in this state, such as host-reboot, when there is more to say");
+
+export const attemptViewSchema = z.object({
+  id: z.string(),
+  number: z.int(),
+  state: z.enum(taskStates),
+  reason,
+  exitCode,
+  signal,
+  home,
+  offers: z.int(),
+  createdAt: momentSchema,
+  acceptedAt: momentSchema.nullable(),
+  startedAt: momentSchema.nullable(),
+  finishedAt: momentSchema.nullable(),
+  outBytes: z.int().describe("Bytes of standard output known so far, omitted ones counted"),
+  errBytes: z.int(),
+});
+export type AttemptView = z.infer<typeof attemptViewSchema>;
+
+/** What a task does, without the values of its environment. */
+export const specSummarySchema = z.object({
+  kind: z.enum(["script", "no-op"]),
+  title: z.string().describe("First line of the script that says something, at most 120 characters"),
+  interpreter: z.string().nullable(),
+  scriptBytes: z.int(),
+  timeoutMs: z.int().nullable(),
+});
+export type SpecSummary = z.infer<typeof specSummarySchema>;
+
+export const taskViewSchema = z.object({
+  id: z.string(),
+  submission: z.string(),
+  agent: z.string().describe("Name"),
+  state: z.enum(taskStates),
+  reason,
+  home,
+  exitCode,
+  signal,
+  waiting: z.string().nullable().describe("Why it waits, while it is queued"),
+  cancelRequested: z.boolean(),
+  lane: laneSchema,
+  spec: specSummarySchema,
+  createdAt: momentSchema,
+  finishedAt: momentSchema.nullable(),
+  attempts: z.array(attemptViewSchema),
+});
+export type TaskView = z.infer<typeof taskViewSchema>;
+
+export const taskListQuerySchema = z.object({
+  ...pageQuery,
+  state: z.enum(taskStates).optional(),
+  agent: z.string().max(128).optional().describe("Name or id"),
+});
+
+export const logQuerySchema = z.object({ stream: z.enum(["out", "err", "both"]).default("both") });
+
+const titleChars = 120;
+
+export function summarise(spec: TaskSpec): SpecSummary {
+  if (spec.kind === "no-op")
+    return { kind: "no-op", title: "no-op", interpreter: null, scriptBytes: 0, timeoutMs: null };
+  const line = spec.script.split("\n", 64).find((text) => text.trim() !== "" && !text.startsWith("#"));
+  return {
+    kind: "script",
+    title: (line ?? spec.script).trim().slice(0, titleChars),
+    interpreter: spec.interpreter,
+    scriptBytes: new TextEncoder().encode(spec.script).length,
+    timeoutMs: spec.timeoutMs,
+  };
+}

@@ -1,0 +1,57 @@
+// Time as a dependency. Monotonic milliseconds decide, wall time is only shown. This file holds the only raw
+// timers and clock readings outside the test harness.
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds that never go back; no relation to the calendar. */
+  monotonicMs(): number;
+  /** Milliseconds since 1970 UTC; may jump; for display and certificates only. */
+  wallMs(): number;
+  /** Calls once after `delayMs`. Delays over 24 h are cut into pieces (setTimeout overflows at 24.8 days). */
+  after(delayMs: number, act: () => void): Timer;
+  every(periodMs: number, act: () => void): Timer;
+  /** Resolves after `delayMs`; rejects with the signal's reason when it aborts first. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+const longestTimerMs = 86_400_000;
+
+export const systemClock: Clock = {
+  monotonicMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after(delayMs, act) {
+    let handle: NodeJS.Timeout;
+    const arm = (leftMs: number): void => {
+      handle =
+        leftMs > longestTimerMs
+          ? setTimeout(() => arm(leftMs - longestTimerMs), longestTimerMs)
+          : setTimeout(act, Math.max(0, leftMs));
+    };
+    arm(delayMs);
+    return { cancel: () => clearTimeout(handle) };
+  },
+  every(periodMs, act) {
+    const handle = setInterval(act, periodMs);
+    return { cancel: () => clearInterval(handle) };
+  },
+  sleep(delayMs, signal) {
+    return new Promise<void>((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(signal.reason);
+        return;
+      }
+      const onAbort = (): void => {
+        timer.cancel();
+        reject(signal?.reason);
+      };
+      const timer = systemClock.after(delayMs, () => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      });
+      signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  },
+};

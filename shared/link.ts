@@ -1,0 +1,131 @@
+// One message connection over one socket: encodes, orders and bounds what is sent; decodes and checks what arrives.
+// Two queues: control overtakes bulk, but a control message about an attempt whose bulk is still queued follows it,
+// so that frames of one attempt keep their order. Leaves heartbeats to heartbeat.ts and meaning to its owner.
+import { BoundedQueue } from "./bounded-queue.ts";
+import { AppError } from "./errors.ts";
+import { decodeFrame, encodeFrame } from "./wire/frame.ts";
+import { closeCode } from "./wire/close-code.ts";
+
+/** What a Link needs of a WebSocket; `ws` fits it. */
+export interface FrameSocket {
+  readonly bufferedAmount: number;
+  send(frame: Uint8Array, done: (error?: Error) => void): void;
+  ping(): void;
+  close(code: number, reason: string): void;
+  terminate(): void;
+}
+
+export interface LinkOptions {
+  /** Bytes handed to the socket and not yet taken by the kernel; beyond it frames wait in the queues. Default 128 KiB. */
+  readonly socketBytes?: number;
+  /** Messages that may wait; at the bound the link closes with 1009, for its peer reads too slowly. Default 16,384. */
+  readonly queuedMessages?: number;
+}
+
+export interface Outgoing {
+  readonly type: string;
+}
+
+export class Link<Sent extends Outgoing> {
+  readonly #socket: FrameSocket;
+  readonly #socketBytes: number;
+  readonly #control: BoundedQueue<Sent>;
+  readonly #bulk: BoundedQueue<Sent>;
+  readonly #bulkOf = new Map<string, number>();
+  #state: "open" | "closed" = "open";
+  #pumping = false;
+
+  constructor(deps: { readonly socket: FrameSocket }, options: LinkOptions = {}) {
+    this.#socket = deps.socket;
+    this.#socketBytes = options.socketBytes ?? 128 * 1024;
+    const capacity = options.queuedMessages ?? 16_384;
+    this.#control = new BoundedQueue({ capacity });
+    this.#bulk = new BoundedQueue({ capacity });
+  }
+
+  /** Queues one message. After close it is dropped silently: the session's end is what its owner reacts to. */
+  send(message: Sent): void {
+    if (this.#state === "closed") return;
+    const attempts = attemptsOf(message);
+    const isBulk = message.type === "log" || attempts.some((attempt) => this.#bulkOf.has(attempt));
+    if (isBulk) for (const attempt of attempts) this.#bulkOf.set(attempt, (this.#bulkOf.get(attempt) ?? 0) + 1);
+    if ((isBulk ? this.#bulk : this.#control).push(message)) this.#pump();
+    else this.close(closeCode.tooLarge, "send queue full");
+  }
+
+  /** Messages that wait behind the socket; producers of bulk pause while it is high. */
+  get queued(): number {
+    return this.#control.size + this.#bulk.size;
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#socket.close(code, reason.slice(0, 120));
+  }
+
+  ping(): void {
+    if (this.#state === "open") this.#socket.ping();
+  }
+
+  /** The socket is gone; nothing is sent any more. */
+  ended(): void {
+    this.#state = "closed";
+  }
+
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#state === "open" && this.#socket.bufferedAmount < this.#socketBytes) {
+      const message = this.#control.shift() ?? this.#shiftBulk();
+      if (message === undefined) break;
+      this.#socket.send(encodeFrame(message), () => this.#pump());
+    }
+    this.#pumping = false;
+  }
+
+  #shiftBulk(): Sent | undefined {
+    const message = this.#bulk.shift();
+    if (message === undefined) return undefined;
+    for (const attempt of attemptsOf(message)) {
+      const left = (this.#bulkOf.get(attempt) ?? 1) - 1;
+      if (left === 0) this.#bulkOf.delete(attempt);
+      else this.#bulkOf.set(attempt, left);
+    }
+    return message;
+  }
+}
+
+function attemptsOf(message: object): string[] {
+  if ("attempt" in message && typeof message.attempt === "string") return [message.attempt];
+  if (!("items" in message) || !Array.isArray(message.items)) return [];
+  return message.items.flatMap((item: unknown) => {
+    if (typeof item === "string") return [item];
+    return typeof item === "object" && item !== null && "attempt" in item && typeof item.attempt === "string" ? [item.attempt] : [];
+  });
+}
+
+export interface MessageSchema<T> {
+  safeParse(value: unknown): { success: true; data: T } | { success: false; error: { message: string } };
+}
+
+export type Incoming<T> =
+  | { readonly kind: "message"; readonly message: T }
+  | { readonly kind: "refused"; readonly code: number; readonly reason: string };
+
+/** Decodes and checks one frame; the answer says with which close code a bad one ends the connection. */
+export function readFrame<T>(frame: Uint8Array, schema: MessageSchema<T>, knownTypes: ReadonlySet<string>): Incoming<T> {
+  let value: unknown;
+  try {
+    value = decodeFrame(frame);
+  } catch (cause) {
+    return { kind: "refused", code: closeCode.invalidFrame, reason: AppError.from(cause).message };
+  }
+  const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
+  if (typeof type !== "string" || !knownTypes.has(type)) {
+    return { kind: "refused", code: closeCode.protocolError, reason: `unknown message type ${JSON.stringify(type)?.slice(0, 40)}` };
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { kind: "message", message: parsed.data };
+  return { kind: "refused", code: closeCode.invalidFrame, reason: `${type}: ${parsed.error.message.replaceAll(/\s+/g, " ")}` };
+}

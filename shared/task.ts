@@ -1,0 +1,115 @@
+// What a task is and the states of its attempts (DESIGN section 4): the vocabulary both ends and the HTTP API share.
+// Ranks only grow: queued 0, offered 1, accepted 2, running 3, final 9.
+import { z } from "zod";
+
+export const finalStates = [
+  "succeeded",
+  "failed",
+  "timed-out",
+  "cancelled",
+  "interrupted",
+  "refused",
+  "expired",
+  "lost",
+  "abandoned",
+] as const;
+export const openStates = ["queued", "offered", "accepted", "running"] as const;
+export const taskStates = [...openStates, ...finalStates] as const;
+
+export type FinalState = (typeof finalStates)[number];
+export type OpenState = (typeof openStates)[number];
+export type TaskState = (typeof taskStates)[number];
+
+export const rank = { queued: 0, offered: 1, accepted: 2, running: 3, final: 9 } as const;
+export type Rank = (typeof rank)[keyof typeof rank];
+
+export function rankOf(state: TaskState): Rank {
+  switch (state) {
+    case "queued":
+    case "offered":
+    case "accepted":
+    case "running":
+      return rank[state];
+    default:
+      return rank.final;
+  }
+}
+
+export function isFinal(state: TaskState): state is FinalState {
+  return rankOf(state) === rank.final;
+}
+
+/** What a finished attempt can come to on the agent itself; the other final states are the server's verdicts. */
+export const outcomes = ["succeeded", "failed", "timed-out", "cancelled", "interrupted"] as const;
+export type Outcome = (typeof outcomes)[number];
+
+export const limits = {
+  scriptBytes: 512 * 1024,
+  specBytes: 768 * 1024,
+  argumentCount: 256,
+  argumentBytes: 32 * 1024,
+  argumentTotalBytes: 128 * 1024,
+  idempotencyKeyChars: 128,
+  nameChars: 128,
+  labelChars: 63,
+  labelsPerAgent: 64,
+  tasksPerSubmission: 1_000,
+  timeoutMs: 30 * 86_400_000,
+  graceMs: 600_000,
+  queueMs: 30 * 86_400_000,
+} as const;
+
+const bytesOf = (text: string): number => Buffer.byteLength(text);
+const printable = z.string().refine((text) => !text.includes("\0"), "must not contain NUL");
+const argument = printable.refine((text) => bytesOf(text) <= limits.argumentBytes, `at most ${limits.argumentBytes} bytes`);
+
+export const nameSchema = z
+  .string()
+  .max(limits.nameChars)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, "letters, digits, dot, underscore and dash, starting with a letter or digit");
+export const labelSchema = z
+  .string()
+  .max(limits.labelChars)
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, "letters, digits, dot, underscore, slash and dash, starting with a letter or digit");
+export const labelsSchema = z
+  .record(labelSchema, labelSchema)
+  .refine((labels) => Object.keys(labels).length <= limits.labelsPerAgent, `at most ${limits.labelsPerAgent} labels`);
+export type Labels = z.infer<typeof labelsSchema>;
+
+export const environmentNameSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "expected an environment variable's name");
+
+export const scriptSpecSchema = z.object({
+  kind: z.literal("script"),
+  /** A name the agent knows (`bash`, `sh`, `python3`, `node`, `pwsh`) or an absolute path. */
+  interpreter: z.string().min(1).max(1_024).default("bash"),
+  script: printable.refine((text) => bytesOf(text) <= limits.scriptBytes, `at most ${limits.scriptBytes} bytes`),
+  args: z.array(argument).max(limits.argumentCount).default([]),
+  env: z.record(environmentNameSchema, argument).default({}),
+  cwd: z.string().max(1_024).optional(),
+  /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
+  timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
+  /** Milliseconds between TERM and KILL on time-out and cancel. */
+  graceMs: z.int().min(0).max(limits.graceMs).default(10_000),
+});
+
+/** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */
+export const noopSpecSchema = z.object({ kind: z.literal("no-op") });
+
+export const taskSpecSchema = z.discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema]).superRefine((spec, context) => {
+  if (spec.kind !== "script") return;
+  const total = [...spec.args, ...Object.entries(spec.env).flat()].reduce((sum, text) => sum + bytesOf(text), 0);
+  if (total > limits.argumentTotalBytes) {
+    context.addIssue({ code: "custom", message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}` });
+  }
+});
+export type TaskSpec = z.infer<typeof taskSpecSchema>;
+export type ScriptSpec = z.infer<typeof scriptSpecSchema>;
+
+/** Credit lanes: `system` work (checks, updates) never waits behind `work`. */
+export const lanes = ["work", "system"] as const;
+export const laneSchema = z.enum(lanes);
+export type Lane = z.infer<typeof laneSchema>;
+
+export const streams = ["out", "err"] as const;
+export const streamSchema = z.enum(streams);
+export type Stream = z.infer<typeof streamSchema>;

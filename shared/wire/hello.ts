@@ -1,0 +1,24 @@
+// First frame of an agent on every connection. Decides admission by boot pair and journal (DESIGN 4.7).
+// A probe (`register`, `doctor`) is answered and changes nothing. Absence from `attempts` ends nothing.
+import { z } from "zod";
+import { bootIdSchema, journalIdSchema } from "../ids.ts";
+import { attemptReportSchema } from "./attempt-report.ts";
+import { count, text } from "./fields.ts";
+import { protocolRangeSchema } from "./version.ts";
+
+/** Open attempts one hello can list; an agent with more lists the oldest, the rest are asked for by `inquire`. */
+export const attemptsPerHello = 1_000;
+
+export const helloSchema = z.object({
+  type: z.literal("hello"),
+  protocols: protocolRangeSchema,
+  version: text,
+  bootCounter: count,
+  bootId: bootIdSchema,
+  journalId: journalIdSchema,
+  attempts: z.array(attemptReportSchema).max(attemptsPerHello),
+  capabilities: z.array(text).max(64),
+  host: z.object({ hostname: text, os: text, arch: text, slots: count }),
+  probe: z.boolean().optional(),
+});
+export type Hello = z.infer<typeof helloSchema>;

@@ -1,0 +1,234 @@
+// The rest of the node as the HTTP edge sees it, in memory: one task whose log grows as a test says. Nothing is stored.
+import type {
+  ApiKeyRow,
+  Backend,
+  EnrolmentBackend,
+  LogPiece,
+  LogQuery,
+  LogRead,
+  Principal,
+  Submit,
+} from "../../server/api/backend.ts";
+import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
+import { formatApiKey } from "../../shared/api/api-key.ts";
+import type { Grant } from "../../shared/api/scope.ts";
+import type { SubmitAnswer } from "../../shared/api/submissions.ts";
+import { summarise, type TaskView } from "../../shared/api/tasks.ts";
+import { systemClock } from "../../shared/clock.ts";
+import { AppError } from "../../shared/errors.ts";
+import { apiKeyIdSchema, createIdSource, newId, type ApiKeyId } from "../../shared/ids.ts";
+import { silentLogger } from "../../shared/logger.ts";
+import { systemRandom } from "../../shared/random.ts";
+import type { FinalState, TaskState } from "../../shared/task.ts";
+import { sha256 } from "../../shared/thumbprint.ts";
+import { Registry } from "prom-client";
+
+export const ids = createIdSource({ clock: systemClock, random: systemRandom });
+
+export function taskView(change: Partial<TaskView> = {}): TaskView {
+  return {
+    id: ids.next(),
+    submission: ids.next(),
+    agent: "web-01",
+    state: "running",
+    reason: null,
+    home: "node-a",
+    exitCode: null,
+    signal: null,
+    waiting: null,
+    cancelRequested: false,
+    lane: "work",
+    spec: summarise({ kind: "no-op" }),
+    createdAt: "2026-11-23T16:00:00.000Z",
+    finishedAt: null,
+    attempts: [],
+    ...change,
+  };
+}
+
+/** One task with a log that a test appends to. */
+export class FakeTask {
+  view: TaskView;
+  readonly #pieces: LogPiece[] = [];
+  readonly #lengths = { out: 0, err: 0 };
+  readonly #waiters = new Set<() => void>();
+  /** Hand out pieces as they were appended even when a reader has part of them: the edge has to cut. */
+  readonly wholePieces = true;
+
+  constructor(view: TaskView = taskView()) {
+    this.view = view;
+  }
+
+  append(stream: "out" | "err", content: string | Uint8Array | { omitted: number }): void {
+    const made =
+      typeof content === "string"
+        ? { bytes: Buffer.from(content) }
+        : content instanceof Uint8Array
+          ? { bytes: content }
+          : content;
+    this.#pieces.push({ stream, offset: this.#lengths[stream], content: made });
+    this.#lengths[stream] += "bytes" in made ? made.bytes.length : made.omitted;
+    this.#changed();
+  }
+
+  enter(state: TaskState, change: Partial<TaskView> = {}): void {
+    this.view = { ...this.view, state, ...change };
+    this.#changed();
+  }
+
+  finish(state: FinalState, change: Partial<TaskView> = {}): void {
+    this.enter(state, { home: null, finishedAt: "2026-11-23T16:00:01.000Z", ...change });
+  }
+
+  read(query: LogQuery): LogRead {
+    const pieces: LogPiece[] = [];
+    let size = 0;
+    for (const piece of this.#pieces) {
+      const length = "bytes" in piece.content ? piece.content.bytes.length : piece.content.omitted;
+      if (!query.streams.includes(piece.stream) || piece.offset + length <= query.from[piece.stream]) continue;
+      if (size >= query.limitBytes) break;
+      pieces.push(piece);
+      size += "bytes" in piece.content ? length : 0;
+    }
+    const { state, reason, home, waiting, cancelRequested } = this.view;
+    const final = this.view.finishedAt !== null;
+    return {
+      pieces,
+      final,
+      outLength: this.#lengths.out,
+      errLength: this.#lengths.err,
+      state: { state, reason, home, waiting, cancelRequested },
+    };
+  }
+
+  wait(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      this.#waiters.add(resolve);
+      signal.addEventListener("abort", () => {
+        this.#waiters.delete(resolve);
+        reject(signal.reason);
+      });
+    });
+  }
+
+  #changed(): void {
+    for (const wake of this.#waiters) wake();
+    this.#waiters.clear();
+  }
+}
+
+export class FakeBackend implements Backend, EnrolmentBackend {
+  readonly tasks = new Map<string, FakeTask>();
+  readonly submits: { readonly submit: Submit; readonly principal: Principal }[] = [];
+  readonly keys = new Map<ApiKeyId, ApiKeyRow>();
+  readonly cancelled: string[] = [];
+  /** Replaces the answer to the next submits. */
+  onSubmit: (submit: Submit) => Promise<SubmitAnswer>;
+  ready = true;
+
+  constructor() {
+    this.onSubmit = async () => ({
+      id: ids.next(),
+      tasks: [...this.tasks.values()].map(({ view }) => ({ id: view.id, agent: view.agent })),
+      repeated: false,
+    });
+  }
+
+  add(task: FakeTask = new FakeTask()): FakeTask {
+    this.tasks.set(task.view.id, task);
+    return task;
+  }
+
+  /** The text of a new key with these scopes. */
+  createKey(scopes: readonly Grant[] = ["*"]): string {
+    const id = newId(ids, apiKeyIdSchema);
+    const secret = Buffer.from(systemRandom.bytes(32)).toString("base64url");
+    this.keys.set(id, { id, name: "test", scopes, secretDigest: sha256(secret), valid: true });
+    return formatApiKey({ id, secret });
+  }
+
+  async findApiKey(id: ApiKeyId): Promise<ApiKeyRow | null> {
+    return this.keys.get(id) ?? null;
+  }
+
+  async submit(submit: Submit, principal: Principal): Promise<SubmitAnswer> {
+    this.submits.push({ submit, principal });
+    return this.onSubmit(submit);
+  }
+
+  readSubmission = async () => null;
+  readTask = async (id: string) => this.tasks.get(id)?.view ?? null;
+  listTasks: Backend["listTasks"] = async (query) =>
+    [...this.tasks.values()]
+      .map((task) => task.view)
+      .toSorted((one, other) => (one.id < other.id ? 1 : -1))
+      .filter((view) => query.before === null || view.id < query.before)
+      .slice(0, query.limit);
+
+  async cancelTask(id: string): Promise<TaskView | null> {
+    const task = this.tasks.get(id);
+    if (task === undefined) return null;
+    if (task.view.finishedAt !== null) throw new AppError("task.finished", `the task is ${task.view.state}`);
+    this.cancelled.push(id);
+    task.enter(task.view.state, { cancelRequested: true });
+    return task.view;
+  }
+
+  readLog = async (query: LogQuery) => this.tasks.get(query.task)?.read(query) ?? null;
+  waitForChange = async (id: string, signal: AbortSignal) => this.tasks.get(id)?.wait(signal);
+  listAgents = async () => [];
+  findAgent = async () => null;
+  revokeAgent = async () => null;
+  listNodes = async () => [];
+  listTokens = async () => [];
+  revokeToken = async () => null;
+  createToken: Backend["createToken"] = async (request, principal) => ({
+    id: ids.next(),
+    token: "hft_secret",
+    state: "unused",
+    labels: request.labels,
+    replace: request.replace ?? null,
+    createdBy: principal.name,
+    createdAt: "2026-11-23T16:00:00.000Z",
+    expiresAt: new Date(Date.UTC(2026, 10, 23, 16) + request.expiresMs).toISOString(),
+    usedAt: null,
+    agent: null,
+  });
+  readiness = async () => ({
+    ready: this.ready,
+    draining: !this.ready,
+    database: "reachable" as const,
+    node: "node-a",
+    version: "0.0.0",
+  });
+  greeting = async () => ({ nonce: "n" });
+  enrol = async (_body: unknown, address: string) => ({ address });
+}
+
+export interface RunningApi extends AsyncDisposable {
+  readonly server: ApiServer;
+  readonly backend: FakeBackend;
+  readonly url: string;
+  readonly apiKey: string;
+}
+
+/** The real HTTP edge on a real socket, in front of the fake backend. */
+export async function startApi(options: Partial<ApiServerOptions> = {}): Promise<RunningApi> {
+  const backend = new FakeBackend();
+  const server = new ApiServer(
+    { backend, enrolment: backend, clock: systemClock, ids, logger: silentLogger, registry: new Registry() },
+    { host: "127.0.0.1", port: 0, trustedProxies: [], version: "0.0.0", stopMs: 200, ...options },
+  );
+  await server.start();
+  return {
+    server,
+    backend,
+    url: `http://127.0.0.1:${server.address.port}`,
+    apiKey: backend.createKey(),
+    [Symbol.asyncDispose]: () => server.stop(),
+  };
+}

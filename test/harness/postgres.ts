@@ -1,0 +1,98 @@
+// A throw-away real PostgreSQL for tests: the product's own embedded one in a temporary directory, and a database of
+// its own per test file. As vitest's globalSetup it shares one server for a whole run: `inject("databaseUrl")`.
+// Invariant: after stop nothing is left, neither process nor file.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { Client } from "pg";
+import type { TestProject } from "vitest/node";
+import { EmbeddedPostgres } from "../../server/store/embedded.ts";
+import { systemClock } from "../../shared/clock.ts";
+import { silentLogger } from "../../shared/logger.ts";
+import { systemRandom } from "../../shared/random.ts";
+
+export interface TestPostgres {
+  /** Logs in as the role `holdfast`, here with the right to create databases. */
+  readonly url: string;
+  createDatabase(): Promise<TestDatabase>;
+  stop(): Promise<void>;
+}
+
+export interface TestDatabase {
+  readonly url: string;
+  readonly name: string;
+  /** Closes what is still connected, and removes the database. */
+  drop(): Promise<void>;
+}
+
+export interface TestPostgresOptions {
+  /** `fast` turns fsync off: for tests that do not look at durability. Default `on-disk`, as in production. */
+  readonly durability?: "on-disk" | "fast";
+  readonly parameters?: Readonly<Record<string, string>>;
+}
+
+const fastParameters = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
+
+export async function startTestPostgres(options: TestPostgresOptions = {}): Promise<TestPostgres> {
+  const directory = await mkdtemp(join(tmpdir(), "holdfast-postgres-"));
+  const parameters = { ...(options.durability === "fast" ? fastParameters : {}), ...options.parameters };
+  const server = new EmbeddedPostgres(
+    { clock: systemClock, random: systemRandom, logger: silentLogger },
+    { dataDirectory: directory, parameters },
+  );
+  try {
+    await server.start();
+    await query(server.adminUrl, "alter role holdfast createdb");
+  } catch (cause) {
+    await server.stop();
+    await rm(directory, { recursive: true, force: true });
+    throw cause;
+  }
+  const { url } = server;
+  return {
+    url,
+    createDatabase: () => createDatabase(url),
+    stop: async () => {
+      await server.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** An empty database on a server that {@link startTestPostgres} started, by its URL (vitest: `inject("databaseUrl")`). */
+export async function createDatabase(serverUrl: string): Promise<TestDatabase> {
+  const name = `test_${randomBytes(8).toString("hex")}`;
+  await query(serverUrl, `create database ${name}`);
+  const url = new URL(serverUrl);
+  url.pathname = name;
+  return { url: url.href, name, drop: () => query(serverUrl, `drop database ${name} with (force)`) };
+}
+
+async function query(url: string, sql: string): Promise<void> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    databaseUrl: string;
+  }
+}
+
+let server: TestPostgres | undefined;
+
+export async function setup(project: TestProject): Promise<void> {
+  server = await startTestPostgres({ durability: "fast" });
+  project.provide("databaseUrl", server.url);
+}
+
+export async function teardown(): Promise<void> {
+  await server?.stop();
+  server = undefined;
+}
