@@ -161,20 +161,14 @@ export class LogShipper {
   async #send(state: Extract<State, { kind: "flowing" }>): Promise<void> {
     while (this.#state === state && this.#available() > 0 && this.#waitMs(state.outlet) <= 0) {
       const offset = this.#next;
-      const content = await this.#deps.spool.piece(offset);
-      if (content === undefined) return;
+      // Only what may be sent is read, for what was read counts as sent in the digest.
+      const piece = await this.#deps.spool.piece(offset, this.#limit - offset);
+      if (piece === undefined) return;
       // While it was read the home may have changed or the node may have named another position.
       if (this.#state !== state || this.#next !== offset) return;
-      const piece = this.#within(content);
       state.outlet.send(offset, piece);
       this.#next = offset + lengthOf(piece);
       this.#sentAtMs = this.#deps.clock.monotonicMs();
     }
-  }
-
-  /** An omission costs the node nothing and may pass the window; bytes may not. */
-  #within(content: LogContent): LogContent {
-    if (!("bytes" in content) || content.bytes.length <= this.#limit - this.#next) return content;
-    return { bytes: content.bytes.subarray(0, this.#limit - this.#next) };
   }
 }

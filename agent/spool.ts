@@ -63,15 +63,16 @@ export class Spool {
     return this.#end;
   }
 
-  /** The next piece at `offset`: up to one frame of bytes, or everything punched from there on. Undefined at the end. */
-  async piece(offset: number): Promise<LogContent | undefined> {
+  /** The next piece at `offset`: up to `most` bytes, or everything punched from there on. Undefined at the end. */
+  async piece(offset: number, most: number = logFrameBytes): Promise<LogContent | undefined> {
     const omitted = this.#omittedAt(offset);
     if (omitted > 0) return this.#digest(offset, { omitted });
-    const most = Math.min(logFrameBytes, this.size - offset, offset < this.#options.headBytes ? this.#options.headBytes - offset : logFrameBytes);
+    const { headBytes } = this.#options;
+    const count = Math.min(most, logFrameBytes, this.size - offset, offset < headBytes ? headBytes - offset : logFrameBytes);
     this.#descriptor ??= openIfThere(this.#options.path);
-    if (most <= 0) return undefined;
+    if (count <= 0) return undefined;
     if (this.#descriptor === undefined) return this.#lost(offset);
-    const bytes = await readAt(this.#descriptor, offset, most);
+    const bytes = await readAt(this.#descriptor, offset, count);
     // Punched while it was read: the zeros of the hole must not pass for output.
     const since = this.#omittedAt(offset);
     if (since > 0) return this.#digest(offset, { omitted: since });
@@ -147,9 +148,10 @@ function readHole(path: string): number {
   }
 }
 
-function readAt(descriptor: number, offset: number, most: number): Promise<Buffer> {
+function readAt(descriptor: number, offset: number, most: number): Promise<Uint8Array<ArrayBuffer>> {
   return new Promise((resolve, reject) => {
-    read(descriptor, Buffer.allocUnsafe(most), 0, most, offset, (error, count, bytes) => {
+    const bytes = Buffer.allocUnsafe(most);
+    read(descriptor, bytes, 0, most, offset, (error, count) => {
       if (error === null) resolve(bytes.subarray(0, count));
       else reject(error);
     });

@@ -17,10 +17,16 @@ export interface AdminKeyDeps {
 }
 
 /** Makes the key when the cluster has none. The file is written before the row: a key nobody has would be worse than a file without effect. */
-export async function adminKey(deps: AdminKeyDeps, options: { readonly dataDirectory: string; readonly origin: "created" | "found" }): Promise<void> {
+export async function adminKey(
+  deps: AdminKeyDeps,
+  options: { readonly dataDirectory: string; readonly origin: "created" | "found" },
+): Promise<void> {
   if (options.origin === "found" && (await hasApiKeys(deps.database.durable))) return;
   const id = newId(deps.ids, apiKeyIdSchema);
   const secret = Buffer.from(deps.random.bytes(32)).toString("base64url");
-  await writeFile(join(options.dataDirectory, adminKeyFile), `${formatApiKey({ id, secret })}\n`, { mode: 0o600, flush: true });
+  await writeFile(join(options.dataDirectory, adminKeyFile), `${formatApiKey({ id, secret })}\n`, {
+    mode: 0o600,
+    flush: true,
+  });
   await storeApiKey(deps.database.durable, { id, name: "admin", secretSha256: sha256(secret), scopes: ["*"] });
 }

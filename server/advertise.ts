@@ -5,7 +5,8 @@ import { addressSchema } from "../shared/wire/nodes.ts";
 
 /** What was asked for, else this machine by name (or the listen address when it is a definite one). Throws `config.invalid`. */
 export function agentAddresses(advertise: readonly string[] | undefined, listenHost: string, port: number): string[] {
-  const wanted = advertise !== undefined && advertise.length > 0 ? advertise : [`${bracketed(definiteHost(listenHost))}:${port}`];
+  const wanted =
+    advertise !== undefined && advertise.length > 0 ? advertise : [`${bracketed(definiteHost(listenHost))}:${port}`];
   return wanted.map((text) => {
     // A bare host gets the listener's port.
     const address = /:\d{1,5}$/.test(text) ? text : `${text}:${port}`;

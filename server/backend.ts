@@ -1,22 +1,20 @@
 // Joins the HTTP edge's narrow interfaces to the verbs: parses nothing, decides nothing.
-import type { Clock } from "../shared/clock.ts";
-import { encodeToken } from "../shared/enrolment-token.ts";
 import { AppError } from "../shared/errors.ts";
-import { newId, tokenIdSchema, type AgentId, type IdSource, type NodeId, type TaskId } from "../shared/ids.ts";
+import type { AgentId, IdSource, NodeId, TaskId } from "../shared/ids.ts";
 import { grantSchema } from "../shared/api/scope.ts";
 import { selects } from "../shared/api/selector.ts";
 import type { TokenView } from "../shared/api/tokens.ts";
 import { isFinal } from "../shared/task.ts";
-import { sha256 } from "../shared/thumbprint.ts";
 import type { Random } from "../shared/random.ts";
 import type { Backend } from "./api/backend.ts";
+import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
 import { cancelTasks } from "./store/cancel-tasks.ts";
 import type { Database } from "./store/connection.ts";
 import { listNodes } from "./store/nodes.ts";
 import { pingDatabase } from "./store/ping.ts";
 import { listTasks, readSubmission, readTask } from "./store/read-tasks.ts";
-import { createToken, listTokens, readToken, revokeToken, type TokenRow } from "./store/tokens.ts";
+import { listTokens, readToken, revokeToken, type TokenRow } from "./store/tokens.ts";
 import { findApiKey } from "./store/trust.ts";
 import { readTaskLog } from "./tasks/read-task-log.ts";
 import { submit, type SubmitDeps } from "./tasks/submit.ts";
@@ -28,7 +26,6 @@ export interface BackendDeps {
   readonly submitting: SubmitDeps;
   readonly followers: Followers;
   readonly ids: IdSource;
-  readonly clock: Clock;
   readonly random: Random;
   readonly nodesCaPin: () => string;
   readonly isDraining: () => boolean;
@@ -55,7 +52,15 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     submit: (request, principal) => submit(deps.submitting, options.node, request, principal),
     async readSubmission(id) {
       const row = await readSubmission(sql, id);
-      return row === undefined ? null : { id: row.id, createdAt: moment(row.createdAt), createdBy: row.principal, address: row.address, tasks: row.tasks };
+      return row === undefined
+        ? null
+        : {
+            id: row.id,
+            createdAt: moment(row.createdAt),
+            createdBy: row.principal,
+            address: row.address,
+            tasks: row.tasks,
+          };
     },
     async readTask(id) {
       const row = await readTask(sql, id);
@@ -65,7 +70,8 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     async cancelTask(id, principal) {
       const [cancelled] = await cancelTasks(sql, [id], { principal: principal.id, address: principal.address });
       if (cancelled === undefined) return null;
-      if (!cancelled.changed && isFinal(cancelled.state)) throw new AppError("task.finished", `task ${id} is ${cancelled.state} already`);
+      if (!cancelled.changed && isFinal(cancelled.state))
+        throw new AppError("task.finished", `task ${id} is ${cancelled.state} already`);
       if (!isFinal(cancelled.state)) deps.announce("cancel", cancelled.agent);
       followers.wake(id);
       const row = await readTask(sql, id);
@@ -80,7 +86,9 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     waitForChange: (task, signal) => followers.wait(task, signal),
     async listAgents({ selector, ...page }) {
       if (selector === undefined) return (await listAgents(sql, { ...page, ids: undefined })).map(agentView);
-      const ids = (await deps.submitting.targets.all()).filter((target) => selects(selector, target)).map((target) => target.id);
+      const ids = (await deps.submitting.targets.all())
+        .filter((target) => selects(selector, target))
+        .map((target) => target.id);
       return (await listAgents(sql, { ...page, ids })).map(agentView);
     },
     async findAgent(nameOrId) {
@@ -97,13 +105,14 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       return (await listNodes(sql, query)).map((row) => ({ ...row, heartbeatAt: moment(row.heartbeatAt) }));
     },
     async createToken(request, principal) {
-      const id = newId(deps.ids, tokenIdSchema);
-      const secret = deps.random.bytes(32);
       const { labels, expiresMs, replace } = request;
-      await createToken(sql, { id, secretSha256: sha256(secret), labels, replaces: replace ?? null, expiresMs, principal: principal.id, address: principal.address });
+      const { id, text } = await issueToken(
+        { sql, ...deps },
+        { labels, expiresMs, replace, principal: principal.id, address: principal.address },
+      );
       const row = await readToken(sql, id);
       if (row === undefined) throw new AppError("internal", "the token just created is not there");
-      return { ...tokenView(row), token: encodeToken({ tokenId: id, secret, nodesCaPin: deps.nodesCaPin() }) };
+      return { ...tokenView(row), token: text };
     },
     listTokens: async (query) => (await listTokens(sql, query)).map(tokenView),
     async revokeToken(id, principal) {
@@ -114,16 +123,33 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     async findApiKey(id) {
       const row = await findApiKey(sql, id);
       if (row === undefined) return null;
-      return { id: row.id, name: row.name, scopes: row.scopes.map((scope) => grantSchema.parse(scope)), secretDigest: row.secretSha256, valid: row.valid };
+      return {
+        id: row.id,
+        name: row.name,
+        scopes: row.scopes.map((scope) => grantSchema.parse(scope)),
+        secretDigest: row.secretSha256,
+        valid: row.valid,
+      };
     },
     async readiness() {
       const draining = deps.isDraining();
       const database = await pingDatabase(sql);
-      return { ready: !draining && database === "reachable", draining, database, node: options.nodeName, version: options.version };
+      return {
+        ready: !draining && database === "reachable",
+        draining,
+        database,
+        node: options.nodeName,
+        version: options.version,
+      };
     },
   };
 }
 
 function tokenView(row: TokenRow): TokenView {
-  return { ...row, createdAt: moment(row.createdAt), expiresAt: moment(row.expiresAt), usedAt: row.usedAt === null ? null : moment(row.usedAt) };
+  return {
+    ...row,
+    createdAt: moment(row.createdAt),
+    expiresAt: moment(row.expiresAt),
+    usedAt: row.usedAt === null ? null : moment(row.usedAt),
+  };
 }

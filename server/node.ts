@@ -19,6 +19,7 @@ import { Members } from "./cluster/members.ts";
 import { Wake } from "./cluster/wake.ts";
 import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.ts";
 import { createEnrolment } from "./enrolment/enrol-agent.ts";
+import { issueToken, type IssueTokenDeps } from "./enrolment/issue-token.ts";
 import { loadMasterKey } from "./enrolment/master-key.ts";
 import { loadNodeId, NodeLeaf } from "./enrolment/node-identity.ts";
 import { createNonces } from "./enrolment/nonce.ts";
@@ -71,6 +72,8 @@ export interface HoldfastNode extends Service {
   readonly agentPort: number;
   /** True when this start created the cluster. */
   readonly origin: ClusterTrust["origin"];
+  /** An enrolment token for the first agent, made when this start created the cluster; valid for an hour. */
+  readonly firstToken: string | undefined;
   /** Takes nothing new; agents are asked to use other nodes. */
   drain(): Promise<void>;
 }
@@ -114,10 +117,13 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const database = await begin(new Database({ logger }, { url: options.databaseUrl }));
   await migrate(database);
   await ensurePartitions(database, clock);
-  const masterKey = await loadMasterKey({ random }, {
-    path: options.masterKeyFile ?? `${options.dataDirectory}/master.key`,
-    create: options.masterKeyFile === undefined ? "allowed" : "forbidden",
-  });
+  const masterKey = await loadMasterKey(
+    { random },
+    {
+      path: options.masterKeyFile ?? `${options.dataDirectory}/master.key`,
+      create: options.masterKeyFile === undefined ? "allowed" : "forbidden",
+    },
+  );
   const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
   const node = await loadNodeId(ids, options.dataDirectory);
@@ -125,9 +131,28 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const store = createPostgresStore(database);
   const sessions = new SessionRegistry();
   const budget = new LogBudget();
-  const refusals = new Counter({ name: "holdfast_gateway_connects_refused_total", help: "Agent connections refused", labelNames: ["reason"], registers: [registry] });
-  new Gauge({ name: "holdfast_gateway_sessions", help: "Agents with a session here", registers: [registry], collect() { this.set(sessions.size); } });
-  new Gauge({ name: "holdfast_gateway_log_bytes", help: "Log bytes received and not yet stored", registers: [registry], collect() { this.set(budget.heldBytes); } });
+  const refusals = new Counter({
+    name: "holdfast_gateway_connects_refused_total",
+    help: "Agent connections refused",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  new Gauge({
+    name: "holdfast_gateway_sessions",
+    help: "Agents with a session here",
+    registers: [registry],
+    collect() {
+      this.set(sessions.size);
+    },
+  });
+  new Gauge({
+    name: "holdfast_gateway_log_bytes",
+    help: "Log bytes received and not yet stored",
+    registers: [registry],
+    collect() {
+      this.set(budget.heldBytes);
+    },
+  });
   const followers = await begin(new Followers({ database, clock, background }));
   const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
   let mode: "serving" | "draining" = "serving";
@@ -137,44 +162,78 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     clock,
     background,
     logger,
-    load: () => ({ active: [...sessions.all()].reduce((sum, session) => sum + session.load, 0), sessions: sessions.size, draining: mode === "draining" }),
+    load: () => ({
+      active: [...sessions.all()].reduce((sum, session) => sum + session.load, 0),
+      sessions: sessions.size,
+      draining: mode === "draining",
+    }),
     onList: (list) => pushList(sessions, list),
-    onReplaced: () => logger.error({ node }, "another process runs with this node id, or the node was removed; this one serves on until it is stopped"),
+    onReplaced: () =>
+      logger.error(
+        { node },
+        "another process runs with this node id, or the node was removed; this one serves on until it is stopped",
+      ),
   });
-  const wake = new Wake({ database, clock, background, logger, sessions }, {
-    work: (agents) => dispatcher.mayHaveWork(agents),
-    cancels: (cancels) => {
-      for (const { agent, attempt, graceMs } of cancels) sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
+  const wake = new Wake(
+    { database, clock, background, logger, sessions },
+    {
+      work: (agents) => dispatcher.mayHaveWork(agents),
+      cancels: (cancels) => {
+        for (const { agent, attempt, graceMs } of cancels)
+          sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
+      },
+      distrusted: (agents) => {
+        for (const { agent, status, reason } of agents) {
+          sessions
+            .get(agent)
+            ?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
+        }
+      },
+      ended: (tasks) => {
+        for (const task of tasks) followers.wake(task);
+      },
     },
-    distrusted: (agents) => {
-      for (const { agent, status, reason } of agents) {
-        sessions.get(agent)?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
-      }
+  );
+  const hints = new Hints(
+    { database, clock, background, logger },
+    {
+      bootId,
+      onHint(kind, agents) {
+        if (kind === "work") wake.feed();
+        else if (kind === "cancel") wake.cancels();
+        else if (kind === "trust") wake.trust();
+        else members.look();
+        if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
+      },
     },
-    ended: (tasks) => {
-      for (const task of tasks) followers.wake(task);
-    },
-  });
-  const hints = new Hints({ database, clock, background, logger }, {
-    bootId,
-    onHint(kind, agents) {
-      if (kind === "work") wake.feed();
-      else if (kind === "cancel") wake.cancels();
-      else if (kind === "trust") wake.trust();
-      else members.look();
-      if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
-    },
-  });
+  );
 
   let listener: AgentListener | undefined;
   const leaf = await begin(
     new NodeLeaf(
-      { database, trust: () => trust, clock, random, background, logger, onRenewed: () => listener?.useIdentity(listenerIdentity(leaf, trust)) },
+      {
+        database,
+        trust: () => trust,
+        clock,
+        random,
+        background,
+        logger,
+        onRenewed: () => listener?.useIdentity(listenerIdentity(leaf, trust)),
+      },
       { nodeId: node, ...(options.nodeLeafMs === undefined ? {} : { lifetimeMs: options.nodeLeafMs }) },
     ),
   );
   const enrolment = createEnrolment(
-    { database, trust: () => trust, node: () => leaf.current(), nonces: createNonces({ clock, random }, { key: masterKey.derive("enrolment nonce") }), ids, clock, random, nodes: members },
+    {
+      database,
+      trust: () => trust,
+      node: () => leaf.current(),
+      nonces: createNonces({ clock, random }, { key: masterKey.derive("enrolment nonce") }),
+      ids,
+      clock,
+      random,
+      nodes: members,
+    },
     options.agentLeafMs === undefined ? {} : { agentLeafMs: options.agentLeafMs },
   );
   const announce = (what: "cancel" | "trust", agent: AgentId): void => {
@@ -182,15 +241,15 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     if (what === "cancel") wake.cancels();
     else wake.trust();
   };
+  const nodesCaPin = (): string => pinOf(readTrustAnchor(trust.nodesCa));
   const backend = createBackend(
     {
       database,
       followers,
       ids,
-      clock,
       random,
       announce,
-      nodesCaPin: () => pinOf(readTrustAnchor(trust.nodesCa)),
+      nodesCaPin,
       isDraining: () => mode === "draining",
       submitting: {
         store,
@@ -207,13 +266,17 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const events = {
     opened(session: AgentSession): void {
       sessions.add(session);
-      background.run("presence", () => store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "connected" }));
+      background.run("presence", () =>
+        store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "connected" }),
+      );
       dispatcher.mayHaveWork([session.agent]);
     },
     closed(session: AgentSession): void {
       if (!sessions.remove(session)) return;
       dispatcher.forget(session.agent);
-      background.run("presence", () => store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "disconnected" }));
+      background.run("presence", () =>
+        store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "disconnected" }),
+      );
     },
     claimable: (session: AgentSession): void => dispatcher.hasCredit(session.agent),
     changed: (attempt: Parameters<Followers["changed"]>[0]): void => followers.changed(attempt),
@@ -239,9 +302,15 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
             budget,
             nodes: members,
             events,
-            renew: ({ agent, spki, proof }) => renewAgent({ database, trust: () => trust, clock, random }, { agent, spki, proof }, options.agentLeafMs),
+            renew: ({ agent, spki, proof }) =>
+              renewAgent({ database, trust: () => trust, clock, random }, { agent, spki, proof }, options.agentLeafMs),
           },
-          { agent: admitted.agent, agentName: admitted.name, node: { id: node, name: options.name }, timings: defaultTimings },
+          {
+            agent: admitted.agent,
+            agentName: admitted.name,
+            node: { id: node, name: options.name },
+            timings: defaultTimings,
+          },
         );
       },
     },
@@ -249,12 +318,25 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
   await listener.start();
   const door = listener;
-  await members.join({ id: node, name: options.name, bootId, version: options.version, addresses: agentAddresses(options.advertise, options.agentListen.host, door.port) });
+  await members.join({
+    id: node,
+    name: options.name,
+    bootId,
+    version: options.version,
+    addresses: agentAddresses(options.advertise, options.agentListen.host, door.port),
+  });
   await begin(members);
   await begin(hints);
   await begin(wake);
-  const api = await begin(new ApiServer({ backend, enrolment, clock, ids, logger, registry }, { ...options.apiListen, trustedProxies: options.trustedProxies ?? [], version: options.version }));
-  const partitions = clock.every(3_600_000, () => background.run("partitions", () => ensurePartitions(database, clock)));
+  const api = await begin(
+    new ApiServer(
+      { backend, enrolment, clock, ids, logger, registry },
+      { ...options.apiListen, trustedProxies: options.trustedProxies ?? [], version: options.version },
+    ),
+  );
+  const partitions = clock.every(3_600_000, () =>
+    background.run("partitions", () => ensurePartitions(database, clock)),
+  );
   const drain = async (): Promise<void> => {
     if (mode === "draining") return;
     mode = "draining";
@@ -268,6 +350,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     apiAddress: api.address,
     agentPort: door.port,
     origin: trust.origin,
+    firstToken: await firstToken({ sql: database.durable, ids, random, nodesCaPin }, trust.origin),
     drain,
     start: () => Promise.reject(new AppError("internal", "a node is started by startNode")),
     stop() {
@@ -285,6 +368,12 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       return stopping;
     },
   };
+}
+
+async function firstToken(deps: IssueTokenDeps, origin: ClusterTrust["origin"]): Promise<string | undefined> {
+  if (origin === "found") return undefined;
+  const terms = { labels: {}, expiresMs: 3_600_000, replace: undefined, principal: "first start", address: "" };
+  return (await issueToken(deps, terms)).text;
 }
 
 function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust) {

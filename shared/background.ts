@@ -14,7 +14,9 @@ export class Background {
   /** Runs `act` in the background; an error is logged under `name` and goes no further. */
   run(name: string, act: () => Promise<void>): void {
     const promise = act()
-      .catch((cause: unknown) => this.#logger.error({ err: cause, work: name }, `background work failed: ${describeError(cause)}`))
+      .catch((cause: unknown) =>
+        this.#logger.error({ err: cause, work: name }, `background work failed: ${describeError(cause)}`),
+      )
       .finally(() => this.#running.delete(promise));
     this.#running.add(promise);
   }

@@ -69,5 +69,8 @@ export function newId<Schema extends z.ZodType>(source: IdSource, schema: Schema
 
 /** The smallest UUIDv7 of a moment: the bound between two partitions. */
 export function firstIdAt(wallMs: number): string {
-  return `${Math.trunc(wallMs).toString(16).padStart(12, "0").replace(/^(.{8})/, "$1-")}-0000-0000-000000000000`;
+  return `${Math.trunc(wallMs)
+    .toString(16)
+    .padStart(12, "0")
+    .replace(/^(.{8})/, "$1-")}-0000-0000-000000000000`;
 }

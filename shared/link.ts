@@ -101,7 +101,9 @@ function attemptsOf(message: object): string[] {
   if (!("items" in message) || !Array.isArray(message.items)) return [];
   return message.items.flatMap((item: unknown) => {
     if (typeof item === "string") return [item];
-    return typeof item === "object" && item !== null && "attempt" in item && typeof item.attempt === "string" ? [item.attempt] : [];
+    return typeof item === "object" && item !== null && "attempt" in item && typeof item.attempt === "string"
+      ? [item.attempt]
+      : [];
   });
 }
 
@@ -114,7 +116,11 @@ export type Incoming<T> =
   | { readonly kind: "refused"; readonly code: number; readonly reason: string };
 
 /** Decodes and checks one frame; the answer says with which close code a bad one ends the connection. */
-export function readFrame<T>(frame: Uint8Array, schema: MessageSchema<T>, knownTypes: ReadonlySet<string>): Incoming<T> {
+export function readFrame<T>(
+  frame: Uint8Array,
+  schema: MessageSchema<T>,
+  knownTypes: ReadonlySet<string>,
+): Incoming<T> {
   let value: unknown;
   try {
     value = decodeFrame(frame);
@@ -123,9 +129,17 @@ export function readFrame<T>(frame: Uint8Array, schema: MessageSchema<T>, knownT
   }
   const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
   if (typeof type !== "string" || !knownTypes.has(type)) {
-    return { kind: "refused", code: closeCode.protocolError, reason: `unknown message type ${JSON.stringify(type)?.slice(0, 40)}` };
+    return {
+      kind: "refused",
+      code: closeCode.protocolError,
+      reason: `unknown message type ${JSON.stringify(type)?.slice(0, 40)}`,
+    };
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return { kind: "message", message: parsed.data };
-  return { kind: "refused", code: closeCode.invalidFrame, reason: `${type}: ${parsed.error.message.replaceAll(/\s+/g, " ")}` };
+  return {
+    kind: "refused",
+    code: closeCode.invalidFrame,
+    reason: `${type}: ${parsed.error.message.replaceAll(/\s+/g, " ")}`,
+  };
 }

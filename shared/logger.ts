@@ -19,7 +19,11 @@ export interface LoggerOptions {
 
 export function createLogger(options: LoggerOptions): Logger {
   return pino(
-    { level: options.level, base: { pid: process.pid, ...options.fields }, timestamp: () => `,"time":"${new Date().toISOString()}"` },
+    {
+      level: options.level,
+      base: { pid: process.pid, ...options.fields },
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    },
     destination({ fd: 2, sync: true }),
   );
 }

@@ -61,7 +61,10 @@ export const limits = {
 
 const bytesOf = (text: string): number => Buffer.byteLength(text);
 const printable = z.string().refine((text) => !text.includes("\0"), "must not contain NUL");
-const argument = printable.refine((text) => bytesOf(text) <= limits.argumentBytes, `at most ${limits.argumentBytes} bytes`);
+const argument = printable.refine(
+  (text) => bytesOf(text) <= limits.argumentBytes,
+  `at most ${limits.argumentBytes} bytes`,
+);
 
 export const nameSchema = z
   .string()
@@ -70,13 +73,18 @@ export const nameSchema = z
 export const labelSchema = z
   .string()
   .max(limits.labelChars)
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, "letters, digits, dot, underscore, slash and dash, starting with a letter or digit");
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._/-]*$/,
+    "letters, digits, dot, underscore, slash and dash, starting with a letter or digit",
+  );
 export const labelsSchema = z
   .record(labelSchema, labelSchema)
   .refine((labels) => Object.keys(labels).length <= limits.labelsPerAgent, `at most ${limits.labelsPerAgent} labels`);
 export type Labels = z.infer<typeof labelsSchema>;
 
-export const environmentNameSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "expected an environment variable's name");
+export const environmentNameSchema = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "expected an environment variable's name");
 
 export const scriptSpecSchema = z.object({
   kind: z.literal("script"),
@@ -95,13 +103,18 @@ export const scriptSpecSchema = z.object({
 /** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */
 export const noopSpecSchema = z.object({ kind: z.literal("no-op") });
 
-export const taskSpecSchema = z.discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema]).superRefine((spec, context) => {
-  if (spec.kind !== "script") return;
-  const total = [...spec.args, ...Object.entries(spec.env).flat()].reduce((sum, text) => sum + bytesOf(text), 0);
-  if (total > limits.argumentTotalBytes) {
-    context.addIssue({ code: "custom", message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}` });
-  }
-});
+export const taskSpecSchema = z
+  .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema])
+  .superRefine((spec, context) => {
+    if (spec.kind !== "script") return;
+    const total = [...spec.args, ...Object.entries(spec.env).flat()].reduce((sum, text) => sum + bytesOf(text), 0);
+    if (total > limits.argumentTotalBytes) {
+      context.addIssue({
+        code: "custom",
+        message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
+      });
+    }
+  });
 export type TaskSpec = z.infer<typeof taskSpecSchema>;
 export type ScriptSpec = z.infer<typeof scriptSpecSchema>;
 

@@ -13,7 +13,11 @@ const channel = "holdfast";
 const pauseMs = 50;
 const agentsPerHint = 4;
 
-const hintSchema = z.object({ from: z.string(), kind: z.enum(["work", "cancel", "trust", "nodes"]), agents: z.array(agentIdSchema).optional() });
+const hintSchema = z.object({
+  from: z.string(),
+  kind: z.enum(["work", "cancel", "trust", "nodes"]),
+  agents: z.array(agentIdSchema).optional(),
+});
 export type HintKind = z.infer<typeof hintSchema>["kind"];
 
 export interface HintsDeps {
@@ -74,8 +78,14 @@ export class Hints implements Service {
     if (this.#waiting.size === 0 || this.#state.kind !== "listening") return;
     const { client } = this.#state;
     for (const [kind, agents] of this.#waiting) {
-      const hint = { from: this.#options.bootId, kind, ...(agents.size > 0 && agents.size <= agentsPerHint ? { agents: [...agents] } : {}) };
-      client.query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)]).catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "hint not sent"));
+      const hint = {
+        from: this.#options.bootId,
+        kind,
+        ...(agents.size > 0 && agents.size <= agentsPerHint ? { agents: [...agents] } : {}),
+      };
+      client
+        .query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)])
+        .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "hint not sent"));
     }
     this.#waiting.clear();
     this.#timer = this.#deps.clock.after(pauseMs, () => this.#flush());
@@ -122,6 +132,7 @@ export class Hints implements Service {
       return;
     }
     const hint = hintSchema.safeParse(value);
-    if (hint.success && hint.data.from !== this.#options.bootId) this.#options.onHint(hint.data.kind, hint.data.agents ?? []);
+    if (hint.success && hint.data.from !== this.#options.bootId)
+      this.#options.onHint(hint.data.kind, hint.data.agents ?? []);
   }
 }

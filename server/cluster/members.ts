@@ -66,7 +66,11 @@ export class Members implements Service {
     this.#beat = "running";
     this.#deps.background.run("heartbeat", async () => {
       try {
-        const beaten = await beatNode(this.#deps.database.durable, { id: node.id, bootId: node.bootId, ...this.#deps.load() });
+        const beaten = await beatNode(this.#deps.database.durable, {
+          id: node.id,
+          bootId: node.bootId,
+          ...this.#deps.load(),
+        });
         if (!beaten) this.#deps.onReplaced();
         await this.#refresh();
       } catch (cause) {

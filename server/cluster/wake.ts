@@ -28,7 +28,14 @@ export interface WakeActs {
 }
 
 /** Milliseconds between looks. */
-export const wakePeriods = { busyFeed: 1_000, idleFeed: 5_000, cancels: 2_000, trust: 5_000, fullSweep: 60_000, giveUp: 5_000 } as const;
+export const wakePeriods = {
+  busyFeed: 1_000,
+  idleFeed: 5_000,
+  cancels: 2_000,
+  trust: 5_000,
+  fullSweep: 60_000,
+  giveUp: 5_000,
+} as const;
 
 /** Queue numbers are drawn before their row is visible: this many below the last seen are looked at again. */
 const overlap = 1_000;
@@ -79,7 +86,9 @@ export class Wake implements Service {
   /** Whether these agents have work, by one indexed read. */
   known(agents: readonly AgentId[]): void {
     if (agents.length === 0) return;
-    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) => this.#acts.work(await readKnownWork(sql, agents)));
+    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) =>
+      this.#acts.work(await readKnownWork(sql, agents)),
+    );
   }
 
   cancels(): void {

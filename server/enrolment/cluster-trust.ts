@@ -57,7 +57,9 @@ export async function openClusterTrust(deps: TrustDeps): Promise<ClusterTrust> {
     nodesCa: current("nodes"),
     agentAnchors: agents.map(readTrustAnchor),
     agentsCaPems: agents.map((authority) => authority.certificatePem),
-    nodesCaPems: authorities.filter((authority) => authority.kind === "nodes").map((authority) => authority.certificatePem),
+    nodesCaPems: authorities
+      .filter((authority) => authority.kind === "nodes")
+      .map((authority) => authority.certificatePem),
     origin,
   };
 }
@@ -68,14 +70,20 @@ function create(deps: TrustDeps): Promise<"created" | "found"> {
   return deps.database.transaction(async (sql) => {
     const made = await createCluster(sql, { id, name: "holdfast", keyCheck });
     if (made === undefined) return "found";
-    for (const kind of ["agents", "nodes"] as const) await addAuthority(sql, deps, createAuthority({ kind, cluster: id, clock: deps.clock, random: deps.random }));
+    for (const kind of ["agents", "nodes"] as const)
+      await addAuthority(sql, deps, createAuthority({ kind, cluster: id, clock: deps.clock, random: deps.random }));
     return "created";
   });
 }
 
 async function addAuthority(sql: Sql, deps: TrustDeps, authority: Authority): Promise<void> {
   const keyCiphertext = deps.masterKey.seal(keyPurpose(authority.kind), Buffer.from(authority.privateKeyPem));
-  await storeAuthority(sql, { id: deps.ids.next(), kind: authority.kind, certificate: authority.certificatePem, keyCiphertext });
+  await storeAuthority(sql, {
+    id: deps.ids.next(),
+    kind: authority.kind,
+    certificate: authority.certificatePem,
+    keyCiphertext,
+  });
 }
 
 const keyPurpose = (kind: Authority["kind"]): string => `${kind} CA key`;

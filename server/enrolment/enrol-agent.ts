@@ -1,11 +1,22 @@
 // The node's side of enrolment: greets with its own proof, then exchanges a token's MAC for a certificate, once.
 // Unknown, used, expired and revoked tokens get one and the same answer. A repeated request with the same key within ten
 // minutes gets the same certificate again, for the first answer may have been lost.
-import { buildAnswer, buildGreeting, issuingPin, verifyRequest, type NodeIdentity } from "../../certs/enrolment-proof.ts";
+import {
+  buildAnswer,
+  buildGreeting,
+  issuingPin,
+  verifyRequest,
+  type NodeIdentity,
+} from "../../certs/enrolment-proof.ts";
 import { issueAgentLeaf } from "../../certs/leaf.ts";
 import { leafLifetimeMs } from "../../certs/profile.ts";
 import type { Clock } from "../../shared/clock.ts";
-import { enrolmentRequestSchema, type EnrolmentAnswer, type EnrolmentGreeting, type EnrolmentRequest } from "../../shared/enrolment.ts";
+import {
+  enrolmentRequestSchema,
+  type EnrolmentAnswer,
+  type EnrolmentGreeting,
+  type EnrolmentRequest,
+} from "../../shared/enrolment.ts";
 import { AppError } from "../../shared/errors.ts";
 import { agentIdSchema, newId, type AgentId, type IdSource } from "../../shared/ids.ts";
 import type { Random } from "../../shared/random.ts";
@@ -48,17 +59,30 @@ export function createEnrolment(deps: EnrolDeps, options: EnrolOptions = {}): En
   return {
     greeting() {
       const { cluster, nodesCaPems } = deps.trust();
-      return Promise.resolve(buildGreeting({ nonce: deps.nonces.issue(), nodesCa: nodesCaPems.join("\n"), cluster }, deps.node()));
+      return Promise.resolve(
+        buildGreeting({ nonce: deps.nonces.issue(), nodesCa: nodesCaPems.join("\n"), cluster }, deps.node()),
+      );
     },
     async enrol(body, address) {
       const parsed = enrolmentRequestSchema.safeParse(body);
-      if (!parsed.success) throw new AppError("request.invalid", `enrolment request: ${parsed.error.issues[0]?.path.join(".")} ${parsed.error.issues[0]?.message}`);
+      if (!parsed.success)
+        throw new AppError(
+          "request.invalid",
+          `enrolment request: ${parsed.error.issues[0]?.path.join(".")} ${parsed.error.issues[0]?.message}`,
+        );
       const request = parsed.data;
       deps.nonces.check(request.nonce);
       const issued = await deps.database.transaction((sql) => exchange(sql, deps, { request, address, lifetimeMs }));
       const { cluster, agentsCaPems, nodesCaPems } = deps.trust();
       const { version, nodes } = deps.nodes.current();
-      const answer = { ...issued, cluster, agentsCa: agentsCaPems.join("\n"), nodesCa: nodesCaPems.join("\n"), nodes, nodesVersion: version };
+      const answer = {
+        ...issued,
+        cluster,
+        agentsCa: agentsCaPems.join("\n"),
+        nodesCa: nodesCaPems.join("\n"),
+        nodes,
+        nodesVersion: version,
+      };
       return buildAnswer(answer, request, deps.node());
     },
   };
@@ -77,16 +101,33 @@ async function exchange(sql: Sql, deps: EnrolDeps, { request, address, lifetimeM
   // The MAC is checked for unknown tokens too, against nothing, so that the answer takes as long.
   const { cluster, nodesCaPems } = deps.trust();
   const pin = issuingPin(nodesCaPems.join("\n"), deps.node().certificatePem);
-  const { publicKeySpki } = checked(() => verifyRequest(request, { cluster, ...pin, secretDigest: token?.secretSha256 ?? Buffer.alloc(32) }));
+  const { publicKeySpki } = checked(() =>
+    verifyRequest(request, { cluster, ...pin, secretDigest: token?.secretSha256 ?? Buffer.alloc(32) }),
+  );
   if (token === undefined) throw refusedToken();
   const spkiSha256 = sha256Hex(publicKeySpki);
   if (token.state === "used") return await repeat(sql, token, spkiSha256);
   if (token.state !== "unused") throw refusedToken();
   const agent = await agentFor(sql, deps, { request, token });
-  const leaf = issueAgentLeaf({ authority: deps.trust().agentsCa, cluster, agentId: agent, publicKeySpki, lifetimeMs }, deps);
-  await storeAgentCertificate(sql, { thumbprint: leaf.thumbprint, agent, spkiSha256, certificate: leaf.certificatePem, notAfterMs: leaf.notAfterMs });
+  const leaf = issueAgentLeaf(
+    { authority: deps.trust().agentsCa, cluster, agentId: agent, publicKeySpki, lifetimeMs },
+    deps,
+  );
+  await storeAgentCertificate(sql, {
+    thumbprint: leaf.thumbprint,
+    agent,
+    spkiSha256,
+    certificate: leaf.certificatePem,
+    notAfterMs: leaf.notAfterMs,
+  });
   await useToken(sql, { id: request.tokenId, spkiSha256, agent });
-  await recordAudit(sql, { actor: `token ${request.tokenId}`, address, action: "agent-enrol", target: agent, detail: { name: request.name, thumbprint: leaf.thumbprint } });
+  await recordAudit(sql, {
+    actor: `token ${request.tokenId}`,
+    address,
+    action: "agent-enrol",
+    target: agent,
+    detail: { name: request.name, thumbprint: leaf.thumbprint },
+  });
   return { agentId: agent, name: request.name, certificate: leaf.certificatePem };
 }
 
@@ -108,7 +149,11 @@ async function repeat(sql: Sql, token: TokenSecret, spkiSha256: string): Promise
   return { agentId: token.agent, name: agent.name, certificate };
 }
 
-async function agentFor(sql: Sql, deps: EnrolDeps, { request, token }: { readonly request: EnrolmentRequest; readonly token: TokenSecret }): Promise<AgentId> {
+async function agentFor(
+  sql: Sql,
+  deps: EnrolDeps,
+  { request, token }: { readonly request: EnrolmentRequest; readonly token: TokenSecret },
+): Promise<AgentId> {
   // The token's labels win: who made it decides what the agent may be selected for.
   const labels = { ...request.labels, ...token.labels };
   const { name } = request;

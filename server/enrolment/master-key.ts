@@ -27,13 +27,19 @@ export async function loadMasterKey(
   try {
     const { mode } = await stat(path);
     if ((mode & 0o077) !== 0) {
-      throw new AppError("config.invalid", `${path} can be read by others (mode ${(mode & 0o777).toString(8)}); expected 600`, { mend: `chmod 600 ${path}` });
+      throw new AppError(
+        "config.invalid",
+        `${path} can be read by others (mode ${(mode & 0o777).toString(8)}); expected 600`,
+        { mend: `chmod 600 ${path}` },
+      );
     }
     return masterKeyFrom(Buffer.from((await readFile(path, "utf8")).trim(), "base64url"), deps.random);
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
     if (errnoOf(cause) !== "ENOENT" || options.create === "forbidden") {
-      throw new AppError("file.unreadable", `the master key file ${path} cannot be read: ${describeError(cause)}`, { cause });
+      throw new AppError("file.unreadable", `the master key file ${path} cannot be read: ${describeError(cause)}`, {
+        cause,
+      });
     }
   }
   const key = Buffer.from(deps.random.bytes(keyBytes));
@@ -42,8 +48,10 @@ export async function loadMasterKey(
 }
 
 function masterKeyFrom(key: Buffer, random: Random): MasterKey {
-  if (key.length !== keyBytes) throw new AppError("master-key.wrong", `the master key has ${key.length} bytes; expected ${keyBytes}`);
-  const derive = (purpose: string): Buffer => Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), `holdfast ${purpose} v1`, 32));
+  if (key.length !== keyBytes)
+    throw new AppError("master-key.wrong", `the master key has ${key.length} bytes; expected ${keyBytes}`);
+  const derive = (purpose: string): Buffer =>
+    Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), `holdfast ${purpose} v1`, 32));
   const sealing = derive("seal");
   return {
     derive: (purpose) => createHmac("sha256", derive("derive")).update(purpose).digest(),
@@ -55,7 +63,9 @@ function masterKeyFrom(key: Buffer, random: Random): MasterKey {
     open(purpose, sealed) {
       try {
         const bytes = Buffer.from(sealed);
-        const decipher = createDecipheriv("aes-256-gcm", sealing, bytes.subarray(0, nonceBytes), { authTagLength: tagBytes }).setAAD(Buffer.from(purpose));
+        const decipher = createDecipheriv("aes-256-gcm", sealing, bytes.subarray(0, nonceBytes), {
+          authTagLength: tagBytes,
+        }).setAAD(Buffer.from(purpose));
         decipher.setAuthTag(bytes.subarray(-tagBytes));
         return Buffer.concat([decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()]);
       } catch (cause) {

@@ -23,7 +23,8 @@ export async function loadNodeId(ids: IdSource, dataDirectory: string): Promise<
   try {
     return nodeIdSchema.parse((await readFile(path, "utf8")).trim());
   } catch (cause) {
-    if (errnoOf(cause) !== "ENOENT") throw new AppError("file.unreadable", `${path}: ${describeError(cause)}`, { cause });
+    if (errnoOf(cause) !== "ENOENT")
+      throw new AppError("file.unreadable", `${path}: ${describeError(cause)}`, { cause });
   }
   const id = newId(ids, nodeIdSchema);
   await writeFile(`${path}.new`, `${id}\n`, { mode: 0o600, flush: true });
@@ -79,7 +80,11 @@ export class NodeLeaf implements Service {
     const { publicKeySpki, privateKeyPem } = generateKeyPair();
     const { cluster, nodesCa } = trust();
     const leaf = issueNodeLeaf({ authority: nodesCa, cluster, nodeId, publicKeySpki, lifetimeMs }, { clock, random });
-    await storeNodeCertificate(database.durable, { thumbprint: leaf.thumbprint, node: nodeId, notAfterMs: leaf.notAfterMs });
+    await storeNodeCertificate(database.durable, {
+      thumbprint: leaf.thumbprint,
+      node: nodeId,
+      notAfterMs: leaf.notAfterMs,
+    });
     this.#current = { certificatePem: leaf.certificatePem, privateKeyPem };
     this.#renewAfter(lifetimeMs * (0.45 + random.unit() / 10));
   }

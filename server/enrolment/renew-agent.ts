@@ -32,16 +32,38 @@ export function renewAgent(deps: RenewDeps, renewal: Renewal, lifetimeMs: number
   const { cluster, agentsCa, agentsCaPems, nodesCaPems } = deps.trust();
   const transcript = renewalTranscript({ cluster, agentId: renewal.agent, publicKeySpki: renewal.spki });
   if (!verifyTranscript(readPublicKey(renewal.spki), transcript, renewal.proof)) {
-    return Promise.reject(new AppError("enrolment.proof-invalid", "the renewal is not signed by the key it wants certified"));
+    return Promise.reject(
+      new AppError("enrolment.proof-invalid", "the renewal is not signed by the key it wants certified"),
+    );
   }
   const spkiSha256 = sha256Hex(renewal.spki);
-  const answer = (certificate: string): Renewed => ({ type: "renewed", certificate, agentsCa: [...agentsCaPems], nodesCa: [...nodesCaPems] });
+  const answer = (certificate: string): Renewed => ({
+    type: "renewed",
+    certificate,
+    agentsCa: [...agentsCaPems],
+    nodesCa: [...nodesCaPems],
+  });
   return deps.database.transaction(async (sql) => {
     const earlier = await findCertificate(sql, renewal.agent, spkiSha256);
     if (earlier !== undefined) return answer(earlier);
-    const leaf = issueAgentLeaf({ authority: agentsCa, cluster, agentId: renewal.agent, publicKeySpki: renewal.spki, lifetimeMs }, deps);
-    await storeAgentCertificate(sql, { thumbprint: leaf.thumbprint, agent: renewal.agent, spkiSha256, certificate: leaf.certificatePem, notAfterMs: leaf.notAfterMs });
-    await recordAudit(sql, { actor: `agent ${renewal.agent}`, address: "", action: "agent-renew", target: renewal.agent, detail: { thumbprint: leaf.thumbprint } });
+    const leaf = issueAgentLeaf(
+      { authority: agentsCa, cluster, agentId: renewal.agent, publicKeySpki: renewal.spki, lifetimeMs },
+      deps,
+    );
+    await storeAgentCertificate(sql, {
+      thumbprint: leaf.thumbprint,
+      agent: renewal.agent,
+      spkiSha256,
+      certificate: leaf.certificatePem,
+      notAfterMs: leaf.notAfterMs,
+    });
+    await recordAudit(sql, {
+      actor: `agent ${renewal.agent}`,
+      address: "",
+      action: "agent-renew",
+      target: renewal.agent,
+      detail: { thumbprint: leaf.thumbprint },
+    });
     return answer(leaf.certificatePem);
   });
 }

@@ -46,11 +46,13 @@ const refused = (status: number, reason: string, retryAfterSeconds?: number): Ad
 
 export async function admit(deps: AdmitDeps, { request, socket, path }: Candidate): Promise<AdmitVerdict> {
   if (request.method !== "GET" || request.url !== path) return refused(404, "unknown path");
-  if (request.headers["sec-websocket-protocol"] !== subprotocol) return refused(426, `expected sub-protocol ${subprotocol}`);
+  if (request.headers["sec-websocket-protocol"] !== subprotocol)
+    return refused(426, `expected sub-protocol ${subprotocol}`);
   if (!deps.isOpen()) return refused(503, "the node drains", 30);
   const certificate = isFreshMutualTls(socket) ? socket.getPeerX509Certificate() : undefined;
   if (certificate === undefined) return refused(403, "no fresh mutual TLS");
-  if (issuerOf(certificate, deps.anchors(), deps) === undefined) return refused(403, "not issued by a current agents CA");
+  if (issuerOf(certificate, deps.anchors(), deps) === undefined)
+    return refused(403, "not issued by a current agents CA");
   const thumbprint = certificate.fingerprint256.replaceAll(":", "").toLowerCase();
   let row: Admission | undefined;
   try {
@@ -62,5 +64,8 @@ export async function admit(deps: AdmitDeps, { request, socket, path }: Candidat
   if (row === undefined) return refused(403, "certificate unknown to this cluster");
   if (row.status !== "active") return refused(403, `agent ${row.status}`);
   if (row.certificate !== "valid") return refused(403, `certificate ${row.certificate}`);
-  return { kind: "admitted", admitted: { agent: row.agent, name: row.name, thumbprint, notAfterMs: certificate.validToDate.getTime() } };
+  return {
+    kind: "admitted",
+    admitted: { agent: row.agent, name: row.name, thumbprint, notAfterMs: certificate.validToDate.getTime() },
+  };
 }

@@ -34,7 +34,11 @@ export interface SessionDeps {
   readonly budget: LogBudget;
   readonly nodes: { current(): NodeList };
   readonly events: SessionEvents;
-  readonly renew: (input: { readonly agent: AgentId; readonly spki: Uint8Array; readonly proof: Uint8Array }) => Promise<Renewed>;
+  readonly renew: (input: {
+    readonly agent: AgentId;
+    readonly spki: Uint8Array;
+    readonly proof: Uint8Array;
+  }) => Promise<Renewed>;
 }
 
 export interface SessionEvents {
@@ -72,7 +76,11 @@ export class AgentSession {
     this.#link = new Link({ socket: deps.socket });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
-      { clock: deps.clock, ping: () => deps.socket.ping(), onSilent: () => this.close(closeCode.silent, "no frame in time") },
+      {
+        clock: deps.clock,
+        ping: () => deps.socket.ping(),
+        onSilent: () => this.close(closeCode.silent, "no frame in time"),
+      },
       { pingMs: 0, silenceMs },
     );
     this.#writes = new AttemptWrites({
@@ -97,7 +105,9 @@ export class AgentSession {
   }
 
   /** Boot and journal of an open session. */
-  get identity(): { readonly bootId: BootId; readonly journalId: Extract<CourierState, { kind: "open" }>["session"]["journalId"] } | undefined {
+  get identity():
+    | { readonly bootId: BootId; readonly journalId: Extract<CourierState, { kind: "open" }>["session"]["journalId"] }
+    | undefined {
     return this.#state.kind === "open" ? this.#state.session : undefined;
   }
 
@@ -177,13 +187,25 @@ export class AgentSession {
         return;
       case "greet": {
         const { bootCounter, bootId, journalId, version, capabilities, host, probe } = effect.hello;
-        const greeting = { agent, bootCounter, bootId, journalId, version, capabilities, host, intent: probe === true ? "probe" : "session" } as const;
+        const greeting = {
+          agent,
+          bootCounter,
+          bootId,
+          journalId,
+          version,
+          capabilities,
+          host,
+          intent: probe === true ? "probe" : "session",
+        } as const;
         this.#greeting("greet", async () => this.apply({ kind: "greeted", outcome: await store.greet(greeting) }));
         return;
       }
       case "reconcile":
         this.#greeting("reconcile", async () => {
-          const rows = await store.readOpen(agent, effect.listed.map((report) => report.attempt));
+          const rows = await store.readOpen(
+            agent,
+            effect.listed.map((report) => report.attempt),
+          );
           const { node, timings = defaultTimings } = this.#options;
           this.apply({ kind: "reconciled", rows, welcome: { node, timings, nodes: this.#deps.nodes.current() } });
         });
@@ -202,7 +224,13 @@ export class AgentSession {
           this.#writes.run(item.attempt, async () => {
             const journalId = this.identity?.journalId;
             if (journalId === undefined) return;
-            const outcome = await store.finish({ attempt: item.attempt, agent, journalId, node: this.#options.node.id, record: item.record });
+            const outcome = await store.finish({
+              attempt: item.attempt,
+              agent,
+              journalId,
+              node: this.#options.node.id,
+              record: item.record,
+            });
             this.apply({ kind: "finished", attempt: item.attempt, outcome, windowBytes: budget.windowBytes() });
             events.changed(item.attempt);
           });
@@ -223,7 +251,12 @@ export class AgentSession {
           this.#writes.run(item.attempt, async () => {
             const journalId = this.identity?.journalId;
             if (journalId === undefined) return;
-            await store.refuse({ ...item, agent, journalId, reason: item.detail === undefined ? item.reason : `${item.reason}: ${item.detail}` });
+            await store.refuse({
+              ...item,
+              agent,
+              journalId,
+              reason: item.detail === undefined ? item.reason : `${item.reason}: ${item.detail}`,
+            });
             events.changed(item.attempt);
           });
         }
@@ -248,7 +281,12 @@ export class AgentSession {
     }
   }
 
-  #progress({ attempt, homeNo, homeHere, reached }: Extract<CourierEffect, { kind: "progress" }>["items"][number]): void {
+  #progress({
+    attempt,
+    homeNo,
+    homeHere,
+    reached,
+  }: Extract<CourierEffect, { kind: "progress" }>["items"][number]): void {
     this.#writes.run(attempt, async () => {
       const journalId = this.identity?.journalId;
       if (journalId === undefined) return;
@@ -266,7 +304,9 @@ export class AgentSession {
       const ends = Object.fromEntries(
         streams.flatMap((stream) => {
           const found = run.runs[stream];
-          return found === undefined ? [] : [[stream, found.pieces.reduce((end, piece) => end + lengthOf(piece), found.from)]];
+          return found === undefined
+            ? []
+            : [[stream, found.pieces.reduce((end, piece) => end + lengthOf(piece), found.from)]];
         }),
       );
       budget.give(run.bytes);

@@ -16,7 +16,13 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
-import { agentListenerHttp, agentListenerTls, agentWebSocketServer, limitAgentListener, type AgentListenerIdentity } from "./tls-options.ts";
+import {
+  agentListenerHttp,
+  agentListenerTls,
+  agentWebSocketServer,
+  limitAgentListener,
+  type AgentListenerIdentity,
+} from "./tls-options.ts";
 
 export const agentPath = "/agent";
 
@@ -49,9 +55,12 @@ export class AgentListener implements Service {
   constructor(deps: ListenerDeps, options: ListenerOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.#server = createServer({ ...agentListenerTls(options.identity), ...agentListenerHttp }, (_request, response) => {
-      response.writeHead(404).end();
-    });
+    this.#server = createServer(
+      { ...agentListenerTls(options.identity), ...agentListenerHttp },
+      (_request, response) => {
+        response.writeHead(404).end();
+      },
+    );
     limitAgentListener(this.#server);
     this.#webSockets = new WebSocketServer({ ...agentWebSocketServer, handleProtocols: () => subprotocol });
     this.#server.on("connection", (socket: Duplex) => {
@@ -68,14 +77,23 @@ export class AgentListener implements Service {
 
   get port(): number {
     const address: AddressInfo | string | null = this.#server.address();
-    if (address === null || typeof address === "string") throw new AppError("internal", "the agent listener is not started");
+    if (address === null || typeof address === "string")
+      throw new AppError("internal", "the agent listener is not started");
     return address.port;
   }
 
   start(): Promise<void> {
     const { host, port } = this.#options;
     return new Promise((resolve, reject) => {
-      this.#server.once("error", (cause) => reject(new AppError("config.invalid", `the agent listener cannot listen on ${host}:${port}: ${describeError(cause)}`, { cause })));
+      this.#server.once("error", (cause) =>
+        reject(
+          new AppError(
+            "config.invalid",
+            `the agent listener cannot listen on ${host}:${port}: ${describeError(cause)}`,
+            { cause },
+          ),
+        ),
+      );
       this.#server.listen(port, host, resolve);
     });
   }
@@ -116,7 +134,10 @@ export class AgentListener implements Service {
           this.#deps.onRefused(verdict.reason);
           this.#deps.logger.info({ peer: socket.remoteAddress, reason: verdict.reason }, "agent refused");
           refuse(socket, verdict);
-        } else this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#opened(webSocket, verdict.admitted));
+        } else
+          this.#webSockets.handleUpgrade(request, socket, head, (webSocket) =>
+            this.#opened(webSocket, verdict.admitted),
+          );
       } catch (cause) {
         this.#deps.logger.error({ err: cause }, "admission failed");
         refuse(socket, { status: 503, reason: "the node cannot judge right now", retryAfterSeconds: 2 });
@@ -129,14 +150,18 @@ export class AgentListener implements Service {
   #opened(webSocket: WebSocket, admitted: Admitted): void {
     this.#sockets.add(webSocket);
     const session = this.#deps.openSession(webSocket, admitted);
-    const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () => session.close(closeCode.expired, "the agent's certificate has expired"));
+    const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>
+      session.close(closeCode.expired, "the agent's certificate has expired"),
+    );
     webSocket.on("message", (data, isBinary) => {
       if (isBinary && data instanceof Buffer) session.received(data);
       else session.close(closeCode.invalidFrame, "expected binary frames");
     });
     webSocket.on("ping", () => session.heard());
     webSocket.on("pong", () => session.heard());
-    webSocket.on("error", (cause) => this.#deps.logger.debug({ err: cause, agent: admitted.name }, "agent socket failed"));
+    webSocket.on("error", (cause) =>
+      this.#deps.logger.debug({ err: cause, agent: admitted.name }, "agent socket failed"),
+    );
     webSocket.on("close", () => {
       expiry.cancel();
       this.#sockets.delete(webSocket);

@@ -15,15 +15,24 @@ const takeOver = {
   name: "replace-agent",
   text: `update agent set labels = $2, status = 'active', status_reason = '', refused_boot_id = null, refused_at = null where name = $1 and status <> 'removed' returning id`,
 };
-const dropCertificates = { name: "drop-certificates", text: `update agent_certificate set status = 'revoked' where agent_id = $1 and status <> 'revoked'` };
+const dropCertificates = {
+  name: "drop-certificates",
+  text: `update agent_certificate set status = 'revoked' where agent_id = $1 and status <> 'revoked'`,
+};
 
 /** Undefined when the name is taken. */
-export async function insertAgent(sql: Sql, agent: { readonly id: AgentId; readonly name: string; readonly labels: Labels }): Promise<AgentId | undefined> {
+export async function insertAgent(
+  sql: Sql,
+  agent: { readonly id: AgentId; readonly name: string; readonly labels: Labels },
+): Promise<AgentId | undefined> {
   return (await rowsOf(sql, insert, [agent.id, agent.name, JSON.stringify(agent.labels)], idRow))[0]?.id;
 }
 
 /** An agent of this name enrols again with a token that allows it: same id, earlier certificates revoked. */
-export async function replaceAgent(sql: Sql, agent: { readonly name: string; readonly labels: Labels }): Promise<AgentId | undefined> {
+export async function replaceAgent(
+  sql: Sql,
+  agent: { readonly name: string; readonly labels: Labels },
+): Promise<AgentId | undefined> {
   const [found] = await rowsOf(sql, takeOver, [agent.name, JSON.stringify(agent.labels)], idRow);
   if (found !== undefined) await sql.query(dropCertificates, [found.id]);
   return found?.id;

@@ -6,7 +6,12 @@ import type { Sql } from "./connection.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
 
 const agentStatus = z.enum(["active", "quarantined", "revoked", "removed"]);
-const presentNode = z.object({ name: z.string(), live: z.boolean(), since: z.string().nullable(), roundTripUs: z.number().nullable() });
+const presentNode = z.object({
+  name: z.string(),
+  live: z.boolean(),
+  since: z.string().nullable(),
+  roundTripUs: z.number().nullable(),
+});
 
 const agentRow = z.object({
   id: agentIdSchema,
@@ -38,7 +43,10 @@ const byName = {
   text: `${columns} where g.name = $1 or g.id::text = $1 order by g.status <> 'removed' desc, g.id desc limit 1`,
 };
 
-export function listAgents(sql: Sql, query: { readonly limit: number; readonly before: AgentId | null; readonly ids: readonly AgentId[] | undefined }): Promise<AgentRow[]> {
+export function listAgents(
+  sql: Sql,
+  query: { readonly limit: number; readonly before: AgentId | null; readonly ids: readonly AgentId[] | undefined },
+): Promise<AgentRow[]> {
   return rowsOf(sql, page, [query.limit, query.before, query.ids ?? null], agentRow);
 }
 
@@ -49,8 +57,14 @@ export async function findAgent(sql: Sql, nameOrId: string): Promise<AgentRow | 
 const targetRow = z.object({ id: agentIdSchema, name: z.string(), labels: labelsSchema });
 export type Target = z.infer<typeof targetRow>;
 
-const targets = { name: "list-targets", text: `select id, name, labels from agent where status = 'active' order by name` };
-const named = { name: "named-targets", text: `select id, name, labels from agent where status = 'active' and (name = any($1) or id::text = any($1))` };
+const targets = {
+  name: "list-targets",
+  text: `select id, name, labels from agent where status = 'active' order by name`,
+};
+const named = {
+  name: "named-targets",
+  text: `select id, name, labels from agent where status = 'active' and (name = any($1) or id::text = any($1))`,
+};
 
 /** Every active agent: what a label selector chooses from, once per submission. */
 export function listTargets(sql: Sql): Promise<Target[]> {
@@ -93,8 +107,16 @@ select id from changed`,
 };
 
 /** The agent revoked now, undefined when there was none to revoke. */
-export async function revokeAgent(sql: Sql, input: { readonly nameOrId: string; readonly principal: string; readonly address: string }): Promise<AgentId | undefined> {
-  const [found] = await rowsOf(sql, revoke, [input.nameOrId, input.principal, input.address], z.object({ id: agentIdSchema }));
+export async function revokeAgent(
+  sql: Sql,
+  input: { readonly nameOrId: string; readonly principal: string; readonly address: string },
+): Promise<AgentId | undefined> {
+  const [found] = await rowsOf(
+    sql,
+    revoke,
+    [input.nameOrId, input.principal, input.address],
+    z.object({ id: agentIdSchema }),
+  );
   return found?.id;
 }
 

@@ -22,7 +22,12 @@ export interface LogAppend {
 }
 
 export type AppendOutcome =
-  | { readonly kind: "row"; readonly next: Readonly<Record<Stream, number>>; readonly homeNo: number; readonly closed: boolean }
+  | {
+      readonly kind: "row";
+      readonly next: Readonly<Record<Stream, number>>;
+      readonly homeNo: number;
+      readonly closed: boolean;
+    }
   | { readonly kind: "unknown" };
 
 const statement = {
@@ -52,7 +57,13 @@ select attempt_id as attempt, closed, greatest(row_home, case when closed then 0
 from judged`,
 };
 
-const row = z.object({ attempt: attemptIdSchema, closed: z.boolean(), home_no: z.int(), out: z.number(), err: z.number() });
+const row = z.object({
+  attempt: attemptIdSchema,
+  closed: z.boolean(),
+  home_no: z.int(),
+  out: z.number(),
+  err: z.number(),
+});
 
 export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<AppendOutcome[]> {
   const chunks = items.flatMap((item) => [...chunksOf(item, "out", 0), ...chunksOf(item, "err", 1)]);
@@ -88,9 +99,17 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
     row,
   );
   const outcomes = new Map<string, AppendOutcome>(
-    rows.map((found) => [found.attempt, { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed }]),
+    rows.map((found) => [
+      found.attempt,
+      { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed },
+    ]),
   );
-  return inOrder(items, outcomes, (item) => item.attempt, () => ({ kind: "unknown" }));
+  return inOrder(
+    items,
+    outcomes,
+    (item) => item.attempt,
+    () => ({ kind: "unknown" }),
+  );
 }
 
 interface Chunk {

@@ -9,7 +9,10 @@ export interface AuditEntry {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
-const insert = { name: "record-audit", text: "insert into audit (actor, address, action, target, detail) values ($1, $2, $3, $4, $5)" };
+const insert = {
+  name: "record-audit",
+  text: "insert into audit (actor, address, action, target, detail) values ($1, $2, $3, $4, $5)",
+};
 
 export async function recordAudit(sql: Sql, entry: AuditEntry): Promise<void> {
   await sql.query(insert, [entry.actor, entry.address, entry.action, entry.target, JSON.stringify(entry.detail)]);

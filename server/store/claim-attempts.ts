@@ -1,7 +1,15 @@
 // Claims work for agents with credit here: queued attempts oldest first per band, and offers to the same journal whose
 // window has passed (DESIGN 4, "Claiming stays cheap"). Per agent, through two partial indexes; never scans a backlog.
 import { z } from "zod";
-import { agentIdSchema, attemptIdSchema, taskIdSchema, type AgentId, type BootId, type JournalId, type NodeId } from "../../shared/ids.ts";
+import {
+  agentIdSchema,
+  attemptIdSchema,
+  taskIdSchema,
+  type AgentId,
+  type BootId,
+  type JournalId,
+  type NodeId,
+} from "../../shared/ids.ts";
 import { laneSchema, type Lane } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";

@@ -74,7 +74,8 @@ export class Database implements Service {
     try {
       await this.#on(client, "begin");
       const answer = await act({
-        query: (statement, values) => this.#guard(async () => (await client.query({ ...statement, values: [...values] })).rows),
+        query: (statement, values) =>
+          this.#guard(async () => (await client.query({ ...statement, values: [...values] })).rows),
       });
       await this.#on(client, "commit");
       client.release();
@@ -121,7 +122,8 @@ export class Database implements Service {
     const { durable, relaxed } = this.#state.pools;
     this.#logger.warn({ err: error }, "database connections dropped; looking for the primary again");
     this.#state = { kind: "stopped" };
-    for (const pool of [durable, relaxed]) pool.end().catch((cause: unknown) => this.#logger.debug({ err: cause }, "pool end failed"));
+    for (const pool of [durable, relaxed])
+      pool.end().catch((cause: unknown) => this.#logger.debug({ err: cause }, "pool end failed"));
   }
 
   #connect(): Promise<Pools> {
@@ -157,7 +159,9 @@ export class Database implements Service {
         await probe.end().catch(() => undefined);
       }
     }
-    throw new AppError("database.unavailable", `no writable PostgreSQL answered (${seen.join("; ")})`, { retryAfterSeconds: 2 });
+    throw new AppError("database.unavailable", `no writable PostgreSQL answered (${seen.join("; ")})`, {
+      retryAfterSeconds: 2,
+    });
   }
 
   #pools(url: string): Pools {
@@ -194,7 +198,10 @@ function databaseError(cause: unknown): AppError {
 
 function codeOf(cause: unknown): ErrorCode {
   const state = errnoOf(cause);
-  if (state === undefined) return describeError(cause).match(/timeout|terminated|ended|not queryable|closed/i) ? "database.unavailable" : "internal";
+  if (state === undefined)
+    return describeError(cause).match(/timeout|terminated|ended|not queryable|closed/i)
+      ? "database.unavailable"
+      : "internal";
   if (state.startsWith("E") || /^(08|53|57P|25006)/.test(state)) return "database.unavailable";
   if (/^(40001|40P01|55P03|57014)/.test(state)) return "database.conflict";
   return "internal";

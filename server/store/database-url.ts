@@ -14,7 +14,10 @@ const form = /^(postgres(?:ql)?:\/\/)([^@/]*@)?([^/?]+)(\/[^?]*)?(\?.*)?$/;
 export function hostsOf(url: string): DatabaseHost[] {
   const match = form.exec(url);
   if (match === null) {
-    throw new AppError("config.invalid", "the database URL has not the form postgres://user:password@host:port[,host:port]/database");
+    throw new AppError(
+      "config.invalid",
+      "the database URL has not the form postgres://user:password@host:port[,host:port]/database",
+    );
   }
   const [, scheme = "", login = "", hosts = "", path = "", query = ""] = match;
   return hosts.split(",").map((shown) => ({ url: `${scheme}${login}${shown}${path}${query}`, shown }));

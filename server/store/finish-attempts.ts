@@ -82,8 +82,15 @@ export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promis
   const outcomes = new Map<string, FinishOutcome>(
     rows.map((found) => [
       found.attempt,
-      found.verdict === "behind" ? { kind: "behind", out: found.out, err: found.err, homeNo: found.home_no } : { kind: found.verdict },
+      found.verdict === "behind"
+        ? { kind: "behind", out: found.out, err: found.err, homeNo: found.home_no }
+        : { kind: found.verdict },
     ]),
   );
-  return inOrder(items, outcomes, (item) => item.attempt, () => ({ kind: "unknown" }));
+  return inOrder(
+    items,
+    outcomes,
+    (item) => item.attempt,
+    () => ({ kind: "unknown" }),
+  );
 }

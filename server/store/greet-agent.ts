@@ -80,7 +80,10 @@ type Row = z.infer<typeof agentRow>;
 type Judgement = "same" | "newer" | "new-journal" | "superseded";
 
 /** The rule alone, without the database. */
-export function judgeBoot(stored: Pick<Row, "boot_counter" | "boot_id" | "journal_id" | "retired">, hello: Pick<Greeting, "bootCounter" | "bootId" | "journalId">): Judgement {
+export function judgeBoot(
+  stored: Pick<Row, "boot_counter" | "boot_id" | "journal_id" | "retired">,
+  hello: Pick<Greeting, "bootCounter" | "bootId" | "journalId">,
+): Judgement {
   if (stored.retired) return "superseded";
   if (stored.boot_counter === null || stored.journal_id === null) return "newer";
   if (stored.journal_id !== hello.journalId) return "new-journal";
@@ -105,7 +108,15 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
     case "newer":
     case "new-journal": {
       const { agent, bootCounter, bootId, journalId, version } = greeting;
-      await sql.query(admit, [agent, bootCounter, bootId, journalId, version, JSON.stringify(greeting.capabilities), JSON.stringify(greeting.host)]);
+      await sql.query(admit, [
+        agent,
+        bootCounter,
+        bootId,
+        journalId,
+        version,
+        JSON.stringify(greeting.capabilities),
+        JSON.stringify(greeting.host),
+      ]);
       if (judgement === "new-journal") await sql.query(loseOthers, [agent, journalId]);
       return { kind: "admitted" };
     }
@@ -126,5 +137,10 @@ async function refuseBoot(sql: Sql, greeting: Greeting, stored: Row): Promise<Gr
 }
 
 function superseded(stored: Row): GreetOutcome {
-  return { kind: "superseded", expected: stored.retired ? "the journal was replaced by a newer one" : `boot counter ${stored.boot_counter} or later` };
+  return {
+    kind: "superseded",
+    expected: stored.retired
+      ? "the journal was replaced by a newer one"
+      : `boot counter ${stored.boot_counter} or later`,
+  };
 }

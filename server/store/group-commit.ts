@@ -35,7 +35,9 @@ export class GroupCommit<Item, Outcome> {
   /** Resolves with this item's outcome once its batch has committed. */
   add(item: Item): Promise<Outcome> {
     if (this.#waiting.length >= this.#options.capacity) {
-      return Promise.reject(new AppError("rate.limited", `${this.#options.capacity} writes already wait for the database`));
+      return Promise.reject(
+        new AppError("rate.limited", `${this.#options.capacity} writes already wait for the database`),
+      );
     }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });
@@ -78,13 +80,15 @@ export class GroupCommit<Item, Outcome> {
       const found = await this.#deps.commit(batch.map(({ item }) => item));
       for (const [index, waiting] of batch.entries()) {
         const outcome = found[index];
-        if (outcome === undefined) waiting.reject(new AppError("internal", "a batch answered fewer outcomes than items"));
+        if (outcome === undefined)
+          waiting.reject(new AppError("internal", "a batch answered fewer outcomes than items"));
         else waiting.resolve(outcome);
       }
     } catch (cause) {
       const error = AppError.from(cause);
       if (error.code === "database.conflict" && tries < 3) await this.#commit(batch, tries + 1);
-      else if (error.code === "database.unavailable" || batch.length === 1) for (const waiting of batch) waiting.reject(error);
+      else if (error.code === "database.unavailable" || batch.length === 1)
+        for (const waiting of batch) waiting.reject(error);
       else {
         const middle = Math.ceil(batch.length / 2);
         await this.#commit(batch.slice(0, middle), tries);

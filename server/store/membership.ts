@@ -47,7 +47,12 @@ const idRow = z.object({ id: nodeIdSchema });
 
 /** False when this node was removed from the cluster. */
 export async function joinNode(sql: Sql, node: NodeRow): Promise<boolean> {
-  const found = await rowsOf(sql, join, [node.id, node.name, node.bootId, node.version, JSON.stringify(node.addresses)], idRow);
+  const found = await rowsOf(
+    sql,
+    join,
+    [node.id, node.name, node.bootId, node.version, JSON.stringify(node.addresses)],
+    idRow,
+  );
   return found.length === 1;
 }
 

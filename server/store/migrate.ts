@@ -20,17 +20,26 @@ export async function migrate(database: Database): Promise<number> {
   return database.transaction(async (sql) => {
     await sql.query({ name: "", text: "select pg_advisory_xact_lock($1)" }, [lockKey]);
     await sql.query(
-      { name: "", text: "create table if not exists schema_version (version int primary key, file text not null, at timestamptz not null default now())" },
+      {
+        name: "",
+        text: "create table if not exists schema_version (version int primary key, file text not null, at timestamptz not null default now())",
+      },
       [],
     );
     const applied = await appliedVersions(sql);
     const highest = Math.max(0, ...applied);
     if (highest > newest) {
-      throw new AppError("database.schema", `the database has schema version ${highest}; this server knows versions up to ${newest}`);
+      throw new AppError(
+        "database.schema",
+        `the database has schema version ${highest}; this server knows versions up to ${newest}`,
+      );
     }
     for (const { version, file } of known.filter((migration) => !applied.includes(migration.version))) {
       await sql.query({ name: "", text: await readFile(new URL(file, folder), "utf8") }, []);
-      await sql.query({ name: "", text: "insert into schema_version (version, file) values ($1, $2)" }, [version, file]);
+      await sql.query({ name: "", text: "insert into schema_version (version, file) values ($1, $2)" }, [
+        version,
+        file,
+      ]);
     }
     return newest;
   });
@@ -43,5 +52,8 @@ async function migrations(): Promise<Migration[]> {
 
 async function appliedVersions(sql: Sql): Promise<number[]> {
   const rows = await sql.query({ name: "", text: "select version from schema_version" }, []);
-  return z.array(z.object({ version: z.int() })).parse(rows).map((row) => row.version);
+  return z
+    .array(z.object({ version: z.int() }))
+    .parse(rows)
+    .map((row) => row.version);
 }

@@ -24,6 +24,9 @@ const page = {
   from node where ($2::uuid is null or id < $2) order by id desc limit $1`,
 };
 
-export function listNodes(sql: Sql, query: { readonly limit: number; readonly before: NodeId | null }): Promise<NodeListRow[]> {
+export function listNodes(
+  sql: Sql,
+  query: { readonly limit: number; readonly before: NodeId | null },
+): Promise<NodeListRow[]> {
   return rowsOf(sql, page, [query.limit, query.before], nodeRow);
 }

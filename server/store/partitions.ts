@@ -18,9 +18,15 @@ export async function ensurePartitions(database: Database, clock: Clock): Promis
       const exists = await sql.query({ name: "", text: "select 1 from pg_class where relname = $1" }, [name]);
       if (exists.length > 0) continue;
       const [from, to] = [firstIdAt(day * dayMs), firstIdAt((day + 1) * dayMs)];
-      const taken = await sql.query({ name: "", text: "select 1 from log_chunk_other where attempt_id >= $1 and attempt_id < $2 limit 1" }, [from, to]);
+      const taken = await sql.query(
+        { name: "", text: "select 1 from log_chunk_other where attempt_id >= $1 and attempt_id < $2 limit 1" },
+        [from, to],
+      );
       if (taken.length > 0) continue;
-      await sql.query({ name: "", text: `create table ${name} partition of log_chunk for values from ('${from}') to ('${to}')` }, []);
+      await sql.query(
+        { name: "", text: `create table ${name} partition of log_chunk for values from ('${from}') to ('${to}')` },
+        [],
+      );
     }
   });
 }

@@ -19,7 +19,16 @@ export interface Progress {
 
 /** The row after the write, whether or not this write changed it; the caller turns it into a verdict. */
 export type RowView =
-  | { readonly kind: "row"; readonly state: (typeof taskStates)[number]; readonly cancelRequested: boolean; readonly graceMs: number; readonly byAgent: boolean; readonly homeNo: number; readonly out: number; readonly err: number }
+  | {
+      readonly kind: "row";
+      readonly state: (typeof taskStates)[number];
+      readonly cancelRequested: boolean;
+      readonly graceMs: number;
+      readonly byAgent: boolean;
+      readonly homeNo: number;
+      readonly out: number;
+      readonly err: number;
+    }
   | { readonly kind: "unknown" };
 
 const statement = {
@@ -81,8 +90,22 @@ export async function progressAttempts(sql: Sql, items: readonly Progress[]): Pr
   const views = new Map<string, RowView>(
     rows.map((found) => [
       found.attempt,
-      { kind: "row", state: found.state, cancelRequested: found.cancel_requested, graceMs: found.grace_ms, byAgent: found.by_agent, homeNo: found.home_no, out: found.out, err: found.err },
+      {
+        kind: "row",
+        state: found.state,
+        cancelRequested: found.cancel_requested,
+        graceMs: found.grace_ms,
+        byAgent: found.by_agent,
+        homeNo: found.home_no,
+        out: found.out,
+        err: found.err,
+      },
     ]),
   );
-  return inOrder(items, views, (item) => item.attempt, () => ({ kind: "unknown" }));
+  return inOrder(
+    items,
+    views,
+    (item) => item.attempt,
+    () => ({ kind: "unknown" }),
+  );
 }

@@ -4,7 +4,11 @@ import { agentIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
 
-const row = z.object({ agent: agentIdSchema, status: z.enum(["quarantined", "revoked", "removed"]), reason: z.string() });
+const row = z.object({
+  agent: agentIdSchema,
+  status: z.enum(["quarantined", "revoked", "removed"]),
+  reason: z.string(),
+});
 export type Distrusted = z.infer<typeof row>;
 
 const statement = {

@@ -32,7 +32,12 @@ export function readLogHeads(sql: Sql, tasks: readonly TaskId[]): Promise<LogHea
   return tasks.length === 0 ? Promise.resolve([]) : rowsOf(sql, heads, [tasks], headRow);
 }
 
-const chunkRow = z.object({ stream: z.int(), offset: z.number(), length: z.number(), content: z.instanceof(Uint8Array).nullable() });
+const chunkRow = z.object({
+  stream: z.int(),
+  offset: z.number(),
+  length: z.number(),
+  content: z.instanceof(Uint8Array).nullable(),
+});
 
 const chunks = {
   name: "read-log-chunks",
@@ -50,8 +55,15 @@ export interface StoredPiece {
 }
 
 /** Pieces of one stream that end after `from`. */
-export async function readLogChunks(sql: Sql, wanted: { readonly attempt: AttemptId; readonly stream: Stream; readonly from: number; readonly most: number }): Promise<StoredPiece[]> {
+export async function readLogChunks(
+  sql: Sql,
+  wanted: { readonly attempt: AttemptId; readonly stream: Stream; readonly from: number; readonly most: number },
+): Promise<StoredPiece[]> {
   const { attempt, stream, from, most } = wanted;
   const rows = await rowsOf(sql, chunks, [attempt, streams.indexOf(stream), from, most], chunkRow);
-  return rows.map(({ offset, length, content }) => ({ stream, offset, content: content === null ? { omitted: length } : { bytes: content } }));
+  return rows.map(({ offset, length, content }) => ({
+    stream,
+    offset,
+    content: content === null ? { omitted: length } : { bytes: content },
+  }));
 }

@@ -1,7 +1,14 @@
 // Tasks as people read them: the task, its attempts and what a queued one waits for, in one statement per page.
 // Reads the primary, so that a client never sees a lower rank after a higher one.
 import { z } from "zod";
-import { agentIdSchema, attemptIdSchema, submissionIdSchema, taskIdSchema, type SubmissionId, type TaskId } from "../../shared/ids.ts";
+import {
+  agentIdSchema,
+  attemptIdSchema,
+  submissionIdSchema,
+  taskIdSchema,
+  type SubmissionId,
+  type TaskId,
+} from "../../shared/ids.ts";
 import { laneSchema, taskStates, type TaskState } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";

@@ -14,7 +14,14 @@ export interface ResumeHome {
 }
 
 export type ResumeOutcome =
-  | { readonly kind: "row"; readonly homeNo: number; readonly out: number; readonly err: number; readonly final: boolean; readonly byAgent: boolean }
+  | {
+      readonly kind: "row";
+      readonly homeNo: number;
+      readonly out: number;
+      readonly err: number;
+      readonly final: boolean;
+      readonly byAgent: boolean;
+    }
   | { readonly kind: "unknown" };
 
 const statement = {
@@ -63,8 +70,20 @@ export async function resumeAttempts(sql: Sql, items: readonly ResumeHome[]): Pr
   const outcomes = new Map<string, ResumeOutcome>(
     rows.map((found) => [
       found.attempt,
-      { kind: "row", homeNo: found.home_no, out: found.out, err: found.err, final: found.final, byAgent: found.by_agent },
+      {
+        kind: "row",
+        homeNo: found.home_no,
+        out: found.out,
+        err: found.err,
+        final: found.final,
+        byAgent: found.by_agent,
+      },
     ]),
   );
-  return inOrder(items, outcomes, (item) => item.attempt, () => ({ kind: "unknown" }));
+  return inOrder(
+    items,
+    outcomes,
+    (item) => item.attempt,
+    () => ({ kind: "unknown" }),
+  );
 }

@@ -14,13 +14,19 @@ export async function rowsOf<Row extends z.ZodType>(
   return answer.map((found) => {
     const parsed = row.safeParse(found);
     if (parsed.success) return parsed.data;
-    throw new AppError("internal", `${statement.name}: a row has another shape: ${parsed.error.message.replaceAll(/\s+/g, " ")}`);
+    throw new AppError(
+      "internal",
+      `${statement.name}: a row has another shape: ${parsed.error.message.replaceAll(/\s+/g, " ")}`,
+    );
   });
 }
 
 /** `timestamptz` as milliseconds since 1970. */
 export const timeMs = z.date().transform((date) => date.getTime());
-export const timeMsOrNull = z.date().nullable().transform((date) => date?.getTime() ?? null);
+export const timeMsOrNull = z
+  .date()
+  .nullable()
+  .transform((date) => date?.getTime() ?? null);
 
 /** Outcomes in the order of the items they answer; `missing` makes one for an item without a row. */
 export function inOrder<Item, Outcome>(

@@ -1,7 +1,19 @@
 // Stores submissions with their tasks, first attempts and audit rows in one statement (DESIGN 4.1).
 // An attempt marked for the fast path is stored already offered, if the agent still has that boot and journal.
 import { z } from "zod";
-import { agentIdSchema, attemptIdSchema, submissionIdSchema, taskIdSchema, type AgentId, type AttemptId, type BootId, type JournalId, type NodeId, type SubmissionId, type TaskId } from "../../shared/ids.ts";
+import {
+  agentIdSchema,
+  attemptIdSchema,
+  submissionIdSchema,
+  taskIdSchema,
+  type AgentId,
+  type AttemptId,
+  type BootId,
+  type JournalId,
+  type NodeId,
+  type SubmissionId,
+  type TaskId,
+} from "../../shared/ids.ts";
 import type { Lane } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
@@ -32,7 +44,11 @@ export interface NewSubmission {
 
 export type SubmitOutcome =
   | { readonly kind: "stored"; readonly offered: ReadonlySet<AttemptId> }
-  | { readonly kind: "repeated"; readonly id: SubmissionId; readonly tasks: readonly { readonly id: TaskId; readonly agent: AgentId }[] }
+  | {
+      readonly kind: "repeated";
+      readonly id: SubmissionId;
+      readonly tasks: readonly { readonly id: TaskId; readonly agent: AgentId }[];
+    }
   | { readonly kind: "mismatch" };
 
 const insert = {
@@ -121,7 +137,9 @@ export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Pr
   return batch.map((submission): SubmitOutcome => {
     const offered = stored.get(submission.id);
     if (offered !== undefined) return { kind: "stored", offered: new Set(offered) };
-    const row = found.find((one) => one.principal === submission.principal && one.idempotency_key === submission.idempotencyKey);
+    const row = found.find(
+      (one) => one.principal === submission.principal && one.idempotency_key === submission.idempotencyKey,
+    );
     if (row === undefined || Buffer.compare(row.body_sha256, submission.bodySha256) !== 0) return { kind: "mismatch" };
     return { kind: "repeated", id: row.id, tasks: row.tasks };
   });

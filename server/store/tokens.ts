@@ -32,7 +32,10 @@ with made as (
 insert into audit (actor, address, action, target, detail) values ($6, $7, 'token-create', $1::text, jsonb_build_object('labels', $3::jsonb))`,
 };
 const read = { name: "read-token", text: `${columns} where t.id = $1` };
-const page = { name: "list-tokens", text: `${columns} where ($2::uuid is null or t.id < $2) order by t.id desc limit $1` };
+const page = {
+  name: "list-tokens",
+  text: `${columns} where ($2::uuid is null or t.id < $2) order by t.id desc limit $1`,
+};
 const revoke = {
   name: "revoke-token",
   text: `
@@ -59,11 +62,17 @@ export async function readToken(sql: Sql, id: TokenId): Promise<TokenRow | undef
   return (await rowsOf(sql, read, [id], tokenRow))[0];
 }
 
-export function listTokens(sql: Sql, query: { readonly limit: number; readonly before: TokenId | null }): Promise<TokenRow[]> {
+export function listTokens(
+  sql: Sql,
+  query: { readonly limit: number; readonly before: TokenId | null },
+): Promise<TokenRow[]> {
   return rowsOf(sql, page, [query.limit, query.before], tokenRow);
 }
 
-export async function revokeToken(sql: Sql, input: { readonly id: TokenId; readonly principal: string; readonly address: string }): Promise<void> {
+export async function revokeToken(
+  sql: Sql,
+  input: { readonly id: TokenId; readonly principal: string; readonly address: string },
+): Promise<void> {
   await sql.query(revoke, [input.id, input.principal, input.address]);
 }
 
@@ -96,6 +105,9 @@ const use = {
   text: `update enrolment_token set status = 'used', used_at = clock_timestamp(), used_spki_sha256 = $2, agent_id = $3 where id = $1 and status = 'unused'`,
 };
 
-export async function useToken(sql: Sql, input: { readonly id: TokenId; readonly spkiSha256: string; readonly agent: AgentId }): Promise<void> {
+export async function useToken(
+  sql: Sql,
+  input: { readonly id: TokenId; readonly spkiSha256: string; readonly agent: AgentId },
+): Promise<void> {
   await sql.query(use, [input.id, input.spkiSha256, input.agent]);
 }

@@ -34,11 +34,22 @@ export async function readCluster(sql: Sql): Promise<ClusterRow | undefined> {
 }
 
 /** Undefined when another node created the cluster first. */
-export async function createCluster(sql: Sql, cluster: { readonly id: ClusterId; readonly name: string; readonly keyCheck: Uint8Array }): Promise<ClusterRow | undefined> {
+export async function createCluster(
+  sql: Sql,
+  cluster: { readonly id: ClusterId; readonly name: string; readonly keyCheck: Uint8Array },
+): Promise<ClusterRow | undefined> {
   return (await rowsOf(sql, create, [cluster.id, cluster.name, cluster.keyCheck], clusterRow))[0];
 }
 
-export async function storeAuthority(sql: Sql, authority: { readonly id: string; readonly kind: "agents" | "nodes"; readonly certificate: string; readonly keyCiphertext: Uint8Array }): Promise<void> {
+export async function storeAuthority(
+  sql: Sql,
+  authority: {
+    readonly id: string;
+    readonly kind: "agents" | "nodes";
+    readonly certificate: string;
+    readonly keyCiphertext: Uint8Array;
+  },
+): Promise<void> {
   await sql.query(addAuthority, [authority.id, authority.kind, authority.certificate, authority.keyCiphertext]);
 }
 
@@ -51,21 +62,41 @@ const addNodeCertificate = {
   text: `insert into node_certificate (thumbprint, node_id, not_after) values ($1, $2, to_timestamp($3::float8 / 1000))`,
 };
 
-export async function storeNodeCertificate(sql: Sql, row: { readonly thumbprint: string; readonly node: NodeId; readonly notAfterMs: number }): Promise<void> {
+export async function storeNodeCertificate(
+  sql: Sql,
+  row: { readonly thumbprint: string; readonly node: NodeId; readonly notAfterMs: number },
+): Promise<void> {
   await sql.query(addNodeCertificate, [row.thumbprint, row.node, row.notAfterMs]);
 }
 
-const keyRow = z.object({ id: apiKeyIdSchema, name: z.string(), scopes: z.array(z.string()), secretSha256: z.instanceof(Uint8Array), valid: z.boolean() });
+const keyRow = z.object({
+  id: apiKeyIdSchema,
+  name: z.string(),
+  scopes: z.array(z.string()),
+  secretSha256: z.instanceof(Uint8Array),
+  valid: z.boolean(),
+});
 export type ApiKeyRow = z.infer<typeof keyRow>;
 
-const addKey = { name: "add-api-key", text: `insert into api_key (id, name, secret_sha256, scopes) values ($1, $2, $3, $4)` };
+const addKey = {
+  name: "add-api-key",
+  text: `insert into api_key (id, name, secret_sha256, scopes) values ($1, $2, $3, $4)`,
+};
 const findKey = {
   name: "find-api-key",
   text: `select id, name, scopes, secret_sha256 as "secretSha256", revoked_at is null and (expires_at is null or expires_at > clock_timestamp()) as valid
   from api_key where id = $1`,
 };
 
-export async function storeApiKey(sql: Sql, key: { readonly id: ApiKeyId; readonly name: string; readonly secretSha256: Uint8Array; readonly scopes: readonly string[] }): Promise<void> {
+export async function storeApiKey(
+  sql: Sql,
+  key: {
+    readonly id: ApiKeyId;
+    readonly name: string;
+    readonly secretSha256: Uint8Array;
+    readonly scopes: readonly string[];
+  },
+): Promise<void> {
   await sql.query(addKey, [key.id, key.name, key.secretSha256, JSON.stringify(key.scopes)]);
 }
 

@@ -83,12 +83,19 @@ function homeOf(session: OpenSession, attempt: AttemptId, homeNo: number): HeldH
     held.homeNo = Math.max(held.homeNo, homeNo);
     return held;
   }
-  const home: HeldHome = { homeNo, streams: { out: { received: unplaced, awaiting: "next" }, err: { received: unplaced, awaiting: "next" } } };
+  const home: HeldHome = {
+    homeNo,
+    streams: { out: { received: unplaced, awaiting: "next" }, err: { received: unplaced, awaiting: "next" } },
+  };
   session.homes.set(attempt, home);
   return home;
 }
 
-function resumeFrom(attempt: AttemptId, stream: Stream, position: { offset: number; windowBytes: number; homeNo: number }): CourierEffect {
+function resumeFrom(
+  attempt: AttemptId,
+  stream: Stream,
+  position: { offset: number; windowBytes: number; homeNo: number },
+): CourierEffect {
   const { offset, windowBytes, homeNo } = position;
   return { kind: "send", message: { type: "resume-from", attempt, stream, offset, window: windowBytes, homeNo } };
 }

@@ -21,7 +21,16 @@ export function offerMessages(journalId: JournalId, attempts: readonly ClaimedAt
   for (const claimed of attempts) {
     if (items.length >= itemsPerMessage || (bytes > 0 && bytes + claimed.spec.length > specBytesPerFrame)) flush();
     const { attempt, task, attemptNumber, offerNo, lane } = claimed;
-    items.push({ attempt, task, attemptNumber, offerNo, journalId, lane, startWindowMs, spec: taskSpecSchema.parse(JSON.parse(claimed.spec)) });
+    items.push({
+      attempt,
+      task,
+      attemptNumber,
+      offerNo,
+      journalId,
+      lane,
+      startWindowMs,
+      spec: taskSpecSchema.parse(JSON.parse(claimed.spec)),
+    });
     bytes += claimed.spec.length;
   }
   flush();

@@ -66,12 +66,35 @@ export type CourierState =
 export type CourierEvent =
   | { readonly kind: "frame"; readonly message: FromAgent }
   | { readonly kind: "greeted"; readonly outcome: GreetOutcome }
-  | { readonly kind: "reconciled"; readonly rows: readonly OpenAttempt[]; readonly welcome: Pick<Welcome, "node" | "nodes" | "timings"> }
+  | {
+      readonly kind: "reconciled";
+      readonly rows: readonly OpenAttempt[];
+      readonly welcome: Pick<Welcome, "node" | "nodes" | "timings">;
+    }
   | { readonly kind: "claimed"; readonly attempts: readonly ClaimedAttempt[] }
-  | { readonly kind: "progressed"; readonly answers: readonly { readonly attempt: AttemptId; readonly view: RowView }[] }
-  | { readonly kind: "appended"; readonly attempt: AttemptId; readonly ends: Readonly<Partial<Record<Stream, number>>>; readonly outcome: AppendOutcome; readonly windowBytes: number }
-  | { readonly kind: "finished"; readonly attempt: AttemptId; readonly outcome: FinishOutcome; readonly windowBytes: number }
-  | { readonly kind: "resumed"; readonly items: readonly ResumeItem[]; readonly outcomes: readonly ResumeOutcome[]; readonly windowBytes: number }
+  | {
+      readonly kind: "progressed";
+      readonly answers: readonly { readonly attempt: AttemptId; readonly view: RowView }[];
+    }
+  | {
+      readonly kind: "appended";
+      readonly attempt: AttemptId;
+      readonly ends: Readonly<Partial<Record<Stream, number>>>;
+      readonly outcome: AppendOutcome;
+      readonly windowBytes: number;
+    }
+  | {
+      readonly kind: "finished";
+      readonly attempt: AttemptId;
+      readonly outcome: FinishOutcome;
+      readonly windowBytes: number;
+    }
+  | {
+      readonly kind: "resumed";
+      readonly items: readonly ResumeItem[];
+      readonly outcomes: readonly ResumeOutcome[];
+      readonly windowBytes: number;
+    }
   | { readonly kind: "cancel"; readonly items: readonly CancelItem[] }
   | { readonly kind: "nodes"; readonly list: NodeList }
   | { readonly kind: "go-away"; readonly afterMs: number; readonly reason: string }
@@ -96,7 +119,14 @@ export type CourierEffect =
   | { readonly kind: "claimable" }
   | { readonly kind: "progress"; readonly items: readonly ReachedItem[] }
   | { readonly kind: "refuse"; readonly items: readonly RefuseItem[] }
-  | { readonly kind: "append"; readonly attempt: AttemptId; readonly homeNo: number; readonly stream: Stream; readonly offset: number; readonly content: LogContent }
+  | {
+      readonly kind: "append";
+      readonly attempt: AttemptId;
+      readonly homeNo: number;
+      readonly stream: Stream;
+      readonly offset: number;
+      readonly content: LogContent;
+    }
   | { readonly kind: "finish"; readonly items: readonly ResultItem[] }
   | { readonly kind: "resume"; readonly items: readonly ResumeItem[] }
   | { readonly kind: "lose"; readonly attempts: readonly AttemptId[]; readonly answer: "unknown" | "collected" }

@@ -73,9 +73,15 @@ function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconcil
   const protocol = negotiate(hello.protocols);
   if (protocol === undefined) throw new AppError("internal", "a hello without a common protocol was admitted");
   const found = reconcile({ journalId: hello.journalId, listed: hello.attempts, rows: event.rows });
-  const welcome: CourierEffect = { kind: "send", message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts } };
+  const welcome: CourierEffect = {
+    kind: "send",
+    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts },
+  };
   if (hello.probe === true) {
-    return { state: { kind: "closed" }, effects: [welcome, { kind: "close", code: closeCode.goingAway, reason: "probe answered" }] };
+    return {
+      state: { kind: "closed" },
+      effects: [welcome, { kind: "close", code: closeCode.goingAway, reason: "probe answered" }],
+    };
   }
   const session: OpenSession = {
     bootId: hello.bootId,
@@ -143,14 +149,24 @@ function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[]
       return [{ kind: "claimable" }];
     case "accept":
       for (const { attempt } of message.items) session.offers.delete(attempt);
-      return [{ kind: "progress", items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "accepted" })) }];
+      return [
+        {
+          kind: "progress",
+          items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "accepted" })),
+        },
+      ];
     case "refuse":
       for (const { attempt } of message.items) session.offers.delete(attempt);
       return [{ kind: "refuse", items: message.items }];
     case "state":
       return stateEffects(session, message.items);
     case "started":
-      return [{ kind: "progress", items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "running" })) }];
+      return [
+        {
+          kind: "progress",
+          items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "running" })),
+        },
+      ];
     case "log":
       return logFrame(session, message);
     case "result":
@@ -167,8 +183,10 @@ function stateEffects(session: OpenSession, items: Extract<FromAgent, { type: "s
   const effects: CourierEffect[] = [];
   for (const { attempt, state, homeNo, homeHere } of items) {
     session.offers.delete(attempt);
-    if (state === "accepted" || state === "running") effects.push({ kind: "progress", items: [{ attempt, homeNo, homeHere, reached: state }] });
-    else if (state === "unknown" || state === "collected") effects.push({ kind: "lose", attempts: [attempt], answer: state });
+    if (state === "accepted" || state === "running")
+      effects.push({ kind: "progress", items: [{ attempt, homeNo, homeHere, reached: state }] });
+    else if (state === "unknown" || state === "collected")
+      effects.push({ kind: "lose", attempts: [attempt], answer: state });
     // finished: its result is on the way by itself.
   }
   return effects;
@@ -203,5 +221,7 @@ function outOfOrder(message: FromAgent): CourierStep {
 }
 
 export function chunks<T>(items: readonly T[], size = itemsPerMessage): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) =>
+    items.slice(index * size, (index + 1) * size),
+  );
 }

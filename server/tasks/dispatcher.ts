@@ -179,7 +179,8 @@ export class Dispatcher {
     const byAgent = Map.groupBy(claimed, (attempt) => attempt.agent);
     for (const [agent, attempts] of byAgent) {
       const session = this.#deps.sessions.get(agent);
-      if (session === undefined) this.#deps.background.run("release offers", () => this.#deps.store.release(this.#options.node, attempts));
+      if (session === undefined)
+        this.#deps.background.run("release offers", () => this.#deps.store.release(this.#options.node, attempts));
       else session.offer(attempts);
     }
   }

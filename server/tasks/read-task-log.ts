@@ -36,7 +36,9 @@ export async function readTaskLog(deps: TaskLogDeps, query: TaskLogQuery): Promi
   if (head === undefined) return null;
   const wanted = query.streams.filter((stream) => query.from[stream] < head[stream]);
   const most = Math.max(1, Math.ceil(query.limitBytes / chunkBytes / Math.max(1, wanted.length)));
-  const read = await Promise.all(wanted.map((stream) => readLogChunks(deps.sql, { attempt: head.attempt, stream, from: query.from[stream], most })));
+  const read = await Promise.all(
+    wanted.map((stream) => readLogChunks(deps.sql, { attempt: head.attempt, stream, from: query.from[stream], most })),
+  );
   const isWaiting = head.state === "queued" || head.state === "offered";
   return {
     head,

@@ -4,7 +4,15 @@ import type { Selector } from "../../shared/api/selector.ts";
 import { selects } from "../../shared/api/selector.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
-import { attemptIdSchema, newId, submissionIdSchema, taskIdSchema, type AgentId, type IdSource, type NodeId } from "../../shared/ids.ts";
+import {
+  attemptIdSchema,
+  newId,
+  submissionIdSchema,
+  taskIdSchema,
+  type AgentId,
+  type IdSource,
+  type NodeId,
+} from "../../shared/ids.ts";
 import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
 import type { Target } from "../store/agents.ts";
 import { offerWindowMs } from "../store/claim-attempts.ts";
@@ -33,7 +41,9 @@ export interface SubmitDeps {
   readonly store: Pick<CourierStore, "submit">;
   readonly dispatcher: Pick<Dispatcher, "reserve" | "settle" | "mayHaveWork">;
   readonly targets: TargetSource;
-  readonly earlier: (key: Pick<NewSubmission, "principal" | "idempotencyKey">) => Promise<{ readonly id: NewSubmission["id"] } | undefined>;
+  readonly earlier: (
+    key: Pick<NewSubmission, "principal" | "idempotencyKey">,
+  ) => Promise<{ readonly id: NewSubmission["id"] } | undefined>;
   readonly ids: IdSource;
   readonly clock: Clock;
   /** Other nodes may have sessions with these agents. */
@@ -62,7 +72,12 @@ interface Planned {
   readonly name: string;
 }
 
-export async function submit(deps: SubmitDeps, node: NodeId, request: SubmitRequest, by: Submitter): Promise<Submitted> {
+export async function submit(
+  deps: SubmitDeps,
+  node: NodeId,
+  request: SubmitRequest,
+  by: Submitter,
+): Promise<Submitted> {
   const planned = await plan(deps, request);
   const submission: NewSubmission = {
     id: newId(deps.ids, submissionIdSchema),
@@ -93,7 +108,11 @@ export async function submit(deps: SubmitDeps, node: NodeId, request: SubmitRequ
     }
     case "repeated": {
       const names = await deps.targets.nameOf(outcome.tasks.map((task) => task.agent));
-      return { id: outcome.id, tasks: outcome.tasks.map(({ id, agent }) => ({ id, agent: names.get(agent) ?? agent })), repeated: true };
+      return {
+        id: outcome.id,
+        tasks: outcome.tasks.map(({ id, agent }) => ({ id, agent: names.get(agent) ?? agent })),
+        repeated: true,
+      };
     }
     case "mismatch":
       throw new AppError("idempotency.mismatch", `the idempotency key ${request.key} was used for another request`);
@@ -103,7 +122,10 @@ export async function submit(deps: SubmitDeps, node: NodeId, request: SubmitRequ
 async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]> {
   const pairs = await expand(deps.targets, request.work);
   if (pairs.length > limits.tasksPerSubmission) {
-    throw new AppError("request.invalid", `the selector means ${pairs.length} agents; at most ${limits.tasksPerSubmission} tasks in one submission`);
+    throw new AppError(
+      "request.invalid",
+      `the selector means ${pairs.length} agents; at most ${limits.tasksPerSubmission} tasks in one submission`,
+    );
   }
   const texts = new Map<TaskSpec, string>();
   return pairs.map(({ target, spec }) => {
@@ -125,7 +147,10 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
   });
 }
 
-async function expand(targets: TargetSource, work: SubmitRequest["work"]): Promise<{ target: Target; spec: TaskSpec }[]> {
+async function expand(
+  targets: TargetSource,
+  work: SubmitRequest["work"],
+): Promise<{ target: Target; spec: TaskSpec }[]> {
   if ("items" in work) {
     const names = [...new Set(work.items.map((item) => item.on))];
     const found = byName(await targets.named(names));
@@ -154,7 +179,8 @@ function known(found: ReadonlyMap<string, Target>, name: string): Target {
 function specText(spec: TaskSpec): string {
   const text = JSON.stringify(spec);
   const bytes = Buffer.byteLength(text);
-  if (bytes > limits.specBytes) throw new AppError("script.too-large", `the encoded task takes ${bytes} bytes; at most ${limits.specBytes}`);
+  if (bytes > limits.specBytes)
+    throw new AppError("script.too-large", `the encoded task takes ${bytes} bytes; at most ${limits.specBytes}`);
   return text;
 }
 
@@ -172,7 +198,11 @@ async function findOutcome(deps: SubmitDeps, submission: NewSubmission, cause: u
   }
   release(deps, submission, undefined);
   if (error.code !== "database.unavailable") throw error;
-  throw new AppError("submission.outcome-unknown", `whether submission ${submission.id} was stored is not known: ${error.message}`, { cause, retryAfterSeconds: 2 });
+  throw new AppError(
+    "submission.outcome-unknown",
+    `whether submission ${submission.id} was stored is not known: ${error.message}`,
+    { cause, retryAfterSeconds: 2 },
+  );
 }
 
 function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOutcome | undefined): void {
@@ -180,7 +210,11 @@ function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOut
   for (const { task, attempt, agent, lane, spec, offer } of submission.tasks) {
     const isOffered = outcome?.kind === "stored" && outcome.offered.has(attempt);
     if (offer !== undefined) {
-      deps.dispatcher.settle(agent, lane, isOffered ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec } : undefined);
+      deps.dispatcher.settle(
+        agent,
+        lane,
+        isOffered ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec } : undefined,
+      );
     } else queued.push(agent);
   }
   deps.dispatcher.mayHaveWork(new Set(queued));

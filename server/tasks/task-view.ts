@@ -51,7 +51,9 @@ function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
   if (state !== "queued" && state !== "offered") return null;
   if (row.agentStatus !== "active") return `agent ${row.agentName} is ${row.agentStatus}`;
   if (row.liveNodes.length === 0) {
-    return row.agentLastSeenAt === null ? `agent ${row.agentName} has never connected` : `agent ${row.agentName} is offline since ${moment(row.agentLastSeenAt)}`;
+    return row.agentLastSeenAt === null
+      ? `agent ${row.agentName} has never connected`
+      : `agent ${row.agentName} is offline since ${moment(row.agentLastSeenAt)}`;
   }
   if (row.paused) return "the cluster is paused";
   if (state === "offered") return `offered to agent ${row.agentName}, which has not answered yet`;

@@ -14,13 +14,15 @@ const unpackr = new Unpackr(options);
 /** Encodes one message. Throws `frame.invalid` when it would exceed {@link frameBytes}. */
 export function encodeFrame(message: object): Buffer {
   const frame = packr.pack(message);
-  if (frame.length > frameBytes) throw new AppError("frame.invalid", `a frame of ${frame.length} bytes exceeds ${frameBytes}`);
+  if (frame.length > frameBytes)
+    throw new AppError("frame.invalid", `a frame of ${frame.length} bytes exceeds ${frameBytes}`);
   return frame;
 }
 
 /** Decodes one frame into plain values. Throws `frame.invalid` with the reason of the pre-scan. */
 export function decodeFrame(frame: Uint8Array): unknown {
-  if (frame.length > frameBytes) throw new AppError("frame.invalid", `a frame of ${frame.length} bytes exceeds ${frameBytes}`);
+  if (frame.length > frameBytes)
+    throw new AppError("frame.invalid", `a frame of ${frame.length} bytes exceeds ${frameBytes}`);
   const verdict = prescan(frame);
   if (!verdict.ok) throw new AppError("frame.invalid", `frame refused: ${verdict.reason}`);
   const value: unknown = unpackr.unpack(frame);

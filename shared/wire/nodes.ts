@@ -5,7 +5,10 @@ import { nameSchema } from "../task.ts";
 import { count } from "./fields.ts";
 
 /** `host:port`, `[v6]:port`; a node may advertise several. */
-export const addressSchema = z.string().max(260).regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port");
+export const addressSchema = z
+  .string()
+  .max(260)
+  .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port");
 
 export const listedNodeSchema = z.object({
   id: nodeIdSchema,

@@ -31,7 +31,8 @@ export function prescan(frame: Uint8Array): PrescanVerdict {
     const top = open.at(-1);
     const isKey = top?.keys !== undefined && top.left % 2 === 0;
     if (isKey) {
-      if (head.kind !== "text" || head.bodyBytes > prescanLimits.keyBytes) return refused("map key is not a short string");
+      if (head.kind !== "text" || head.bodyBytes > prescanLimits.keyBytes)
+        return refused("map key is not a short string");
       const key = Buffer.from(frame.buffer, frame.byteOffset + head.bodyAt, head.bodyBytes).toString("latin1");
       if (forbiddenKeys.has(key)) return refused("forbidden map key");
       if (top.keys.has(key)) return refused("map key twice");
@@ -61,8 +62,18 @@ interface Head {
 }
 
 const scalar = (bodyAt: number, bodyBytes: number): Head => ({ kind: "scalar", bodyAt, bodyBytes, children: 0 });
-const sized = (kind: "text" | "binary", bodyAt: number, bodyBytes: number): Head => ({ kind, bodyAt, bodyBytes, children: 0 });
-const nested = (kind: "array" | "map", bodyAt: number, children: number): Head => ({ kind, bodyAt, bodyBytes: 0, children });
+const sized = (kind: "text" | "binary", bodyAt: number, bodyBytes: number): Head => ({
+  kind,
+  bodyAt,
+  bodyBytes,
+  children: 0,
+});
+const nested = (kind: "array" | "map", bodyAt: number, children: number): Head => ({
+  kind,
+  bodyAt,
+  bodyBytes: 0,
+  children,
+});
 
 /** Reads one type byte and its length; answers the reason as text when it is refused. Layout: msgpack spec, "Formats". */
 function readHead(view: DataView, at: number): Head | string {
@@ -73,7 +84,14 @@ function readHead(view: DataView, at: number): Head | string {
   if (type <= 0xbf) return sized("text", at + 1, type & 0x1f);
   const lengthBytes = lengthFieldOf(type);
   if (at + 1 + lengthBytes > view.byteLength) return "truncated";
-  const length = lengthBytes === 0 ? 0 : lengthBytes === 1 ? view.getUint8(at + 1) : lengthBytes === 2 ? view.getUint16(at + 1) : view.getUint32(at + 1);
+  const length =
+    lengthBytes === 0
+      ? 0
+      : lengthBytes === 1
+        ? view.getUint8(at + 1)
+        : lengthBytes === 2
+          ? view.getUint16(at + 1)
+          : view.getUint32(at + 1);
   const bodyAt = at + 1 + lengthBytes;
   switch (type) {
     case 0xc0:
@@ -85,9 +103,13 @@ function readHead(view: DataView, at: number): Head | string {
     case 0xc6:
       return sized("binary", bodyAt, length);
     case 0xca:
-      return at + 5 <= view.byteLength && Number.isFinite(view.getFloat32(at + 1)) ? scalar(at + 1, 4) : "float is not finite";
+      return at + 5 <= view.byteLength && Number.isFinite(view.getFloat32(at + 1))
+        ? scalar(at + 1, 4)
+        : "float is not finite";
     case 0xcb:
-      return at + 9 <= view.byteLength && Number.isFinite(view.getFloat64(at + 1)) ? scalar(at + 1, 8) : "float is not finite";
+      return at + 9 <= view.byteLength && Number.isFinite(view.getFloat64(at + 1))
+        ? scalar(at + 1, 8)
+        : "float is not finite";
     case 0xcc:
     case 0xd0:
       return scalar(at + 1, 1);

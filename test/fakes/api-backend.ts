@@ -46,14 +46,12 @@ export function taskView(change: Partial<TaskView> = {}): TaskView {
   };
 }
 
-/** One task with a log that a test appends to. */
+/** One task with a log that a test appends to. Pieces are handed out as they were appended, even when a reader has part of one: the edge has to cut. */
 export class FakeTask {
   view: TaskView;
   readonly #pieces: LogPiece[] = [];
   readonly #lengths = { out: 0, err: 0 };
   readonly #waiters = new Set<() => void>();
-  /** Hand out pieces as they were appended even when a reader has part of them: the edge has to cut. */
-  readonly wholePieces = true;
 
   constructor(view: TaskView = taskView()) {
     this.view = view;

@@ -42,7 +42,7 @@ create table node (
 
 create table node_certificate (
   thumbprint text primary key,
-  node_id uuid not null references node (id),
+  node_id uuid not null,
   not_after timestamptz not null,
   created_at timestamptz not null default clock_timestamp()
 );

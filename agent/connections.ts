@@ -1,0 +1,195 @@
+// The set of connections: one per listed node, and the seeds while no session is open. Leaves one connection's life to
+// connection.ts and the list to node-addresses.ts.
+// Invariant: a working session ends for a changed list only when its node is no longer listed and another session is open.
+import type { Clock, Timer } from "../shared/clock.ts";
+import type { NodeId } from "../shared/ids.ts";
+import { sha256Hex } from "../shared/thumbprint.ts";
+import { closeCode } from "../shared/wire/close-code.ts";
+import type { ListedNode, NodeList } from "../shared/wire/nodes.ts";
+import { Connection } from "./connection.ts";
+import type { ConnectionDeps, Session } from "./connection.ts";
+import type { DialTarget } from "./dial.ts";
+import { newerList } from "./node-addresses.ts";
+import type { SessionNo } from "./roster-event.ts";
+
+export interface ConnectionsDeps extends ConnectionDeps {
+  readonly clock: Clock;
+  /** A list that counts now: keep it for the next start. */
+  readonly onList: (list: NodeList) => void;
+  /** The target of one address, with the certificate of this moment. */
+  readonly target: (address: string, node: NodeId | undefined) => DialTarget;
+}
+
+export interface ConnectionsOptions {
+  readonly seeds: readonly string[];
+  readonly list: NodeList;
+  /** Spreads agents over nodes when the list wants fewer sessions than it has nodes. */
+  readonly agentId: string;
+  /** Listed nodes get this long before seeds are tried as well. Default 3,000. */
+  readonly seedAfterMs?: number;
+}
+
+export interface ConnectionView {
+  readonly node: string;
+  readonly id: NodeId | undefined;
+  readonly state: Connection["kind"];
+  readonly lastEnd: string | undefined;
+}
+
+export class Connections {
+  readonly #deps: ConnectionsDeps;
+  readonly #options: ConnectionsOptions;
+  readonly #nodes = new Map<NodeId, { readonly connection: Connection; listed: ListedNode }>();
+  readonly #seeds = new Map<string, Connection>();
+  readonly #sessions = new Map<SessionNo, Session>();
+  #list: NodeList;
+  #seedTimer: Timer | undefined;
+  #stage: "new" | "running" | "stopped" = "new";
+
+  constructor(deps: ConnectionsDeps, options: ConnectionsOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#list = options.list;
+  }
+
+  start(): void {
+    this.#stage = "running";
+    this.#adopt(this.#list);
+    if (this.#list.nodes.length === 0) this.#trySeeds();
+    else this.#armSeeds();
+  }
+
+  stop(): void {
+    this.#stage = "stopped";
+    this.#seedTimer?.cancel();
+    for (const connection of this.#all()) connection.stop();
+  }
+
+  /** Sessions in the order they were opened. */
+  get sessions(): readonly Session[] {
+    return [...this.#sessions.values()];
+  }
+
+  views(): ConnectionView[] {
+    const nodes = [...this.#nodes.values()].map(({ connection, listed }) => ({ node: listed.name, id: listed.id, state: connection.kind, lastEnd: connection.lastEnd }));
+    const seeds = [...this.#seeds].map(([address, connection]) => ({ node: address, id: undefined, state: connection.kind, lastEnd: connection.lastEnd }));
+    return [...nodes, ...seeds];
+  }
+
+  list(heard: NodeList): void {
+    const list = newerList(this.#list, heard);
+    if (list === this.#list) return;
+    const isNews = JSON.stringify(list) !== JSON.stringify(this.#list);
+    this.#list = list;
+    if (!isNews) return;
+    this.#deps.onList(list);
+    this.#adopt(list);
+  }
+
+  closeSession(session: SessionNo): void {
+    this.#of(session)?.redial("moved away as asked");
+  }
+
+  /** Ends and reopens one session, for a new certificate. */
+  redial(session: SessionNo, reason: string): void {
+    this.#of(session)?.redial(reason);
+  }
+
+  #all(): Connection[] {
+    return [...this.#seeds.values(), ...[...this.#nodes.values()].map(({ connection }) => connection)];
+  }
+
+  #of(session: SessionNo): Connection | undefined {
+    return this.#all().find((connection) => connection.session?.no === session);
+  }
+
+  /** Dials what is new and listed, lets go of what is not listed any more. */
+  #adopt(list: NodeList): void {
+    if (this.#stage !== "running") return;
+    const wanted = chosen(list, this.#options.agentId);
+    for (const listed of wanted) {
+      const known = this.#nodes.get(listed.id);
+      if (known === undefined) this.#nodes.set(listed.id, { connection: this.#nodeConnection(listed.id, listed.name), listed });
+      else known.listed = listed;
+    }
+    for (const [id, { connection }] of this.#nodes) {
+      if (wanted.some((listed) => listed.id === id)) this.#startUnlessMet(id, connection);
+      else if (connection.session === undefined || this.#sessions.size > 1) {
+        connection.stop();
+        this.#nodes.delete(id);
+      }
+    }
+  }
+
+  /** A node we already reach through a seed address is not dialled a second time: the newer session would end the other. */
+  #startUnlessMet(id: NodeId, connection: Connection): void {
+    const isMet = [...this.#sessions.values()].some((session) => session.welcome.node.id === id);
+    if (!isMet) connection.start();
+  }
+
+  #nodeConnection(id: NodeId, name: string): Connection {
+    const targets = (): DialTarget[] => (this.#nodes.get(id)?.listed.addresses ?? []).map((address) => this.#deps.target(address, id));
+    return this.#connection({ label: name, targets });
+  }
+
+  #connection(options: { readonly label: string; readonly targets: () => readonly DialTarget[] }): Connection {
+    return new Connection(
+      {
+        ...this.#deps,
+        onOpened: (session) => {
+          this.#sessions.set(session.no, session);
+          this.#seedTimer?.cancel();
+          this.#deps.onOpened(session);
+          this.list(session.welcome.nodes);
+          this.#restSeeds();
+        },
+        onEnded: (session) => {
+          const ended = this.#sessions.get(session);
+          this.#sessions.delete(session);
+          this.#deps.onEnded(session);
+          if (this.#stage !== "running") return;
+          if (this.#sessions.size === 0) this.#armSeeds();
+          // What rested because this session reached its node has to dial for itself now.
+          const own = ended === undefined ? undefined : this.#nodes.get(ended.welcome.node.id)?.connection;
+          if (own?.kind === "idle") own.start();
+        },
+      },
+      options,
+    );
+  }
+
+  #armSeeds(): void {
+    this.#seedTimer?.cancel();
+    this.#seedTimer = this.#deps.clock.after(this.#options.seedAfterMs ?? 3_000, () => {
+      if (this.#sessions.size === 0 && this.#stage === "running") this.#trySeeds();
+    });
+  }
+
+  #trySeeds(): void {
+    for (const address of this.#options.seeds) {
+      const known = this.#seeds.get(address);
+      const connection = known ?? this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] });
+      this.#seeds.set(address, connection);
+      connection.start();
+    }
+  }
+
+  /** With a session open, seeds that are still trying rest; one that is the session stays until its node's own is open. */
+  #restSeeds(): void {
+    for (const seed of this.#seeds.values()) {
+      const id = seed.session?.welcome.node.id;
+      const isOnlyWay = id !== undefined && this.#nodes.get(id)?.connection.session === undefined;
+      if (!isOnlyWay) seed.rest(closeCode.goingAway, "seeds are used only while no session is open");
+    }
+  }
+}
+
+/** The nodes this agent holds sessions with: all, or the `want` that rank highest for it (rendezvous hashing). */
+export function chosen(list: NodeList, agentId: string): readonly ListedNode[] {
+  if (list.want === 0 || list.want >= list.nodes.length) return list.nodes;
+  const ranked = list.nodes.map((node) => ({ node, weight: sha256Hex(`${agentId} ${node.id}`) }));
+  return ranked
+    .toSorted((a, b) => (a.weight < b.weight ? 1 : -1))
+    .slice(0, list.want)
+    .map(({ node }) => node);
+}

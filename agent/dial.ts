@@ -1,0 +1,74 @@
+// Opens one WebSocket to a node with exactly the options of tls-options.ts. The only importer of `ws` in the agent.
+// Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
+import { WebSocket } from "ws";
+import { AppError, describeError, errnoOf } from "../shared/errors.ts";
+import type { FrameSocket } from "../shared/link.ts";
+import { subprotocol } from "../shared/wire/version.ts";
+import type { AgentTlsIdentity } from "./tls-options.ts";
+import { agentTlsOptions } from "./tls-options.ts";
+
+export type DialEnd =
+  /** The node answered the upgrade with a status: admission control or a refusal with words. */
+  | { readonly kind: "rejected"; readonly status: number; readonly retryAfterMs: number; readonly detail: string }
+  | { readonly kind: "failed"; readonly error: AppError }
+  | { readonly kind: "closed"; readonly code: number; readonly reason: string };
+
+export interface DialHandlers {
+  readonly onOpen: () => void;
+  readonly onFrame: (frame: Uint8Array) => void;
+  readonly onPong: () => void;
+  readonly onEnd: (end: DialEnd) => void;
+}
+
+export interface DialTarget {
+  /** `host:port` */
+  readonly address: string;
+  readonly identity: AgentTlsIdentity;
+}
+
+export type Dial = (target: DialTarget, handlers: DialHandlers) => FrameSocket;
+
+export const dial: Dial = (target, handlers) => {
+  const socket = new WebSocket(`wss://${target.address}/`, [subprotocol], agentTlsOptions(target.identity));
+  let ending: DialEnd | undefined;
+  let isEnded = false;
+  const end = (fallback: DialEnd): void => {
+    if (isEnded) return;
+    isEnded = true;
+    handlers.onEnd(ending ?? fallback);
+  };
+  socket.on("open", handlers.onOpen);
+  socket.on("pong", handlers.onPong);
+  socket.on("message", (data: Buffer, isBinary: boolean) => {
+    if (isBinary) handlers.onFrame(data);
+    else socket.close(1003, "binary frames only");
+  });
+  socket.on("unexpected-response", (request, response) => {
+    const retryAfterMs = Math.max(0, Number(response.headers["retry-after"] ?? 0) * 1_000) || 0;
+    ending = { kind: "rejected", status: response.statusCode ?? 0, retryAfterMs, detail: response.statusMessage ?? "" };
+    request.destroy();
+    response.destroy();
+    end(ending);
+  });
+  socket.on("error", (cause) => {
+    ending ??= { kind: "failed", error: dialError(target.address, cause) };
+  });
+  socket.on("close", (code, reason) => end({ kind: "closed", code, reason: reason.toString("utf8") }));
+  return {
+    get bufferedAmount() {
+      return socket.bufferedAmount;
+    },
+    send: (frame, done) => socket.send(frame, { binary: true, compress: false }, done),
+    ping: () => socket.ping(),
+    close: (code, reason) => socket.close(code, reason),
+    terminate: () => socket.terminate(),
+  };
+};
+
+/** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */
+export function dialError(address: string, cause: unknown): AppError {
+  const code = errnoOf(cause) ?? "";
+  const isTls = code.startsWith("ERR_TLS") || code.startsWith("ERR_SSL") || code.includes("CERT") || code.includes("SELF_SIGNED") || code === "INVALID_PURPOSE" || code.startsWith("UNABLE_TO");
+  if (isTls) return new AppError("tls.refused", `${address}: ${describeError(cause)}`, { cause });
+  return new AppError("cluster.unreachable", `${address}: ${describeError(cause)}`, { cause });
+}

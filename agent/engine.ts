@@ -1,0 +1,383 @@
+// Drives the pure core: feeds it events and carries its effects out on journal, processes and sessions.
+// Leaves every decision to roster.ts. Invariant: events are stepped one after another, and the effects of one are
+// begun, in order, before the next is stepped.
+import { statSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Background } from "../shared/background.ts";
+import type { Clock, Timer } from "../shared/clock.ts";
+import { AppError } from "../shared/errors.ts";
+import type { AttemptId, NodeId } from "../shared/ids.ts";
+import type { Logger } from "../shared/logger.ts";
+import type { Stream } from "../shared/task.ts";
+import type { AttemptReport } from "../shared/wire/attempt-report.ts";
+import type { FromAgent } from "../shared/wire/from-agent.ts";
+import type { FromNode } from "../shared/wire/from-node.ts";
+import type { LogContent } from "../shared/wire/log.ts";
+import type { OfferItem } from "../shared/wire/offer.ts";
+import type { Verdict } from "../shared/wire/welcome.ts";
+import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
+import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
+import { Execution } from "./execution.ts";
+import type { ExecutionOptions } from "./execution.ts";
+import { bootMs, freeBytes } from "./host.ts";
+import { findInterpreter } from "./interpreters.ts";
+import type { Journal } from "./journal.ts";
+import type { JournaledAttempt } from "./journal-state.ts";
+import type { LogOutlet } from "./log-shipper.ts";
+import { Outbox } from "./outbox.ts";
+import { isAlive } from "./process-table.ts";
+import type { Evidence } from "./recovery.ts";
+import { recover } from "./recovery.ts";
+import { Roster } from "./roster.ts";
+import type { Admission, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
+import type { Session } from "./connection.ts";
+
+export interface EngineDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly background: Background;
+  readonly journal: Journal;
+  /** Ends a session in an orderly way; its end is told through {@link Engine.sessionEnded}. */
+  readonly closeSession: (session: SessionNo) => void;
+  /** The journal cannot be written any more: the process must end, and the next one recovers. */
+  readonly onFatal: (why: AppError) => void;
+}
+
+export interface EngineOptions extends Omit<ExecutionOptions, "facts" | "attemptsPath"> {
+  readonly dataPath: string;
+  readonly hostBootId: string;
+  readonly roster: Omit<RosterOptions, "journalId" | "hostBootId">;
+  /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
+  readonly freeBytesAtLeast?: number;
+}
+
+const tickMs = 500;
+/** A gap between ticks that means the process or the whole machine stood still. */
+const frozenMs = 2_000;
+
+export class Engine {
+  readonly #deps: EngineDeps;
+  readonly #options: EngineOptions;
+  readonly #attemptsPath: string;
+  readonly #roster: Roster;
+  readonly #executions = new Map<AttemptId, Execution>();
+  readonly #outboxes = new Map<SessionNo, Outbox>();
+  /** Through which session and under which number an attempt's log flows now. */
+  readonly #homes = new Map<AttemptId, { readonly session: SessionNo; readonly homeNo: number }>();
+  /** Being stepped (the first) and waiting to be: emptied before the call that filled it returns. */
+  readonly #events: RosterEvent[] = [];
+  #ticker: Timer | undefined;
+  #free = Number.MAX_SAFE_INTEGER;
+  #aliveAtMs = bootMs();
+  #stage: "running" | "stopped" = "running";
+
+  constructor(deps: EngineDeps, options: EngineOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#attemptsPath = join(options.dataPath, "attempts");
+    const { journal } = deps;
+    this.#roster = new Roster({ closed: journal.state.closed }, { ...options.roster, journalId: journal.id, hostBootId: options.hostBootId });
+    if (journal.corruption !== undefined) this.#roster.quarantine();
+  }
+
+  get size(): Roster["size"] {
+    return this.#roster.size;
+  }
+
+  reports(): AttemptReport[] {
+    return this.#roster.reports();
+  }
+
+  /** Recovers what earlier processes left, then begins to tick. */
+  async start(): Promise<void> {
+    await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
+    await this.#measureDisk();
+    await this.#recoverAll();
+    this.#ticker = this.#deps.clock.every(tickMs, () => this.#tick());
+  }
+
+  /** Stops following; scripts go on. */
+  async stop(): Promise<void> {
+    this.#stage = "stopped";
+    this.#ticker?.cancel();
+    for (const execution of this.#executions.values()) await execution.stop();
+    this.#executions.clear();
+  }
+
+  drain(): void {
+    this.#step({ kind: "drain" });
+    for (const outbox of this.#outboxes.values()) outbox.flush();
+  }
+
+  sessionOpened(session: Session): void {
+    this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: setImmediate }));
+    const node: NodeId = session.welcome.node.id;
+    const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
+    this.#step({ kind: "session-opened", session: session.no, node, verdicts });
+  }
+
+  sessionEnded(session: SessionNo): void {
+    this.#outboxes.delete(session);
+    this.#step({ kind: "session-ended", session });
+  }
+
+  roundTrip(session: SessionNo, roundTripMs: number): void {
+    this.#step({ kind: "round-trip", session, roundTripMs });
+  }
+
+  /** Messages about attempts; the others are connections.ts's and renewal.ts's. */
+  receive(session: SessionNo, message: FromNode): void {
+    switch (message.type) {
+      case "offer":
+        this.#step({ kind: "offers", session, offers: message.items.map((offer) => ({ offer, admission: this.#admit(offer) })) });
+        return;
+      case "cancel":
+        this.#step({ kind: "cancels", session, items: message.items });
+        return;
+      case "inquire":
+        this.#step({ kind: "inquiries", session, attempts: message.items });
+        return;
+      case "result-ack":
+        for (const { attempt, verdict } of message.items) this.#step({ kind: "result-ack", attempt, verdict });
+        return;
+      case "go-away":
+        this.#step({ kind: "go-away", session });
+        return;
+      case "log-ack":
+        if (this.#homes.get(message.attempt)?.session !== session) return;
+        this.#executions.get(message.attempt)?.shipper(message.stream).acknowledged(message.offset, message.window);
+        return;
+      case "resume-from": {
+        const home = this.#homes.get(message.attempt);
+        if (home?.session !== session) return;
+        if (message.homeNo > home.homeNo) {
+          this.#step({ kind: "home-superseded", session, attempt: message.attempt, homeNo: message.homeNo });
+          return;
+        }
+        this.#step({ kind: "log-rewound", attempt: message.attempt });
+        this.#executions.get(message.attempt)?.shipper(message.stream).resumeFrom(message.offset, message.window);
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  #step(event: RosterEvent): void {
+    this.#events.push(event);
+    if (this.#events.length > 1) return;
+    const { clock } = this.#deps;
+    // An effect may cause an event at once; it waits until the effects before it have been begun.
+    for (let next = this.#events[0]; next !== undefined; next = this.#events[0]) {
+      if (this.#stage === "running") {
+        this.#carryOut(this.#roster.step(next, { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs() }));
+      }
+      this.#events.shift();
+    }
+  }
+
+  #carryOut(effects: readonly RosterEffect[]): void {
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: RosterEffect): void {
+    const { journal } = this.#deps;
+    switch (effect.kind) {
+      case "send":
+        this.#outboxes.get(effect.session)?.put(effect.message);
+        return;
+      case "ready":
+        this.#outboxes.get(effect.session)?.send({ type: "ready", work: effect.work, system: effect.system });
+        return;
+      case "note":
+        journal.note(effect.record);
+        if (effect.record.kind === "acknowledged") this.#release(effect.record.attempt);
+        return;
+      case "append-refusal": {
+        const { session, item, refusal } = effect;
+        this.#durably(journal.append({ kind: "tombstone", attempt: item.attempt, refusal }), { kind: "refusal-durable", session, item });
+        return;
+      }
+      case "attach-log":
+        this.#attach(effect);
+        return;
+      case "detach-log":
+        this.#homes.delete(effect.attempt);
+        this.#executions.get(effect.attempt)?.detach();
+        return;
+      case "forget": {
+        this.#release(effect.attempt);
+        const folder = new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt: effect.attempt });
+        this.#deps.background.run("remove an attempt's folder", () => folder.remove());
+        return;
+      }
+      case "close-session":
+        this.#outboxes.get(effect.session)?.flush();
+        this.#deps.closeSession(effect.session);
+        return;
+      case "attempt":
+        this.#performAttempt(effect.attempt, effect.effect);
+    }
+  }
+
+  #performAttempt(attempt: AttemptId, effect: AttemptEffect): void {
+    const { journal, background } = this.#deps;
+    if (effect.kind === "append") {
+      this.#durably(journal.append(effect.record), { kind: "attempt", attempt, event: { kind: "durable", mark: effect.mark } });
+    } else if (effect.kind === "note") {
+      journal.note(effect.record);
+    } else {
+      const execution = this.#execution(attempt);
+      if (execution !== undefined) {
+        background.run(`${effect.kind} of attempt ${attempt}`, () =>
+          execution.perform(effect).catch((cause: unknown) => {
+            if (this.#stage === "running") throw cause;
+          }),
+        );
+      }
+    }
+  }
+
+  #durably(written: Promise<void>, then: RosterEvent): void {
+    written.then(
+      () => this.#step(then),
+      (cause: unknown) => {
+        if (this.#stage === "running" && this.#deps.journal.corruption === undefined) this.#deps.onFatal(AppError.from(cause));
+      },
+    );
+  }
+
+  /** The driver of an attempt that runs a script; made from the journal when there is none yet. */
+  #execution(attempt: AttemptId): Execution | undefined {
+    const known = this.#executions.get(attempt);
+    if (known !== undefined) return known;
+    const { state } = this.#deps.journal;
+    const journaled = state.open.get(attempt) ?? state.acknowledged.get(attempt);
+    if (journaled?.facts?.spec.kind !== "script") return undefined;
+    const post = (event: AttemptEvent): void => this.#step({ kind: "attempt", attempt, event });
+    const execution = new Execution(
+      {
+        clock: this.#deps.clock,
+        logger: this.#deps.logger.child({ attempt }),
+        onEvent: post,
+        onDrained: () => {
+          const home = this.#homes.get(attempt);
+          if (home !== undefined) this.#step({ kind: "log-drained", attempt, homeNo: home.homeNo });
+        },
+      },
+      { ...this.#options, facts: journaled.facts, attemptsPath: this.#attemptsPath },
+    );
+    const { result } = journaled;
+    if (result !== undefined) execution.seal({ out: result.out.length, err: result.err.length });
+    this.#executions.set(attempt, execution);
+    return execution;
+  }
+
+  #release(attempt: AttemptId): void {
+    this.#homes.delete(attempt);
+    const execution = this.#executions.get(attempt);
+    if (execution === undefined) return;
+    this.#executions.delete(attempt);
+    this.#deps.background.run("let go of an attempt", () => execution.stop());
+  }
+
+  #attach(effect: Extract<RosterEffect, { kind: "attach-log" }>): void {
+    const { attempt, session, homeNo } = effect;
+    const outbox = this.#outboxes.get(session);
+    if (outbox === undefined) return;
+    this.#homes.set(attempt, { session, homeNo });
+    const outletOf = (stream: Stream): LogOutlet => ({
+      send: (offset: number, content: LogContent) => {
+        const log: FromAgent = { type: "log", attempt, stream, offset, homeNo, content };
+        outbox.send(log);
+      },
+      get queued() {
+        return outbox.queued;
+      },
+    });
+    this.#execution(attempt)?.attach({ out: outletOf("out"), err: outletOf("err") }, effect.from);
+  }
+
+  #tick(): void {
+    this.#aliveAtMs = bootMs();
+    this.#deps.background.run("measure the disk", () => this.#measureDisk());
+    this.#step({ kind: "tick" });
+  }
+
+  async #measureDisk(): Promise<void> {
+    this.#free = await freeBytes(this.#options.dataPath);
+  }
+
+  #admit(offer: OfferItem): Admission {
+    // A frame that waited in the socket while the machine slept is as old as that sleep (boot time counts suspend).
+    const stoodMs = bootMs() - this.#aliveAtMs;
+    if (stoodMs > frozenMs && stoodMs > offer.startWindowMs) return { kind: "later", reason: "window-passed" };
+    const { spec } = offer;
+    if (spec.kind === "no-op") return { kind: "ok" };
+    const atLeast = this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024;
+    const needed = atLeast + 2 * Buffer.byteLength(spec.script);
+    if (this.#free < needed) return { kind: "later", reason: "disk-full", detail: `${this.#free} bytes are free, ${needed} are needed` };
+    if (findInterpreter(spec.interpreter, this.#options.environment["PATH"]) === undefined) {
+      const detail = `${spec.interpreter} is neither a known interpreter on PATH nor an executable file`;
+      return { kind: "never", refusal: { reason: "interpreter-missing", detail: detail.slice(0, 1_024) } };
+    }
+    if (spec.cwd !== undefined && !isDirectory(spec.cwd)) {
+      return { kind: "never", refusal: { reason: "invalid", detail: "the working directory must be an absolute path to a folder that is there" } };
+    }
+    return { kind: "ok" };
+  }
+
+  async #recoverAll(): Promise<void> {
+    const { journal, logger, clock } = this.#deps;
+    const { open, acknowledged, closed } = journal.state;
+    const acknowledgedAtMs = clock.monotonicMs();
+    for (const [attempt, { facts, homeNo, result }] of acknowledged) {
+      if (result !== undefined) this.#roster.restoreResult(attempt, facts, { homeNo, record: result, acknowledgedAtMs });
+    }
+    for (const [attempt, journaled] of open) {
+      if (journaled.result !== undefined) {
+        this.#roster.restoreResult(attempt, journaled.facts, { homeNo: journaled.homeNo, record: journaled.result });
+      } else if (journaled.facts !== undefined && journal.corruption === undefined) {
+        const action = recover(this.#evidence(attempt, journaled));
+        logger.info({ attempt, action: action.kind }, "recovered an attempt of an earlier process");
+        if (action.kind === "orphan" || action.kind === "ignore") continue;
+        const graceMs = journaled.cancelGraceMs ?? 0;
+        this.#carryOut(this.#roster.restore(journaled.facts, action, { homeNo: journaled.homeNo, graceMs }));
+      }
+    }
+    if (journal.corruption !== undefined) return;
+    for (const attempt of await listAttemptFolders(this.#attemptsPath)) {
+      if (open.has(attempt) || acknowledged.has(attempt)) continue;
+      if (recover(this.#evidence(attempt, undefined)).kind === "orphan") {
+        logger.warn({ attempt }, "a script runs that this journal does not know; it is left running");
+      } else {
+        logger.info({ attempt, wasClosed: closed.has(attempt) }, "removed the folder of an attempt that is not open");
+        await new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt }).remove();
+      }
+    }
+    this.#step({ kind: "tick" });
+  }
+
+  #evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence {
+    const folder = new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt });
+    const marker = folder.marker();
+    const startingOn = journaled?.startingOn;
+    return {
+      journal: journaled === undefined ? "none" : journaled.cancelGraceMs !== undefined ? "cancelling" : startingOn === undefined ? "intent" : "starting",
+      hostBoot: startingOn === undefined || startingOn === this.#options.hostBootId ? "same" : "other",
+      marker: marker.kind,
+      shim: marker.kind === "shim" && isAlive(marker.mark) ? "alive" : "dead",
+      exit: folder.exit()?.exit,
+    };
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return path.startsWith("/") && statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+

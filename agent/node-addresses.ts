@@ -1,0 +1,28 @@
+// The list of nodes the agent knows, kept on disk. Decides which list counts; connections.ts dials.
+// Invariant: a lower version never replaces a higher one, and an empty list never replaces one with nodes.
+import { readFile } from "node:fs/promises";
+import type { NodeList } from "../shared/wire/nodes.ts";
+import { nodeListSchema } from "../shared/wire/nodes.ts";
+import { replaceFile } from "./durable-file.ts";
+
+export const noNodes: NodeList = { version: 0, want: 0, nodes: [] };
+
+/** What is in the file; a missing or unreadable one is no reason not to start, for the seeds remain. */
+export async function loadNodeList(path: string): Promise<NodeList> {
+  try {
+    return nodeListSchema.parse(JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    return noNodes;
+  }
+}
+
+export function storeNodeList(path: string, list: NodeList): Promise<void> {
+  return replaceFile(path, `${JSON.stringify(list, null, 2)}\n`);
+}
+
+/** The list that counts after `heard` came in. */
+export function newerList(known: NodeList, heard: NodeList): NodeList {
+  if (heard.version < known.version) return known;
+  if (heard.nodes.length === 0) return known;
+  return heard;
+}

@@ -1,0 +1,82 @@
+// `npm run demo`: a server node with its own PostgreSQL, two agents, one real script on both with its log live, a table
+// of results. Stays up until Ctrl-C; with --once it ends by itself. Leaves nothing behind either way.
+import { spawn } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Holdfast } from "../sdk/holdfast.ts";
+import { Program, runProgram, startServer } from "./processes.ts";
+
+const agents = [
+  { name: "web-01", label: "role=web" },
+  { name: "web-02", label: "role=web" },
+];
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+const steps: (() => Promise<unknown>)[] = [];
+
+async function demo(mode: "once" | "stay"): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), "holdfast-demo-"));
+  steps.push(() => rm(folder, { recursive: true, force: true }));
+  say("1. A server node starts, with a PostgreSQL of its own.");
+  const server = await startServer({ name: "node-a", dataDirectory: join(folder, "server") });
+  steps.push(() => server.program.stop());
+  const apiKey = (await readFile(join(folder, "server", "admin-api-key"), "utf8")).trim();
+  const client = new Holdfast({ url: server.url, apiKey });
+
+  say("2. Two agents enrol with single-use tokens and dial every node.");
+  for (const { name, label } of agents) {
+    const { token } = await client.tokens.create({ labels: { demo: "true" } });
+    const dataDirectory = join(folder, name);
+    const registered = await runProgram({
+      title: `register ${name}`,
+      args: ["agent", "register", "--server", server.url, "--token", token, "--all-nodes", "--name", name, "--label", label, "--data-dir", dataDirectory],
+    });
+    if (registered.exitCode !== 0) throw new Error(registered.output);
+    say(registered.output.trimEnd().replaceAll(/^/gm, "   "));
+    const agent = new Program({ title: `agent ${name}`, args: ["agent", "run", "--data-dir", dataDirectory] });
+    steps.push(() => agent.stop());
+  }
+
+  say("3. One script on both:  holdfast run --on role=web --script demo/hello.sh");
+  const environment = { HOLDFAST_URL: server.url, HOLDFAST_API_KEY: apiKey };
+  const exitCode = await shown(["run", "--on", "role=web", "--script", join(import.meta.dirname, "hello.sh")], environment);
+  say("");
+  say("The cluster is up. From another terminal in this folder:");
+  say("");
+  say(`  export HOLDFAST_URL=${server.url} HOLDFAST_API_KEY=${apiKey}`);
+  say("  bin/holdfast run --on web-01 -- 'uname -a; exit 3'; echo \"exit code $?\"");
+  say("  bin/holdfast agents list");
+  say(`  API description: ${server.url}/api/docs`);
+  if (mode === "stay") {
+    say("\nCtrl-C ends everything.");
+    await new Promise<void>((resolve) => {
+      process.once("SIGINT", () => resolve());
+      process.once("SIGTERM", () => resolve());
+      void server.program.exited.then(() => resolve());
+    });
+  }
+  return exitCode;
+}
+
+/** Runs a command with its output on this terminal. */
+function shown(args: readonly string[], environment: Readonly<Record<string, string>>): Promise<number> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "..", "cli", "holdfast.ts"), ...args], {
+    env: { ...process.env, ...environment },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  return new Promise((resolve) => void child.once("close", (code) => resolve(code ?? 1)));
+}
+
+async function cleanUp(): Promise<void> {
+  for (const step of steps.splice(0).toReversed()) await step();
+}
+
+try {
+  process.exitCode = await demo(process.argv.includes("--once") ? "once" : "stay");
+} catch (cause) {
+  process.stderr.write(`demo: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+  process.exitCode = 1;
+} finally {
+  await cleanUp();
+}

@@ -1,0 +1,142 @@
+// Starts the real programs of this checkout as child processes, for the demo, the cluster tests and the benches. Owns
+// their lives: every one can be ended by its handle, and waits have deadlines that print what the process said.
+import { spawn, type ChildProcess } from "node:child_process";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const keptOutput = 64 * 1024;
+
+export interface StartOptions {
+  readonly args: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** What to call it in messages. */
+  readonly title: string;
+  /** Put in front of the program, such as `ip netns exec a`. */
+  readonly wrapper?: readonly string[];
+}
+
+export class Program {
+  readonly title: string;
+  readonly exited: Promise<number | null>;
+  readonly #child: ChildProcess;
+  readonly #waiters = new Set<() => void>();
+  #output = "";
+  #exitCode: number | null | undefined;
+
+  constructor({ args, environment, title, wrapper = [] }: StartOptions) {
+    this.title = title;
+    const command = [...wrapper, process.execPath, join(root, "cli", "holdfast.ts"), ...args];
+    const [file = "", ...rest] = command;
+    this.#child = spawn(file, rest, { env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding("utf8");
+      stream?.on("data", (text: string) => {
+        this.#output = (this.#output + text).slice(-keptOutput);
+        this.#wake();
+      });
+    }
+    this.exited = new Promise((resolve) => {
+      this.#child.once("error", () => resolve(null));
+      this.#child.once("close", (code) => resolve(code));
+    });
+    void this.exited.then((code) => {
+      this.#exitCode = code;
+      this.#wake();
+    });
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error(`${this.title} was not started`);
+    return this.#child.pid;
+  }
+
+  /** The last 64 KiB it wrote to stdout and stderr. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get isRunning(): boolean {
+    return this.#exitCode === undefined;
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    if (this.isRunning) this.#child.kill(signal);
+  }
+
+  /** Resolves with the match; rejects with the output when the process ends or `limitMs` passes first. */
+  async says(pattern: RegExp, limitMs = 30_000): Promise<RegExpExecArray> {
+    const deadline = AbortSignal.timeout(limitMs);
+    for (;;) {
+      const match = pattern.exec(this.#output);
+      if (match !== null) return match;
+      if (!this.isRunning) throw new Error(`${this.title} ended with ${this.#exitCode} before it said ${pattern}:\n${this.#output}`);
+      if (deadline.aborted) throw new Error(`${this.title} did not say ${pattern} within ${limitMs} ms:\n${this.#output}`);
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          this.#waiters.delete(wake);
+          deadline.removeEventListener("abort", wake);
+          resolve();
+        };
+        this.#waiters.add(wake);
+        deadline.addEventListener("abort", wake, { once: true });
+      });
+    }
+  }
+
+  /** TERM, then KILL when it has not ended after `limitMs`; resolves with the exit code. */
+  async stop(limitMs = 15_000): Promise<number | null> {
+    this.kill("SIGTERM");
+    const killing = AbortSignal.timeout(limitMs);
+    const kill = (): void => this.kill("SIGKILL");
+    killing.addEventListener("abort", kill, { once: true });
+    const code = await this.exited;
+    killing.removeEventListener("abort", kill);
+    return code;
+  }
+
+  #wake(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+}
+
+/** Runs one command to its end. */
+export async function runProgram(options: StartOptions): Promise<{ readonly exitCode: number | null; readonly output: string }> {
+  const program = new Program(options);
+  const exitCode = await program.exited;
+  return { exitCode, output: program.output };
+}
+
+export interface ServerPlan {
+  readonly name: string;
+  readonly dataDirectory: string;
+  readonly databaseUrl?: string;
+  readonly masterKeyFile?: string;
+  readonly apiPort?: number;
+  readonly agentPort?: number;
+  readonly arguments?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export interface RunningServer {
+  readonly program: Program;
+  readonly url: string;
+  readonly agentPort: number;
+}
+
+/** Starts a node on loopback and resolves when it serves. */
+export async function startServer(plan: ServerPlan): Promise<RunningServer> {
+  const { name, dataDirectory, databaseUrl, masterKeyFile, apiPort = 0, agentPort = 0 } = plan;
+  const program = new Program({
+    title: `server ${name}`,
+    args: [
+      ...["server", "start", "--name", name, "--data-dir", dataDirectory],
+      ...["--api-listen", `127.0.0.1:${apiPort}`, "--agent-listen", `127.0.0.1:${agentPort}`],
+      ...(databaseUrl === undefined ? [] : ["--database-url", databaseUrl]),
+      ...(masterKeyFile === undefined ? [] : ["--master-key-file", masterKeyFile]),
+      ...(plan.arguments ?? []),
+    ],
+    ...(plan.environment === undefined ? {} : { environment: plan.environment }),
+  });
+  const [, url = "", port = ""] = await program.says(/serves: API (\S+), agents on port (\d+)/);
+  return { program, url, agentPort: Number(port) };
+}

@@ -1,0 +1,21 @@
+// Sums the runner's JSON reports into the one closing line of CI. A step that failed without a failed test (a lint
+// error, a missing report) counts as one failure, so that the line never looks better than the run was.
+import { readFileSync } from "node:fs";
+
+const [stepFailed, ...reports] = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+for (const path of reports) {
+  try {
+    const report = JSON.parse(readFileSync(path, "utf8"));
+    passed += report.numPassedTests;
+    failed += report.numFailedTests;
+    if (!report.success && report.numFailedTests === 0) failed += 1;
+  } catch (cause) {
+    console.log(`${path}: no report (${cause.message})`);
+    failed += 1;
+  }
+}
+if (stepFailed !== "0" && failed === 0) failed = 1;
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;

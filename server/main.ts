@@ -1,0 +1,122 @@
+// The server process: data directory, database, node, signals. Prints what a person needs next; logs go to stderr.
+import { readFile, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "../shared/clock.ts";
+import { AppError } from "../shared/errors.ts";
+import { createLogger, type LogLevel, type Logger } from "../shared/logger.ts";
+import { systemRandom } from "../shared/random.ts";
+import { startAll, stopAll, type Service } from "../shared/service.ts";
+import { refuseUnsafeStart } from "../shared/unsafe-start.ts";
+import { ownVersion } from "../shared/version.ts";
+import { adminKeyFile } from "./admin-key.ts";
+import { DataDirectoryLock } from "./data-directory.ts";
+import { startNode, type HoldfastNode } from "./node.ts";
+import { EmbeddedPostgres } from "./store/embedded.ts";
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ServerOptions {
+  readonly dataDir: string;
+  readonly name: string | undefined;
+  readonly apiListen: HostPort;
+  readonly agentListen: HostPort;
+  readonly advertise: readonly HostPort[];
+  readonly databaseUrl: string | undefined;
+  readonly masterKeyFile: string | undefined;
+  readonly trustedProxies: readonly string[];
+  readonly logLevel: LogLevel;
+}
+
+/** Runs until TERM or INT; the first drains and stops, a second ends at once. Resolves with the exit code. */
+export async function runServer(options: ServerOptions): Promise<number> {
+  refuseUnsafeStart(process.env);
+  const name = options.name ?? nameOfHost();
+  const logger = createLogger({ level: options.logLevel, fields: { part: "server", node: name } });
+  const lock = new DataDirectoryLock({ directory: options.dataDir });
+  const embedded = new EmbeddedPostgres(
+    { clock: systemClock, random: systemRandom, logger },
+    { dataDirectory: options.dataDir },
+  );
+  const foundations: Service[] = options.databaseUrl === undefined ? [lock, embedded] : [lock];
+  // Listening for signals from the first moment: a TERM during the start must not leave PostgreSQL behind.
+  const asked = stopSignal(logger);
+  await startAll(foundations);
+  let node: HoldfastNode | undefined;
+  try {
+    node = await startNode(
+      { logger },
+      { ...nodeOptions(options, name), databaseUrl: options.databaseUrl ?? embedded.url },
+    );
+    if (options.databaseUrl === undefined)
+      await writeFile(join(options.dataDir, "database-url"), `${embedded.url}\n`, { mode: 0o600 });
+    process.stdout.write(await greeting(options, node, name));
+    await asked;
+    logger.info({}, "stopping");
+  } finally {
+    await node?.stop();
+    await stopAll(foundations);
+  }
+  return 0;
+}
+
+function nodeOptions(options: ServerOptions, name: string) {
+  return {
+    dataDirectory: options.dataDir,
+    name,
+    version: ownVersion(),
+    apiListen: options.apiListen,
+    agentListen: options.agentListen,
+    advertise: options.advertise.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),
+    trustedProxies: options.trustedProxies,
+    ...(options.masterKeyFile === undefined ? {} : { masterKeyFile: options.masterKeyFile }),
+  };
+}
+
+function stopSignal(logger: Logger): Promise<void> {
+  return new Promise((resolve) => {
+    let asked = 0;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      asked += 1;
+      if (asked > 1) process.exit(signal === "SIGINT" ? 130 : 143);
+      logger.info({ signal }, "draining; a second signal ends at once");
+      resolve();
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+}
+
+async function greeting(options: ServerOptions, node: HoldfastNode, name: string): Promise<string> {
+  const url = `http://${node.apiAddress.host}:${node.apiAddress.port}`;
+  const lines = [`Node ${name} serves: API ${url}, agents on port ${node.agentPort}.`];
+  if (node.firstToken !== undefined) {
+    const key = (await readFile(join(options.dataDir, adminKeyFile), "utf8")).trim();
+    if (key === "") throw new AppError("internal", "the admin key file is empty");
+    lines.push(
+      "",
+      "A new cluster was created. On the machine that shall run scripts:",
+      "",
+      `  holdfast agent register --server ${url} --token ${node.firstToken} --all-nodes && holdfast agent run`,
+      "",
+      "The token works once, within an hour; `holdfast tokens create` makes more. Then, from here:",
+      "",
+      `  export HOLDFAST_URL=${url} HOLDFAST_API_KEY="$(cat ${join(options.dataDir, adminKeyFile)})"`,
+      "  holdfast agents list",
+      "  holdfast run --on '*' -- 'uname -a'",
+    );
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** A name from the host's, with what a label may not hold replaced. */
+function nameOfHost(): string {
+  return (
+    hostname()
+      .replaceAll(/[^A-Za-z0-9._-]/g, "-")
+      .replace(/^[^A-Za-z0-9]+/, "") || "node"
+  );
+}

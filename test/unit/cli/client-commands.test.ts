@@ -1,0 +1,142 @@
+// The other client commands: listings, JSON, login and what wins over what.
+import { afterEach, expect, test, vi } from "vitest";
+import { main } from "../../../cli/main.ts";
+import { startApi, type RunningApi } from "../../fakes/api-backend.ts";
+import { FakeShell, type FakeShellOptions } from "../../fakes/shell.ts";
+
+afterEach(() => vi.unstubAllEnvs());
+
+async function run(
+  words: readonly string[],
+  options: FakeShellOptions = {},
+): Promise<{ shell: FakeShell; exitCode: number }> {
+  const shell = new FakeShell(options);
+  return { shell, exitCode: await main(words, shell) };
+}
+
+const withKey = (api: RunningApi): string[] => ["--url", api.url, "--api-key", api.apiKey];
+
+test("every listing is {items, next} as JSON and a table for people", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  for (const noun of ["tasks", "agents", "nodes", "tokens"]) {
+    const json = await run([noun, "list", "--json", ...withKey(api)]);
+    expect(json.exitCode, json.shell.err.text).toBe(0);
+    expect(JSON.parse(json.shell.out.text)).toMatchObject({ items: expect.any(Array), next: null });
+    expect((await run([noun, "list", ...withKey(api)])).shell.out.text).toMatch(/^[A-Z]/);
+  }
+  expect((await run(["tasks", "list", ...withKey(api)])).shell.out.text).toContain(task.view.id);
+});
+
+test("a listing with more says how to go on", async () => {
+  await using api = await startApi();
+  for (let index = 0; index < 3; index += 1) api.backend.add();
+  const { shell } = await run(["tasks", "list", "--limit", "2", ...withKey(api)]);
+  expect(shell.err.text).toMatch(/--cursor [0-9a-f-]{36}/);
+});
+
+test("tasks show prints the task, as JSON with stable names", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  expect(JSON.parse((await run(["tasks", "show", task.view.id, "--json", ...withKey(api)])).shell.out.text)).toEqual(
+    task.view,
+  );
+  expect((await run(["tasks", "show", task.view.id, ...withKey(api)])).shell.out.text).toContain("running");
+});
+
+test("tasks logs parts the streams; with --follow it goes on to the end; as JSON it is one object per line", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  task.append("out", "one\ntwo\n");
+  task.append("err", "bad\n");
+  const stored = await run(["tasks", "logs", task.view.id, ...withKey(api)]);
+  expect([stored.shell.out.text, stored.shell.err.text]).toEqual(["one\ntwo\n", "bad\n"]);
+  const following = run(["tasks", "logs", task.view.id, "--follow", "--stream", "out", ...withKey(api)]);
+  task.append("out", "three\n");
+  task.finish("failed", { exitCode: 5 });
+  const followed = await following;
+  expect([followed.exitCode, followed.shell.out.text, followed.shell.err.text]).toEqual([0, "one\ntwo\nthree\n", ""]);
+  const json = await run(["tasks", "logs", task.view.id, "--json", ...withKey(api)]);
+  expect(
+    json.shell.out.text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).text),
+  ).toEqual(["one", "two", "three", "bad"]);
+});
+
+test("tasks cancel is recorded; of a finished task it fails with its code", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  expect((await run(["tasks", "cancel", task.view.id, ...withKey(api)])).exitCode).toBe(0);
+  expect(api.backend.cancelled).toEqual([task.view.id]);
+  task.finish("cancelled");
+  const late = await run(["tasks", "cancel", task.view.id, "--json", ...withKey(api)]);
+  expect(late.exitCode).toBe(1);
+  expect(JSON.parse(late.shell.err.text)).toMatchObject({ code: "task.finished" });
+});
+
+test("tokens create prints the token alone on standard output", async () => {
+  await using api = await startApi();
+  const { shell } = await run([
+    "tokens",
+    "create",
+    "--label",
+    "role=web",
+    "env=prod",
+    "--label",
+    "a=b",
+    "--expires",
+    "10m",
+    ...withKey(api),
+  ]);
+  expect(shell.out.text).toBe("hft_secret\n");
+  const json = await run(["tokens", "create", "--label", "role=web,env=prod", "--json", ...withKey(api)]);
+  expect(JSON.parse(json.shell.out.text)).toMatchObject({ token: "hft_secret", labels: { role: "web", env: "prod" } });
+});
+
+test("login saves URL and key, later commands use them, environment wins over them, flags over both", async () => {
+  await using api = await startApi();
+  await using other = await startApi();
+  const task = api.backend.add();
+  const login = await run(["login", "--url", api.url, "--api-key", "file://key"], {
+    files: { key: `${api.apiKey}\n` },
+  });
+  expect(login.exitCode, login.shell.err.text).toBe(0);
+  const files = Object.fromEntries(login.shell.files);
+  expect(JSON.parse(files["/home/test/.config/holdfast/login.json"] ?? "")).toEqual({
+    url: api.url,
+    apiKey: api.apiKey,
+  });
+  expect((await run(["tasks", "list"], { files })).shell.out.text).toContain(task.view.id);
+  vi.stubEnv("HOLDFAST_URL", other.url);
+  vi.stubEnv("HOLDFAST_API_KEY", other.apiKey);
+  expect((await run(["tasks", "list"], { files })).shell.out.text).not.toContain(task.view.id);
+  expect((await run(["tasks", "list", ...withKey(api)], { files })).shell.out.text).toContain(task.view.id);
+});
+
+test("a saved key is not sent to another server", async () => {
+  await using api = await startApi();
+  const files = {
+    "/home/test/.config/holdfast/login.json": JSON.stringify({ url: "https://prod.example.com", apiKey: api.apiKey }),
+  };
+  const { exitCode, shell } = await run(["tasks", "list", "--url", api.url], { files });
+  expect(exitCode).toBe(77);
+  expect(shell.err.text).toContain("auth.missing");
+});
+
+test("login refuses a key that the server refuses and saves nothing", async () => {
+  await using api = await startApi();
+  const { exitCode, shell } = await run(["login", "--url", api.url, "--api-key", "hfk_wrong"]);
+  expect(exitCode).toBe(77);
+  expect(shell.files.size).toBe(0);
+});
+
+test("an empty variable counts as not set, a switch may say no", async () => {
+  await using api = await startApi();
+  vi.stubEnv("HOLDFAST_URL", "");
+  vi.stubEnv("HOLDFAST_JSON", "0");
+  expect((await run(["nodes", "list", ...withKey(api)])).shell.out.text).toMatch(/^NAME/);
+  vi.stubEnv("HOLDFAST_JSON", "1");
+  expect((await run(["nodes", "list", ...withKey(api)])).shell.out.text).toMatch(/^\{/);
+});

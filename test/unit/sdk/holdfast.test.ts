@@ -1,0 +1,122 @@
+// The client's requests: idempotency over retries, errors by code, what is never repeated.
+import { expect, test } from "vitest";
+import { Holdfast } from "../../../sdk/holdfast.ts";
+import { systemClock, type Clock } from "../../../shared/clock.ts";
+import { AppError } from "../../../shared/errors.ts";
+import { startApi } from "../../fakes/api-backend.ts";
+
+const hastyClock: Clock = { ...systemClock, sleep: (_delayMs, signal) => systemClock.sleep(0, signal) };
+
+test("a submission that is answered 503 or not at all is sent again under the same key", async () => {
+  await using api = await startApi();
+  api.backend.add();
+  const { onSubmit } = api.backend;
+  let failures = 2;
+  api.backend.onSubmit = async (submit) => {
+    failures -= 1;
+    if (failures >= 0) throw new AppError("submission.outcome-unknown", "the database did not say");
+    return onSubmit(submit);
+  };
+  let lost = 1;
+  const flaky = async (url: string, init: RequestInit): Promise<Response> => {
+    const response = await fetch(url, init);
+    lost -= 1;
+    if (lost >= 0) throw new TypeError("fetch failed", { cause: new Error("socket hang up") });
+    return response;
+  };
+  const retried: string[] = [];
+  const holdfast = new Holdfast({
+    url: api.url,
+    apiKey: api.apiKey,
+    clock: hastyClock,
+    fetch: flaky,
+    onRetry: (error) => retried.push(error.code),
+  });
+  const handle = await holdfast.run({ on: "web-01", script: "true" });
+  expect(handle.tasks).toHaveLength(1);
+  expect(retried).toEqual(["cluster.unreachable", "submission.outcome-unknown"]);
+  const keys = api.backend.submits.map(({ submit }) => submit.key);
+  expect(keys).toHaveLength(3);
+  expect(new Set(keys).size).toBe(1);
+});
+
+test("two runs have two keys", async () => {
+  await using api = await startApi();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  await holdfast.run({ on: "web-01", script: "true" });
+  await holdfast.run({ on: "web-01", script: "true" });
+  expect(new Set(api.backend.submits.map(({ submit }) => submit.key)).size).toBe(2);
+});
+
+test("what the server says is an AppError with its code, message and mend", async () => {
+  await using api = await startApi();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  await expect(holdfast.agents.show("nobody")).rejects.toMatchObject({
+    code: "agent.unknown",
+    message: 'there is no agent "nobody"',
+    retryable: false,
+  });
+  await expect(holdfast.run({ on: "a b", script: "true" })).rejects.toMatchObject({ code: "request.invalid" });
+  await expect(new Holdfast({ url: api.url, apiKey: "hfk_x" }).tasks.list()).rejects.toMatchObject({
+    code: "auth.invalid",
+  });
+});
+
+test("a server that is not there is cluster.unreachable once the retry time is over", async () => {
+  const api = await startApi();
+  await api[Symbol.asyncDispose]();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey, retryForMs: 0 });
+  await expect(holdfast.tasks.list()).rejects.toMatchObject({
+    code: "cluster.unreachable",
+    message: expect.stringContaining("ECONNREFUSED"),
+  });
+});
+
+test("a page of something else on that URL is not mistaken for an answer", async () => {
+  const html = async (): Promise<Response> =>
+    new Response("<html>", { status: 200, headers: { "content-type": "text/html" } });
+  const bad = async (): Promise<Response> => new Response("<html>", { status: 502 });
+  await expect(
+    new Holdfast({ url: "http://x", apiKey: "k", fetch: html, retryForMs: 0 }).tasks.list(),
+  ).rejects.toBeInstanceOf(AppError);
+  await expect(
+    new Holdfast({ url: "http://x", apiKey: "k", fetch: bad, retryForMs: 0 }).tasks.list(),
+  ).rejects.toMatchObject({ code: "cluster.unreachable" });
+});
+
+test("creating a token is not sent twice", async () => {
+  let sent = 0;
+  const dead = async (): Promise<Response> => {
+    sent += 1;
+    throw new TypeError("fetch failed");
+  };
+  await expect(
+    new Holdfast({ url: "http://x", apiKey: "k", clock: hastyClock, fetch: dead }).tokens.create(),
+  ).rejects.toMatchObject({ code: "cluster.unreachable" });
+  expect(sent).toBe(1);
+});
+
+test("a wait is stopped by its signal", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  const handle = await new Holdfast({ url: api.url, apiKey: api.apiKey }).tasks.follow(task.view.id);
+  const stop = new AbortController();
+  const waiting = expect(handle.result({ signal: stop.signal })).rejects.toMatchObject({ code: "aborted" });
+  stop.abort();
+  await waiting;
+});
+
+test("cancel asks for every open task and takes a finished one for done", async () => {
+  await using api = await startApi();
+  const [running, finished] = [api.backend.add(), api.backend.add()];
+  finished.finish("succeeded", { exitCode: 0 });
+  const handle = await new Holdfast({ url: api.url, apiKey: api.apiKey }).run({ on: "*", script: "true" });
+  await handle.cancel();
+  expect(api.backend.cancelled).toEqual([running.view.id]);
+});
+
+test("a URL that is none is refused before anything is sent", () => {
+  expect(() => new Holdfast({ url: "holdfast:8080", apiKey: "k" })).toThrowError(
+    expect.objectContaining({ code: "config.invalid" }),
+  );
+});
