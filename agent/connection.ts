@@ -114,6 +114,12 @@ export class Connection {
     this.start();
   }
 
+  /** Closes the session and dials again after a while: the node asked us to use others. */
+  pause(reason: string, delayMs: number): void {
+    this.rest(closeCode.goingAway, reason);
+    this.#enter({ kind: "waiting", timer: this.#deps.clock.after(delayMs, () => this.#dial()) });
+  }
+
   #close(code: number, reason: string): void {
     switch (this.#state.kind) {
       case "dialing":

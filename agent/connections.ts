@@ -12,6 +12,9 @@ import type { DialTarget } from "./dial.ts";
 import { newerList } from "./node-addresses.ts";
 import type { SessionNo } from "./roster-event.ts";
 
+/** A node that asked us to go is left alone for this long, and up to as long again so that agents do not return together. */
+const goneAwayMs = 5_000;
+
 export interface ConnectionsDeps extends ConnectionDeps {
   readonly clock: Clock;
   /** A list that counts now: keep it for the next start. */
@@ -87,7 +90,7 @@ export class Connections {
   }
 
   closeSession(session: SessionNo): void {
-    this.#of(session)?.redial("moved away as asked");
+    this.#of(session)?.pause("moved away as asked", goneAwayMs + goneAwayMs * this.#deps.random.unit());
   }
 
   /** Ends and reopens one session, for a new certificate. */

@@ -7,6 +7,9 @@ import { subprotocol } from "../shared/wire/version.ts";
 import type { AgentTlsIdentity } from "./tls-options.ts";
 import { agentTlsOptions } from "./tls-options.ts";
 
+/** The one path of the agent listener (server/gateway/listener.ts answers 404 to any other). */
+const agentPath = "/agent";
+
 export type DialEnd =
   /** The node answered the upgrade with a status: admission control or a refusal with words. */
   | { readonly kind: "rejected"; readonly status: number; readonly retryAfterMs: number; readonly detail: string }
@@ -29,7 +32,9 @@ export interface DialTarget {
 export type Dial = (target: DialTarget, handlers: DialHandlers) => FrameSocket;
 
 export const dial: Dial = (target, handlers) => {
-  const socket = new WebSocket(`wss://${target.address}/`, [subprotocol], agentTlsOptions(target.identity));
+  // A peer that does not answer the close frame is not waited for: ws would keep the socket for 30 s.
+  const options = { ...agentTlsOptions(target.identity), closeTimeout: 1_000 };
+  const socket = new WebSocket(`wss://${target.address}${agentPath}`, [subprotocol], options);
   let ending: DialEnd | undefined;
   let isEnded = false;
   const end = (fallback: DialEnd): void => {

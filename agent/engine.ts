@@ -44,7 +44,7 @@ export interface EngineDeps {
   readonly onFatal: (why: AppError) => void;
 }
 
-export interface EngineOptions extends Omit<ExecutionOptions, "facts" | "attemptsPath"> {
+export interface EngineOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath"> {
   readonly dataPath: string;
   readonly hostBootId: string;
   readonly roster: Omit<RosterOptions, "journalId" | "hostBootId">;
@@ -254,7 +254,9 @@ export class Engine {
     if (known !== undefined) return known;
     const { state } = this.#deps.journal;
     const journaled = state.open.get(attempt) ?? state.acknowledged.get(attempt);
-    if (journaled?.facts?.spec.kind !== "script") return undefined;
+    const { facts, result } = journaled ?? { facts: undefined, result: undefined };
+    const isScript = facts === undefined ? (result?.out.length ?? 0) + (result?.err.length ?? 0) > 0 : facts.spec.kind === "script";
+    if (!isScript) return undefined;
     const post = (event: AttemptEvent): void => this.#step({ kind: "attempt", attempt, event });
     const execution = new Execution(
       {
@@ -266,9 +268,8 @@ export class Engine {
           if (home !== undefined) this.#step({ kind: "log-drained", attempt, homeNo: home.homeNo });
         },
       },
-      { ...this.#options, facts: journaled.facts, attemptsPath: this.#attemptsPath },
+      { ...this.#options, attempt, facts, attemptsPath: this.#attemptsPath },
     );
-    const { result } = journaled;
     if (result !== undefined) execution.seal({ out: result.out.length, err: result.err.length });
     this.#executions.set(attempt, execution);
     return execution;

@@ -5,7 +5,8 @@ import { spawn } from "node:child_process";
 import { statSync, watch } from "node:fs";
 import type { FSWatcher } from "node:fs";
 import type { Clock, Timer } from "../shared/clock.ts";
-import { describeError } from "../shared/errors.ts";
+import { AppError, describeError } from "../shared/errors.ts";
+import type { AttemptId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
 import { streams } from "../shared/task.ts";
@@ -31,7 +32,9 @@ export interface ExecutionDeps {
 }
 
 export interface ExecutionOptions {
-  readonly facts: AttemptFacts;
+  readonly attempt: AttemptId;
+  /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
+  readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
   readonly shimPath: string;
   /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
@@ -75,7 +78,7 @@ export class Execution {
   constructor(deps: ExecutionDeps, options: ExecutionOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.facts.attempt });
+    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
     const spoolOf = (stream: Stream): Spool => new Spool({ ...defaultSpoolOptions, ...options.spool, path: this.folder.stream(stream) });
     this.#spools = { out: spoolOf("out"), err: spoolOf("err") };
     const shipperOf = (stream: Stream): LogShipper =>
@@ -149,20 +152,21 @@ export class Execution {
     }
   }
 
-  get #spec(): ScriptSpec {
-    const { spec } = this.#options.facts;
-    if (spec.kind !== "script") throw new Error("a no-op has no execution");
-    return spec;
+  get #facts(): AttemptFacts & { readonly spec: ScriptSpec } {
+    const { attempt, facts } = this.#options;
+    if (facts?.spec.kind !== "script") throw new AppError("internal", `attempt ${attempt} has no script to run`);
+    return { ...facts, spec: facts.spec };
   }
 
   async #prepare(): Promise<string> {
-    const interpreter = findInterpreter(this.#spec.interpreter, this.#options.environment["PATH"]);
-    return this.folder.write(interpreter?.scriptName ?? "script", this.#spec.script);
+    const { spec } = this.#facts;
+    const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
+    return this.folder.write(interpreter?.scriptName ?? "script", spec.script);
   }
 
   async #spawn(): Promise<void> {
-    const spec = this.#spec;
-    const { facts, shimPath, resetSignals, agentName, environment } = this.#options;
+    const { spec, task, attempt, attemptNumber } = this.#facts;
+    const { shimPath, resetSignals, agentName, environment } = this.#options;
     let scriptPath: string;
     try {
       scriptPath = await (this.#prepared ?? this.#prepare());
@@ -183,9 +187,9 @@ export class Execution {
       env: {
         ...environment,
         ...spec.env,
-        HOLDFAST_TASK_ID: facts.task,
-        [attemptIdVariable]: facts.attempt,
-        HOLDFAST_ATTEMPT: String(facts.attemptNumber),
+        HOLDFAST_TASK_ID: task,
+        [attemptIdVariable]: attempt,
+        HOLDFAST_ATTEMPT: String(attemptNumber),
         HOLDFAST_AGENT: agentName,
       },
     });
@@ -308,14 +312,14 @@ export class Execution {
 
   #armDeadline(): void {
     const ranMs = this.#mark === undefined ? 0 : Math.max(0, bootMs() - this.#mark.uptimeMs);
-    this.#deadline = this.#deps.clock.after(this.#spec.timeoutMs - ranMs, () => this.#deps.onEvent({ kind: "deadline" }));
+    this.#deadline = this.#deps.clock.after(this.#facts.spec.timeoutMs - ranMs, () => this.#deps.onEvent({ kind: "deadline" }));
   }
 
   async #kill(graceMs: number): Promise<void> {
     this.#deadline?.cancel();
     const marker = this.folder.marker();
     const shim = marker.kind === "shim" ? marker.mark : undefined;
-    const tree = { attempt: this.#options.facts.attempt, shim, isConcluding: () => this.folder.isConcluding() };
+    const tree = { attempt: this.#options.attempt, shim, isConcluding: () => this.folder.isConcluding() };
     const { clock } = this.#deps;
     const verifyMs = this.#options.verifyMs ?? 30_000;
     const left = await killTree(tree, { graceMs, verifyMs }, { clock, signal: this.#ended.signal });

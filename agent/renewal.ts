@@ -2,6 +2,7 @@
 // stored, then one session after another dialled again so that the new one is used.
 // Invariant: the old key stays in use until the new pair is on disk.
 import { X509Certificate } from "node:crypto";
+import { backdateMs } from "../certs/profile.ts";
 import { generateKeyPair, renewalTranscript, signTranscript } from "../certs/public-key.ts";
 import { subjectOf } from "../certs/subject.ts";
 import { issuerOf, readTrustAnchor } from "../certs/trust.ts";
@@ -78,9 +79,9 @@ export class Renewal {
   #dueInMs(): number {
     const leaf = new X509Certificate(this.#deps.identity().certificate);
     const nowMs = this.#deps.clock.wallMs();
-    // Certificates are backdated by an hour: what counts is the life from their issue, which is at most from now on.
-    const endMs = leaf.validToDate.getTime();
-    const issuedMs = Math.min(nowMs, leaf.validFromDate.getTime() + Math.min(3_600_000, (endMs - leaf.validFromDate.getTime()) / 2));
+    const [fromMs, endMs] = [leaf.validFromDate.getTime(), leaf.validToDate.getTime()];
+    // Backdating is no part of the life that is halved.
+    const issuedMs = fromMs + backdateMs < endMs ? fromMs + backdateMs : fromMs;
     const halfMs = issuedMs + ((endMs - issuedMs) / 2) * (0.9 + 0.2 * this.#deps.random.unit());
     return Math.max(1_000, halfMs - nowMs);
   }

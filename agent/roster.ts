@@ -519,8 +519,8 @@ function isDurable({ state, facts }: Entry): boolean {
 }
 
 function hasLog(entry: Entry): boolean {
-  if (entry.facts?.spec.kind !== "script") return false;
-  return entry.state.kind !== "finished" || entry.state.record.out.length + entry.state.record.err.length > 0;
+  if (entry.state.kind === "finished") return entry.state.record.out.length + entry.state.record.err.length > 0;
+  return entry.facts?.spec.kind === "script";
 }
 
 function reportedState(state: AttemptState): AttemptReport["state"] {

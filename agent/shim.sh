@@ -3,6 +3,9 @@
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
 attempt=$1 cwd=$2 reset=$3
 shift 3
+# The script's own PATH may hold anything; the gate must not depend on it.
+script_path=$PATH
+PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 cd "$attempt" || exit 70
 mkdir run 2>/dev/null || exit 75
 read -r stat < /proc/$$/stat
@@ -19,7 +22,7 @@ trap : TERM INT HUP QUIT
 : >> err
 if cd "$cwd" 2>> "$attempt/err"; then
   # In the background, because only then can dash say "Killed" and "Done(137)" apart.
-  $reset "$@" < /dev/null >> "$attempt/out" 2>> "$attempt/err" &
+  PATH=$script_path $reset "$@" < /dev/null >> "$attempt/out" 2>> "$attempt/err" &
   script=$!
   while :; do
     wait $script

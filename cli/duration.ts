@@ -20,22 +20,3 @@ export function parseDuration(text: string): number {
   );
   return Math.round(ms);
 }
-
-/** Two units at most: `1h30m`, `45s`, `120ms`. */
-export function formatDuration(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)}ms`;
-  const units: [string, number][] = [
-    ["d", 86_400_000],
-    ["h", 3_600_000],
-    ["m", 60_000],
-    ["s", 1_000],
-  ];
-  const first = units.findIndex(([, size]) => ms >= size);
-  let left = ms;
-  const words = units.slice(first, first + 2).map(([name, size]) => {
-    const count = Math.floor(left / size);
-    left -= count * size;
-    return count > 0 ? `${count}${name}` : "";
-  });
-  return words.join("");
-}

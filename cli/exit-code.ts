@@ -8,6 +8,7 @@ export const exitCodes = {
   done: 0,
   failed: 1,
   usage: 2,
+  unreachable: 69,
   timedOut: 124,
   lost: 200,
   expired: 201,

@@ -98,7 +98,7 @@ export const listenOption = (form: Pick<OptionForm, "flags" | "description"> & {
     fallback: { value: parseHostPort(form.value), shown: form.value },
   });
 
-function parseCount(text: string): number {
+export function parseCount(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new AppError("config.invalid", `"${text}" is not a number from 1`);
   return Number(text);
 }

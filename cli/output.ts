@@ -1,7 +1,7 @@
 // What people and programs read: tables, one JSON value, errors with their mend. Everything a server or an agent chose is
 // made safe before a terminal sees it; programs get it as it is.
 import { styleText } from "node:util";
-import { AppError } from "../shared/errors.ts";
+import type { AppError } from "../shared/errors.ts";
 import type { Shell, Sink } from "./shell.ts";
 import { safeLine } from "./terminal-safe.ts";
 
@@ -21,12 +21,12 @@ export async function printTable<Row>(
 ): Promise<void> {
   const cells = rows.map((row) => columns.map((column) => safeLine(String(column.cell(row) ?? "-"))));
   const widths = columns.map((column, index) =>
-    Math.max(column.title.length, ...cells.map((row) => [...(row[index] ?? "")].length)),
+    Math.max(column.title.length, ...cells.map((row) => widthOf(row[index] ?? ""))),
   );
   const line = (texts: readonly string[]): string =>
     texts
       .map((text, index) =>
-        index === texts.length - 1 ? text : text + " ".repeat((widths[index] ?? 0) - [...text].length),
+        index === texts.length - 1 ? text : text + " ".repeat((widths[index] ?? 0) - widthOf(text)),
       )
       .join("  ");
   const lines = [columns.map((column) => column.title), ...cells].map((texts) => line(texts).trimEnd());
@@ -70,4 +70,11 @@ export function pairs(record: Readonly<Record<string, string>>): string {
   return Object.entries(record)
     .map(([key, value]) => `${key}=${value}`)
     .join(",");
+}
+
+const characters = new Intl.Segmenter();
+
+/** As a person counts; wide characters of East Asia take two columns and are not accounted for. */
+function widthOf(text: string): number {
+  return Array.from(characters.segment(text)).length;
 }

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { homedir, hostname } from "node:os";
 import { dirname } from "node:path";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { Interrupt, Shell, Sink } from "./shell.ts";
@@ -13,6 +13,7 @@ export function processShell(): Shell {
     err: sinkOf(process.stderr),
     environment: process.env,
     homeDirectory: homedir(),
+    hostName: hostname(),
     root: process.getuid?.() === 0,
     readInput: async () => {
       const chunks: Buffer[] = [];

@@ -1,5 +1,5 @@
 // The tree of all commands. The reference in docs/configuration.md is rendered from it and held equal by a test.
-import { Command } from "commander";
+import type { Command } from "commander";
 import { command, type CommandContext } from "./command.ts";
 import { agentCommand } from "./commands/agent.ts";
 import { agentsCommand } from "./commands/agents.ts";

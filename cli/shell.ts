@@ -24,5 +24,6 @@ export interface Shell {
   /** Calls for each INT and TERM instead of dying of it; the answer takes it back. */
   onInterrupt(act: (signal: Interrupt) => void): () => void;
   readonly homeDirectory: string;
+  readonly hostName: string;
   readonly root: boolean;
 }

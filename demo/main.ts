@@ -30,7 +30,21 @@ async function demo(mode: "once" | "stay"): Promise<number> {
     const dataDirectory = join(folder, name);
     const registered = await runProgram({
       title: `register ${name}`,
-      args: ["agent", "register", "--server", server.url, "--token", token, "--all-nodes", "--name", name, "--label", label, "--data-dir", dataDirectory],
+      args: [
+        "agent",
+        "register",
+        "--server",
+        server.url,
+        "--token",
+        token,
+        "--all-nodes",
+        "--name",
+        name,
+        "--label",
+        label,
+        "--data-dir",
+        dataDirectory,
+      ],
     });
     if (registered.exitCode !== 0) throw new Error(registered.output);
     say(registered.output.trimEnd().replaceAll(/^/gm, "   "));
@@ -40,7 +54,10 @@ async function demo(mode: "once" | "stay"): Promise<number> {
 
   say("3. One script on both:  holdfast run --on role=web --script demo/hello.sh");
   const environment = { HOLDFAST_URL: server.url, HOLDFAST_API_KEY: apiKey };
-  const exitCode = await shown(["run", "--on", "role=web", "--script", join(import.meta.dirname, "hello.sh")], environment);
+  const exitCode = await shown(
+    ["run", "--on", "role=web", "--script", join(import.meta.dirname, "hello.sh")],
+    environment,
+  );
   say("");
   say("The cluster is up. From another terminal in this folder:");
   say("");
@@ -50,11 +67,7 @@ async function demo(mode: "once" | "stay"): Promise<number> {
   say(`  API description: ${server.url}/api/docs`);
   if (mode === "stay") {
     say("\nCtrl-C ends everything.");
-    await new Promise<void>((resolve) => {
-      process.once("SIGINT", () => resolve());
-      process.once("SIGTERM", () => resolve());
-      void server.program.exited.then(() => resolve());
-    });
+    await Promise.race([interrupted, server.program.exited]);
   }
   return exitCode;
 }
@@ -72,8 +85,14 @@ async function cleanUp(): Promise<void> {
   for (const step of steps.splice(0).toReversed()) await step();
 }
 
+const interrupted = new Promise<void>((resolve) => {
+  process.on("SIGINT", () => resolve());
+  process.on("SIGTERM", () => resolve());
+});
+
 try {
-  process.exitCode = await demo(process.argv.includes("--once") ? "once" : "stay");
+  const ended = interrupted.then(() => 130);
+  process.exitCode = await Promise.race([demo(process.argv.includes("--once") ? "once" : "stay"), ended]);
 } catch (cause) {
   process.stderr.write(`demo: ${cause instanceof Error ? cause.message : String(cause)}\n`);
   process.exitCode = 1;

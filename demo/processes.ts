@@ -27,7 +27,12 @@ export class Program {
     this.title = title;
     const command = [...wrapper, process.execPath, join(root, "cli", "holdfast.ts"), ...args];
     const [file = "", ...rest] = command;
-    this.#child = spawn(file, rest, { env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = spawn(file, rest, {
+      env: { ...process.env, ...environment },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
+    // A group of its own: Ctrl-C on the terminal reaches its owner only, who ends it in order.
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding("utf8");
       stream?.on("data", (text: string) => {
@@ -69,8 +74,10 @@ export class Program {
     for (;;) {
       const match = pattern.exec(this.#output);
       if (match !== null) return match;
-      if (!this.isRunning) throw new Error(`${this.title} ended with ${this.#exitCode} before it said ${pattern}:\n${this.#output}`);
-      if (deadline.aborted) throw new Error(`${this.title} did not say ${pattern} within ${limitMs} ms:\n${this.#output}`);
+      if (!this.isRunning)
+        throw new Error(`${this.title} ended with ${this.#exitCode} before it said ${pattern}:\n${this.#output}`);
+      if (deadline.aborted)
+        throw new Error(`${this.title} did not say ${pattern} within ${limitMs} ms:\n${this.#output}`);
       await new Promise<void>((resolve) => {
         const wake = (): void => {
           this.#waiters.delete(wake);
@@ -95,12 +102,14 @@ export class Program {
   }
 
   #wake(): void {
-    for (const waiter of [...this.#waiters]) waiter();
+    for (const waiter of this.#waiters) waiter();
   }
 }
 
 /** Runs one command to its end. */
-export async function runProgram(options: StartOptions): Promise<{ readonly exitCode: number | null; readonly output: string }> {
+export async function runProgram(
+  options: StartOptions,
+): Promise<{ readonly exitCode: number | null; readonly output: string }> {
   const program = new Program(options);
   const exitCode = await program.exited;
   return { exitCode, output: program.output };
@@ -129,8 +138,12 @@ export async function startServer(plan: ServerPlan): Promise<RunningServer> {
   const program = new Program({
     title: `server ${name}`,
     args: [
-      ...["server", "start", "--name", name, "--data-dir", dataDirectory],
-      ...["--api-listen", `127.0.0.1:${apiPort}`, "--agent-listen", `127.0.0.1:${agentPort}`],
+      "server",
+      "start",
+      `--name=${name}`,
+      `--data-dir=${dataDirectory}`,
+      `--api-listen=127.0.0.1:${apiPort}`,
+      `--agent-listen=127.0.0.1:${agentPort}`,
       ...(databaseUrl === undefined ? [] : ["--database-url", databaseUrl]),
       ...(masterKeyFile === undefined ? [] : ["--master-key-file", masterKeyFile]),
       ...(plan.arguments ?? []),

@@ -1,6 +1,6 @@
 // Follows one task over any number of connections. Invariant: what comes out of each stream is every byte once, in order:
 // the position moves only with what was handed on, a reconnect asks for that position, and what overlaps it is cut off.
-import { z } from "zod";
+import type { z } from "zod";
 import {
   endEventSchema,
   formatPosition,

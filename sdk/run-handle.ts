@@ -145,20 +145,23 @@ export class RunHandle {
   /** Asks for the end of every task that is not final. The agents confirm it: wait for `results()`. */
   async cancel(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const open = this.tasks.filter((task) => !this.#ended.has(task.id));
-    const cancelOne = async function* (
-      this: RunHandle,
-      task: TaskReference,
-      signal: AbortSignal,
-    ): AsyncGenerator<never> {
-      try {
-        const path = `/api/v1/tasks/${encodeURIComponent(task.id)}/cancel`;
-        await this.#transport.json(taskViewSchema, { method: "POST", path, repeatable: "repeatable", signal });
-      } catch (cause) {
-        if (AppError.from(cause).code !== "task.finished") throw cause;
-      }
-    };
-    const sources = open.map((task) => (stop: AbortSignal) => cancelOne.call(this, task, either(stop, options.signal)));
+    const cancelOne = (task: TaskReference, signal: AbortSignal): Promise<void> => this.#cancelOne(task, signal);
+    const sources = open.map(
+      (task) =>
+        async function* (this: void, stop: AbortSignal) {
+          yield await cancelOne(task, either(stop, options.signal));
+        },
+    );
     for await (const _nothing of merge(sources, { most: mostCancels }));
+  }
+
+  async #cancelOne(task: TaskReference, signal: AbortSignal): Promise<void> {
+    try {
+      const path = `/api/v1/tasks/${encodeURIComponent(task.id)}/cancel`;
+      await this.#transport.json(taskViewSchema, { method: "POST", path, repeatable: "repeatable", signal });
+    } catch (cause) {
+      if (AppError.from(cause).code !== "task.finished") throw cause;
+    }
   }
 
   #watch(

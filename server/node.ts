@@ -1,6 +1,6 @@
 // One server node: joins store, gateway, cluster, enrolment and API, which do not know each other. Starts from the
 // database outwards and stops in reverse, agents' door first, so that nothing is promised that cannot be kept.
-import { Counter, Gauge, Registry } from "prom-client";
+import { Registry } from "prom-client";
 import { pinOf, readTrustAnchor } from "../certs/trust.ts";
 import { Background } from "../shared/background.ts";
 import { systemClock, type Clock } from "../shared/clock.ts";
@@ -11,7 +11,6 @@ import { systemRandom, type Random } from "../shared/random.ts";
 import { stopAll, type Service } from "../shared/service.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
-import { defaultTimings } from "../shared/wire/welcome.ts";
 import { ApiServer } from "./api/http-server.ts";
 import { createBackend } from "./backend.ts";
 import { Hints } from "./cluster/hints.ts";
@@ -24,14 +23,11 @@ import { loadMasterKey } from "./enrolment/master-key.ts";
 import { loadNodeId, NodeLeaf } from "./enrolment/node-identity.ts";
 import { createNonces } from "./enrolment/nonce.ts";
 import { renewAgent } from "./enrolment/renew-agent.ts";
-import { AgentSession } from "./gateway/agent-session.ts";
-import { AgentListener } from "./gateway/listener.ts";
-import { LogBudget } from "./gateway/log-budget.ts";
 import { SessionRegistry } from "./gateway/session-registry.ts";
+import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { adminKey } from "./admin-key.ts";
 import { agentAddresses } from "./advertise.ts";
-import { markCertificateUsed } from "./store/agent-certificates.ts";
-import { readAdmission } from "./store/agents.ts";
+import { createAgentsDoor } from "./agents-door.ts";
 import { Database } from "./store/connection.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
@@ -130,29 +126,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
 
   const store = createPostgresStore(database);
   const sessions = new SessionRegistry();
-  const budget = new LogBudget();
-  const refusals = new Counter({
-    name: "holdfast_gateway_connects_refused_total",
-    help: "Agent connections refused",
-    labelNames: ["reason"],
-    registers: [registry],
-  });
-  new Gauge({
-    name: "holdfast_gateway_sessions",
-    help: "Agents with a session here",
-    registers: [registry],
-    collect() {
-      this.set(sessions.size);
-    },
-  });
-  new Gauge({
-    name: "holdfast_gateway_log_bytes",
-    help: "Log bytes received and not yet stored",
-    registers: [registry],
-    collect() {
-      this.set(budget.heldBytes);
-    },
-  });
   const followers = await begin(new Followers({ database, clock, background }));
   const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
   let mode: "serving" | "draining" = "serving";
@@ -208,7 +181,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     },
   );
 
-  let listener: AgentListener | undefined;
+  let useIdentity: (identity: AgentListenerIdentity) => void = () => undefined;
   const leaf = await begin(
     new NodeLeaf(
       {
@@ -218,7 +191,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         random,
         background,
         logger,
-        onRenewed: () => listener?.useIdentity(listenerIdentity(leaf, trust)),
+        onRenewed: () => useIdentity(listenerIdentity(leaf, trust)),
       },
       { nodeId: node, ...(options.nodeLeafMs === undefined ? {} : { lifetimeMs: options.nodeLeafMs }) },
     ),
@@ -263,61 +236,31 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     },
     { node, nodeName: options.name, version: options.version },
   );
-  const events = {
-    opened(session: AgentSession): void {
-      sessions.add(session);
-      background.run("presence", () =>
-        store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "connected" }),
-      );
-      dispatcher.mayHaveWork([session.agent]);
-    },
-    closed(session: AgentSession): void {
-      if (!sessions.remove(session)) return;
-      dispatcher.forget(session.agent);
-      background.run("presence", () =>
-        store.presence({ agent: session.agent, node, nodeBootId: bootId, change: "disconnected" }),
-      );
-    },
-    claimable: (session: AgentSession): void => dispatcher.hasCredit(session.agent),
-    changed: (attempt: Parameters<Followers["changed"]>[0]): void => followers.changed(attempt),
-  };
-  listener = new AgentListener(
+  const door = createAgentsDoor(
     {
+      database,
+      store,
+      sessions,
+      dispatcher,
+      registry,
       clock,
       background,
       logger,
+      nodes: members,
       anchors: () => trust.agentAnchors,
-      findAdmission: (thumbprint) => readAdmission(database.durable, thumbprint),
       isOpen: () => mode === "serving",
-      onRefused: (reason) => refusals.inc({ reason: reason.split(":")[0] ?? "" }),
-      openSession(socket, admitted) {
-        background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
-        return new AgentSession(
-          {
-            socket,
-            store,
-            clock,
-            background,
-            logger,
-            budget,
-            nodes: members,
-            events,
-            renew: ({ agent, spki, proof }) =>
-              renewAgent({ database, trust: () => trust, clock, random }, { agent, spki, proof }, options.agentLeafMs),
-          },
-          {
-            agent: admitted.agent,
-            agentName: admitted.name,
-            node: { id: node, name: options.name },
-            timings: defaultTimings,
-          },
-        );
-      },
+      changed: (attempt) => followers.changed(attempt),
+      renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
     },
-    { ...options.agentListen, identity: listenerIdentity(leaf, trust) },
+    {
+      node: { id: node, name: options.name },
+      bootId,
+      listen: options.agentListen,
+      identity: listenerIdentity(leaf, trust),
+    },
   );
-  await listener.start();
-  const door = listener;
+  useIdentity = (identity) => door.useIdentity(identity);
+  await begin(door);
   await members.join({
     id: node,
     name: options.name,
@@ -376,7 +319,7 @@ async function firstToken(deps: IssueTokenDeps, origin: ClusterTrust["origin"]):
   return (await issueToken(deps, terms)).text;
 }
 
-function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust) {
+function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust): AgentListenerIdentity {
   const { certificatePem, privateKeyPem } = leaf.current();
   return { key: privateKeyPem, cert: certificatePem, ca: trust.agentsCaPems };
 }

@@ -17,7 +17,9 @@ const takeOver = {
 };
 const dropCertificates = {
   name: "drop-certificates",
-  text: `update agent_certificate set status = 'revoked' where agent_id = $1 and status <> 'revoked'`,
+  text: `
+with locked as (select thumbprint from agent_certificate where agent_id = $1 and status <> 'revoked' order by thumbprint for update)
+update agent_certificate c set status = 'revoked' from locked l where c.thumbprint = l.thumbprint`,
 };
 
 /** Undefined when the name is taken. */
@@ -68,10 +70,13 @@ export async function findCertificate(sql: Sql, agent: AgentId, spkiSha256: stri
 const markUsed = {
   name: "certificate-used",
   text: `
-with used as (
-  update agent_certificate set used_at = clock_timestamp() where thumbprint = $1 and used_at is null returning agent_id, created_at)
-update agent_certificate c set status = 'superseded' from used u
-where c.agent_id = u.agent_id and c.status = 'valid' and c.created_at < u.created_at and c.thumbprint <> $1`,
+with used as (select agent_id, created_at from agent_certificate where thumbprint = $1 and used_at is null),
+locked as (
+  select c.thumbprint, c.created_at < u.created_at and c.status = 'valid' as older from agent_certificate c join used u on u.agent_id = c.agent_id
+  order by c.thumbprint for update of c)
+update agent_certificate c set used_at = case when c.thumbprint = $1 then clock_timestamp() else c.used_at end,
+  status = case when l.older then 'superseded' else c.status end
+from locked l where c.thumbprint = l.thumbprint and (l.older or c.thumbprint = $1)`,
 };
 
 /** First use of a certificate retires those before it. Live sessions on them go on until they end. */

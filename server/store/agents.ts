@@ -100,7 +100,8 @@ const revoke = {
   text: `
 with changed as (
   update agent set status = 'revoked', status_reason = 'revoked by ' || $2 where (name = $1 or id::text = $1) and status in ('active', 'quarantined') returning id, name),
-certificates as (update agent_certificate set status = 'revoked' where agent_id in (select id from changed)),
+held as (select thumbprint from agent_certificate where agent_id in (select id from changed) order by thumbprint for update),
+certificates as (update agent_certificate c set status = 'revoked' from held h where c.thumbprint = h.thumbprint),
 audited as (
   insert into audit (actor, address, action, target, detail) select $2, $3, 'agent-revoke', id::text, jsonb_build_object('name', name) from changed)
 select id from changed`,

@@ -32,7 +32,9 @@ changed as (
     reason = case when h.rank = 0 then 'before-offer' else a.reason end,
     finished_at = case when h.rank = 0 then clock_timestamp() else a.finished_at end
   from held h where a.id = h.id and h.rank < 9 returning a.id, a.state),
-closing as (update attempt_log set closed = true where attempt_id in (select id from changed where state = 'cancelled')),
+locked_log as (
+  select attempt_id from attempt_log where attempt_id in (select id from changed where state = 'cancelled') order by attempt_id for update),
+closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id),
 audited as (
   insert into audit (actor, address, action, target, detail)
   select $2, $3, 'cancel', h.task_id::text, jsonb_build_object('state', h.state) from held h where h.rank < 9)

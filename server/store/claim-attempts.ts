@@ -4,6 +4,7 @@ import { z } from "zod";
 import {
   agentIdSchema,
   attemptIdSchema,
+  journalIdSchema,
   taskIdSchema,
   type AgentId,
   type BootId,
@@ -35,6 +36,8 @@ const claimedRow = z.object({
   attemptNumber: z.int(),
   offerNo: z.int(),
   lane: laneSchema,
+  /** The journal the offer is bound to: it is never made to another one. */
+  journalId: journalIdSchema.optional(),
   spec: z.string(),
 });
 export type ClaimedAttempt = z.infer<typeof claimedRow>;
@@ -62,14 +65,14 @@ pick as (
 locked as (
   select a.id from attempt a where a.id in (select id from pick) and a.rank < 2 and not a.cancel_requested
   order by a.id for update of a skip locked)
-update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = s.journal_id, offered_by = $7,
+update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = s.journal_id, offered_by = $7, reason = '',
   unanswered = least(a.unanswered + 1, 10),
   offer_until = clock_timestamp() + least($9::int, $8::int * power(2, a.unanswered)) * interval '1 millisecond'
 from locked l, s, task t
 where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.task_id
   and (a.rank = 0 or (a.journal_id = s.journal_id
     and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
-returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, t.spec`,
+returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec`,
 };
 
 export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {

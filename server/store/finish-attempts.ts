@@ -5,7 +5,7 @@ import { attemptIdSchema, type AgentId, type AttemptId, type JournalId, type Nod
 import { sha256 } from "../../shared/thumbprint.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
 import type { Sql } from "./connection.ts";
-import { inOrder, rowsOf } from "./rows.ts";
+import { inOrder, rowsOf, storable } from "./rows.ts";
 
 export interface Finish {
   readonly attempt: AttemptId;
@@ -59,7 +59,9 @@ const row = z.object({
 });
 
 export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promise<FinishOutcome[]> {
-  const texts = items.map((item) => JSON.stringify(item.record));
+  const texts = items.map((item) =>
+    JSON.stringify(item.record, (_key, value: unknown) => (typeof value === "string" ? storable(value) : value)),
+  );
   const rows = await rowsOf(
     sql,
     statement,
@@ -69,9 +71,9 @@ export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promis
       items.map((item) => item.journalId),
       items.map((item) => item.node),
       items.map((item) => item.record.outcome),
-      items.map((item) => item.record.reason),
+      items.map((item) => storable(item.record.reason)),
       items.map((item) => item.record.exitCode),
-      items.map((item) => item.record.signal),
+      items.map((item) => (item.record.signal === null ? null : storable(item.record.signal))),
       items.map((item) => item.record.out.length),
       items.map((item) => item.record.err.length),
       texts,

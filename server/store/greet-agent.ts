@@ -57,10 +57,13 @@ const admit = {
 
 const loseOthers = {
   name: "greet-lose",
-  text: `with ended as (
-    update attempt set rank = 9, state = 'lost', reason = 'journal-missing', finished_at = clock_timestamp()
-    where agent_id = $1 and rank in (1, 2, 3) and journal_id <> $2 returning id)
-  update attempt_log set closed = true where attempt_id in (select id from ended)`,
+  text: `with locked as (
+    select id from attempt where agent_id = $1 and rank in (1, 2, 3) and journal_id <> $2 order by id for update),
+  ended as (
+    update attempt a set rank = 9, state = 'lost', reason = 'journal-missing', finished_at = clock_timestamp()
+    from locked l where a.id = l.id returning a.id),
+  locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update)
+  update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id`,
 };
 
 const refuse = {

@@ -10,8 +10,9 @@ with locked as (
   select id from attempt where id = any($3::uuid[]) and agent_id = $1 and journal_id = $2 and rank = any(case when $4 = 'collected' then '{1,2,3}'::smallint[] else '{2,3}'::smallint[] end) order by id for update),
 ended as (
   update attempt a set rank = 9, state = 'lost', reason = case when $4 = 'collected' then 'result-collected' else 'journal-missing' end, finished_at = clock_timestamp()
-  from locked l where a.id = l.id returning a.id)
-update attempt_log set closed = true where attempt_id in (select id from ended)`,
+  from locked l where a.id = l.id returning a.id),
+locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update)
+update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id`,
 };
 
 export interface LostAttempts {

@@ -1,4 +1,6 @@
 // Node rows: joining, heartbeats and the versioned list that agents follow. A removed node does not come back.
+// Joining also settles what an earlier boot of this node left behind: its sessions ended with its last heartbeat at the
+// latest, and that moment, not their beginning, counts for their agents' unreachable limit. Locks agents in id order.
 import { z } from "zod";
 import { nodeIdSchema, type BootId, type NodeId } from "../../shared/ids.ts";
 import { nodeListSchema, type NodeList } from "../../shared/wire/nodes.ts";
@@ -16,7 +18,12 @@ export interface NodeRow {
 const join = {
   name: "node-join",
   text: `
-with old as (select status, addresses, name from node where id = $1),
+with old as (select status, addresses, name, boot_id, heartbeat_at from node where id = $1),
+left_behind as (
+  select g.id from agent g where g.id in (select agent_id from presence where node_id = $1 and node_boot_id <> $3) order by g.id for update),
+seen as (
+  update agent g set last_seen_at = greatest(g.last_seen_at, old.heartbeat_at) from left_behind l, old where g.id = l.id),
+gone as (delete from presence p using left_behind l where p.agent_id = l.id and p.node_id = $1 and p.node_boot_id <> $3),
 put as (
   insert into node (id, name, boot_id, version, addresses) select $1, $2, $3, $4, $5::jsonb
   where not exists (select from old where status = 'removed')
@@ -25,7 +32,8 @@ put as (
   returning id),
 bumped as (
   update cluster set nodes_version = nodes_version + 1
-  where not exists (select from old where addresses = $5::jsonb and name = $2))
+  where not exists (
+    select from old where addresses = $5::jsonb and name = $2 and heartbeat_at > clock_timestamp() - interval '24 hours'))
 select id from put`,
 };
 

@@ -18,7 +18,10 @@ export async function migrate(database: Database): Promise<number> {
   const known = await migrations();
   const newest = known.at(-1)?.version ?? 0;
   return database.transaction(async (sql) => {
+    // Another node may be at it: wait for it as long as one statement may take, not for the 2 s of a row lock.
+    await sql.query({ name: "", text: "set local lock_timeout = 0" }, []);
     await sql.query({ name: "", text: "select pg_advisory_xact_lock($1)" }, [lockKey]);
+    await sql.query({ name: "", text: "set local lock_timeout = '2s'" }, []);
     await sql.query(
       {
         name: "",

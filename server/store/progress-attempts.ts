@@ -1,6 +1,7 @@
 // accept and started in one verb: raises an attempt to rank 2 or 3 and sets its home. Committed without waiting for the
 // disk: the agent's journal is the truth, and any later message of the agent implies what was lost.
-// Locks attempt, then attempt log, each in id order.
+// Locks attempt, then attempt log, each in id order. The answer is taken from the locked rows: a join with the tables
+// would show them as they were before this statement waited for its locks.
 import { z } from "zod";
 import { attemptIdSchema, type AgentId, type AttemptId, type JournalId, type NodeId } from "../../shared/ids.ts";
 import { taskStates } from "../../shared/task.ts";
@@ -37,12 +38,13 @@ const statement = {
 with item as (
   select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[]) i(id, agent_id, journal_id, node_id, home_no, rank)),
 locked as (
-  select a.id, a.rank, a.journal_id, a.agent_id from attempt a where a.id in (select id from item) order by a.id for update),
+  select a.id, a.rank, a.state, a.journal_id, a.agent_id, a.task_id, a.cancel_requested, a.result is not null as by_agent
+  from attempt a where a.id in (select id from item) order by a.id for update),
 own as (
-  select i.*, l.rank as old_rank from item i join locked l on l.id = i.id
+  select i.*, l.rank as old_rank, l.state as old_state, l.task_id, l.cancel_requested, l.by_agent from item i join locked l on l.id = i.id
   where l.agent_id = i.agent_id and (l.journal_id is null or l.journal_id = i.journal_id)),
 locked_log as (
-  select g.attempt_id, g.home_no, g.closed from attempt_log g where g.attempt_id in (select id from own) order by g.attempt_id for update),
+  select g.* from attempt_log g where g.attempt_id in (select id from own) order by g.attempt_id for update),
 home as (
   update attempt_log g set home_no = greatest(g.home_no, o.home_no) from own o, locked_log k
   where g.attempt_id = o.id and k.attempt_id = o.id and not k.closed and k.home_no < o.home_no returning g.attempt_id),
@@ -55,11 +57,10 @@ raised as (
   from own o join locked_log k on k.attempt_id = o.id
   where a.id = o.id and o.old_rank < 9 and (o.old_rank < o.rank or o.home_no > k.home_no)
   returning a.id, a.state)
-select o.id as attempt, coalesce(r.state, a.state) as state, a.cancel_requested, a.result is not null as by_agent,
-  greatest(k.home_no, o.home_no) as home_no, l.out_next as out, l.err_next as err,
-  coalesce((t.spec::jsonb ->> 'graceMs')::int, 0) as grace_ms
-from own o join attempt a on a.id = o.id join locked_log k on k.attempt_id = o.id join attempt_log l on l.attempt_id = o.id
-join task t on t.id = a.task_id left join raised r on r.id = o.id`,
+select o.id as attempt, coalesce(r.state, o.old_state) as state, o.cancel_requested, o.by_agent,
+  case when k.closed then k.home_no else greatest(k.home_no, o.home_no) end as home_no, k.out_next as out, k.err_next as err,
+  coalesce((t.spec::json -> 'graceMs')::text::int, 0) as grace_ms
+from own o join locked_log k on k.attempt_id = o.id join task t on t.id = o.task_id left join raised r on r.id = o.id`,
 };
 
 const row = z.object({

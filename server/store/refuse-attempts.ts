@@ -2,6 +2,7 @@
 // Matches the offer number, so that a late refusal cannot undo a newer offer of another node.
 import type { AgentId, AttemptId, JournalId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
+import { storable } from "./rows.ts";
 
 export interface Refusal {
   readonly attempt: AttemptId;
@@ -29,8 +30,10 @@ changed as (
   from item i, locked l
   where a.id = i.id and l.id = a.id and a.agent_id = i.agent_id and a.journal_id = i.journal_id and a.rank = 1
     and (a.offer_no = i.offer_no or i.class = 'never')
-  returning a.id, a.rank)
-update attempt_log g set closed = true from changed c where c.rank = 9 and g.attempt_id = c.id`,
+  returning a.id, a.rank),
+locked_log as (
+  select attempt_id from attempt_log where attempt_id in (select id from changed where rank = 9) order by attempt_id for update)
+update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id`,
 };
 
 export async function refuseAttempts(sql: Sql, items: readonly Refusal[]): Promise<void> {
@@ -40,6 +43,6 @@ export async function refuseAttempts(sql: Sql, items: readonly Refusal[]): Promi
     items.map((item) => item.journalId),
     items.map((item) => item.offerNo),
     items.map((item) => item.class),
-    items.map((item) => item.reason),
+    items.map((item) => storable(item.reason)),
   ]);
 }

@@ -28,6 +28,11 @@ export const timeMsOrNull = z
   .nullable()
   .transform((date) => date?.getTime() ?? null);
 
+/** Text of a stranger as PostgreSQL can keep it: it has no NUL. Without this one agent's NUL would fail a whole batch. */
+export function storable(text: string): string {
+  return text.replaceAll("\0", "\u{FFFD}");
+}
+
 /** Outcomes in the order of the items they answer; `missing` makes one for an item without a row. */
 export function inOrder<Item, Outcome>(
   items: readonly Item[],

@@ -57,13 +57,15 @@ const insert = {
 with sub as (
   insert into submission (id, principal, idempotency_key, body_sha256, client_address, task_count)
   select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::int[])
+    n(id, principal, idempotency_key, body_sha256, client_address, task_count) order by principal, idempotency_key, id
   on conflict do nothing returning id),
 item as (
-  select i.*, g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id as offered
+  select i.*, g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
   from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[])
     with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, place)
   join sub on sub.id = i.submission_id
-  left join agent g on g.id = i.agent_id and i.journal_id is not null),
+  left join agent g on g.id = i.agent_id and i.journal_id is not null
+  left join cluster c on true),
 new_task as (
   insert into task (id, submission_id, agent_id, lane, spec, expires_at, unreachable_limit_ms)
   select task_id, submission_id, agent_id, lane, spec, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),

@@ -1,5 +1,7 @@
 // Giving up (DESIGN 4.10), in bounded steps: queued past the time limit expires; an attempt whose agent had no session on
-// any live node for its unreachable limit is lost. Any node may run it; compare-and-set makes repetition harmless.
+// any live node for its unreachable limit is lost, but nobody is judged before a node has been up long enough (60 s, or
+// the limit) for agents to come back to it. An attempt that a claim bound to a journal while another one greeted is lost
+// too: the greeting could not see it yet. Any node may run it; compare-and-set makes repetition harmless.
 import { z } from "zod";
 import { taskIdSchema, type TaskId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
@@ -16,7 +18,8 @@ with due as (
 ended as (
   update attempt a set rank = 9, state = 'expired', reason = 'queue-time-limit', finished_at = clock_timestamp()
   from due where a.id = due.id returning a.id, a.task_id),
-closing as (update attempt_log set closed = true where attempt_id in (select id from ended))
+locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
+closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
 select task_id as task from ended`,
 };
 
@@ -26,7 +29,12 @@ const unreachable = {
 with due as (
   select a.id from attempt a join task t on t.id = a.task_id join agent g on g.id = a.agent_id
   where a.rank in (1, 2, 3) and t.unreachable_limit_ms > 0
-    and greatest(coalesce(g.last_seen_at, a.created_at), a.created_at) + make_interval(secs => t.unreachable_limit_ms / 1000.0) < clock_timestamp()
+    and greatest(g.last_seen_at, a.created_at, (
+        select max(n.heartbeat_at) from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id where p.agent_id = a.agent_id))
+      + make_interval(secs => t.unreachable_limit_ms / 1000.0) < clock_timestamp()
+    and exists (
+      select from node n where n.heartbeat_at > clock_timestamp() - interval '15 seconds'
+        and n.started_at + make_interval(secs => least(t.unreachable_limit_ms / 1000.0, 60)) < clock_timestamp())
     and not exists (
       select from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
       where p.agent_id = a.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds')
@@ -34,12 +42,28 @@ with due as (
 ended as (
   update attempt a set rank = 9, state = 'lost', reason = 'unreachable', finished_at = clock_timestamp()
   from due where a.id = due.id returning a.id, a.task_id),
-closing as (update attempt_log set closed = true where attempt_id in (select id from ended))
+locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
+closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
+select task_id as task from ended`,
+};
+
+const otherJournal = {
+  name: "sweep-other-journal",
+  text: `
+with due as (
+  select a.id from attempt a join agent g on g.id = a.agent_id
+  where a.rank in (1, 2, 3) and a.journal_id <> g.journal_id order by a.id limit 500 for update of a skip locked),
+ended as (
+  update attempt a set rank = 9, state = 'lost', reason = 'journal-missing', finished_at = clock_timestamp()
+  from due where a.id = due.id returning a.id, a.task_id),
+locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
+closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
 select task_id as task from ended`,
 };
 
 export async function sweepAttempts(sql: Sql): Promise<TaskId[]> {
   const expired = await rowsOf(sql, expire, [], row);
   const lost = await rowsOf(sql, unreachable, [], row);
-  return [...expired, ...lost].map((found) => found.task);
+  const stranded = await rowsOf(sql, otherJournal, [], row);
+  return [...expired, ...lost, ...stranded].map((found) => found.task);
 }

@@ -1,38 +1,73 @@
-// Packs claimed attempts into offer frames: at most 64 items and about half a frame of specs each.
+// Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
+// a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
+// sent, it would end the agent's session each time anew.
+import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
-import { taskSpecSchema } from "../../shared/task.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { Offer, OfferItem } from "../../shared/wire/offer.ts";
+import { prescanLimits } from "../../shared/wire/prescan.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 
 /** Within this time of receipt, suspend included, the agent may still accept. Milliseconds. */
 const startWindowMs = 60_000;
 const specBytesPerFrame = 512 * 1024;
+const valuesPerFrame = 16_000;
+/** Keys and values of an item and a spec besides arguments and environment; more than there are. */
+const fixedValues = 48;
 
-export function offerMessages(journalId: JournalId, attempts: readonly ClaimedAttempt[]): Offer[] {
+export interface UnfitAttempt {
+  readonly claimed: ClaimedAttempt;
+  readonly why: string;
+}
+
+export interface PackedOffers {
+  readonly messages: readonly Offer[];
+  readonly unfit: readonly UnfitAttempt[];
+}
+
+export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttempt[]): PackedOffers {
   const messages: Offer[] = [];
+  const unfit: UnfitAttempt[] = [];
   let items: OfferItem[] = [];
   let bytes = 0;
+  let values = 0;
   const flush = (): void => {
     if (items.length > 0) messages.push({ type: "offer", items });
     items = [];
     bytes = 0;
+    values = 0;
   };
   for (const claimed of attempts) {
-    if (items.length >= itemsPerMessage || (bytes > 0 && bytes + claimed.spec.length > specBytesPerFrame)) flush();
+    const parsed = taskSpecSchema.safeParse(JSON.parse(claimed.spec));
+    const why = parsed.success ? unfitness(parsed.data, claimed.spec) : "this version does not understand the spec";
+    if (!parsed.success || why !== undefined) {
+      unfit.push({ claimed, why: why ?? "" });
+      continue;
+    }
+    const specBytes = Buffer.byteLength(claimed.spec);
+    const specValues = valuesOf(parsed.data);
+    const isFull =
+      items.length >= itemsPerMessage || bytes + specBytes > specBytesPerFrame || values + specValues > valuesPerFrame;
+    if (items.length > 0 && isFull) flush();
     const { attempt, task, attemptNumber, offerNo, lane } = claimed;
-    items.push({
-      attempt,
-      task,
-      attemptNumber,
-      offerNo,
-      journalId,
-      lane,
-      startWindowMs,
-      spec: taskSpecSchema.parse(JSON.parse(claimed.spec)),
-    });
-    bytes += claimed.spec.length;
+    items.push({ attempt, task, attemptNumber, offerNo, journalId, lane, startWindowMs, spec: parsed.data });
+    bytes += specBytes;
+    values += specValues;
   }
   flush();
-  return messages;
+  return { messages, unfit };
+}
+
+function valuesOf(spec: TaskSpec): number {
+  return spec.kind === "script" ? fixedValues + spec.args.length + 2 * Object.keys(spec.env).length : fixedValues;
+}
+
+function unfitness(spec: TaskSpec, text: string): string | undefined {
+  if (Buffer.byteLength(text) > limits.specBytes) return `the spec exceeds ${limits.specBytes} bytes`;
+  if (valuesOf(spec) > valuesPerFrame) return "too many arguments and environment variables for one frame";
+  const names = spec.kind === "script" ? Object.keys(spec.env) : [];
+  const long = names.find((name) => Buffer.byteLength(name) > prescanLimits.keyBytes);
+  return long === undefined
+    ? undefined
+    : `the environment variable name ${long.slice(0, 24)}… exceeds ${prescanLimits.keyBytes} bytes`;
 }

@@ -9,7 +9,8 @@ import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { FromAgent } from "../../shared/wire/from-agent.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
-import { offerMessages } from "./courier-offer.ts";
+import { packOffers } from "./courier-offer.ts";
+import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import type { CourierEffect, CourierEvent, CourierState, CourierStep, OpenSession } from "./courier-state.ts";
 import { reconcile } from "./reconcile.ts";
 
@@ -108,11 +109,7 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       return [...effects, { kind: "claimable" }];
     }
     case "claimed":
-      for (const { attempt, offerNo, lane } of event.attempts) {
-        session.credit[lane].offered += 1;
-        session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs });
-      }
-      return offerMessages(session.journalId, event.attempts).map((message) => ({ kind: "send", message }));
+      return claimedEffects(session, event.attempts, atMs);
     case "progressed": {
       const cancels = event.answers.flatMap(({ attempt, view }) =>
         view.kind === "row" && view.cancelRequested && !view.byAgent ? [{ attempt, graceMs: view.graceMs }] : [],
@@ -138,6 +135,32 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
     case "closed":
       return [];
   }
+}
+
+/** Offers go to the journal they were claimed for; when another one greeted meanwhile they are released, never moved. */
+function claimedEffects(session: OpenSession, claimed: readonly ClaimedAttempt[], atMs: number): CourierEffect[] {
+  const isMine = ({ journalId = session.journalId }: ClaimedAttempt): boolean => journalId === session.journalId;
+  const others = claimed.filter((attempt) => !isMine(attempt));
+  const { messages, unfit } = packOffers(session.journalId, claimed.filter(isMine));
+  for (const { attempt, offerNo, lane } of messages.flatMap((message) => message.items)) {
+    session.credit[lane].offered += 1;
+    session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs });
+  }
+  const effects: CourierEffect[] = messages.map((message) => ({ kind: "send", message }));
+  if (others.length > 0) effects.push(releaseOf(others));
+  for (const items of chunks(unfit)) {
+    effects.push({
+      kind: "refuse",
+      items: items.map(({ claimed: { attempt, offerNo }, why }) => ({
+        attempt,
+        offerNo,
+        class: "never",
+        reason: "invalid",
+        detail: why,
+      })),
+    });
+  }
+  return effects;
 }
 
 function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[] {

@@ -81,7 +81,7 @@ export class Followers implements Service {
   }
 
   wake(task: TaskId): void {
-    for (const waker of [...(this.#watched.get(task)?.wakers ?? [])]) waker();
+    for (const waker of this.#watched.get(task)?.wakers ?? []) waker();
   }
 
   #poll(): void {

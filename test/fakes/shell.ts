@@ -51,6 +51,7 @@ export class FakeShell implements Shell {
   readonly environment: Record<string, string | undefined>;
   readonly files: Map<string, string>;
   readonly homeDirectory = "/home/test";
+  readonly hostName = "test-host";
   readonly root = false;
   readonly #input: string;
   readonly #listeners = new Set<(signal: Interrupt) => void>();

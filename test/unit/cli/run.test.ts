@@ -49,7 +49,7 @@ test.each([
   api.backend.add().finish(state, rest);
   const { shell, exitCode } = start(api, ["--on", "web-01", "--", "x"]);
   expect(await exitCode).toBe(expected);
-  if (!("exitCode" in end)) expect(shell.err.text).toContain("web-01");
+  expect(shell.err.text.includes("web-01")).toBe(!("exitCode" in end));
 });
 
 test("several agents: lines behind the agent's name, a table of results, 1 when one failed", async () => {

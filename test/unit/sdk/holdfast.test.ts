@@ -101,9 +101,9 @@ test("a wait is stopped by its signal", async () => {
   const task = api.backend.add();
   const handle = await new Holdfast({ url: api.url, apiKey: api.apiKey }).tasks.follow(task.view.id);
   const stop = new AbortController();
-  const waiting = expect(handle.result({ signal: stop.signal })).rejects.toMatchObject({ code: "aborted" });
+  const waiting = handle.result({ signal: stop.signal });
   stop.abort();
-  await waiting;
+  await expect(waiting).rejects.toMatchObject({ code: "aborted" });
 });
 
 test("cancel asks for every open task and takes a finished one for done", async () => {

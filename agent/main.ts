@@ -1,0 +1,76 @@
+// Runs one agent as a process: start-up refusals, signals, exit code. Joins nothing itself.
+import { AppError, errorRows } from "../shared/errors.ts";
+import type { Logger } from "../shared/logger.ts";
+import { createLogger } from "../shared/logger.ts";
+import type { Agent, AgentDeps } from "./agent.ts";
+import { createAgent } from "./agent.ts";
+import type { AgentConfig } from "./config.ts";
+import { checkStart } from "./start-checks.ts";
+
+export interface RunAgentOptions extends AgentConfig {
+  /** Written once the first session is open; for service managers and tests. */
+  readonly onReady?: () => void;
+}
+
+/** Lets messages of a drain leave before the sockets close. Milliseconds. */
+const drainMs = 200;
+
+/**
+ * Resolves with the exit code when the agent has ended: 0 after TERM or INT (scripts are left running), 143 or 130 when
+ * the signal came twice, 77 or 78 when the cluster refuses this identity, the code of errors.ts for anything else.
+ */
+export async function runAgent(options: RunAgentOptions): Promise<number> {
+  const logger = createLogger({ level: options.logLevel, fields: { part: "agent" } });
+  let agent: Agent | undefined;
+  try {
+    const facts = { environment: process.env, execArgv: process.execArgv, nodeVersion: process.version, wallMs: Date.now() };
+    for (const warning of checkStart(facts)) logger.warn({}, warning);
+    const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();
+    const deps: AgentDeps = { logger, onFatal, ...(options.onReady === undefined ? {} : { onReady: options.onReady }) };
+    agent = createAgent({ dataPath: options.dataPath, slots: options.slots }, deps);
+    const signals = listenForSignals();
+    try {
+      await agent.start();
+      const end = await Promise.race([signals.first, fatal]);
+      if (end instanceof AppError) return errorRows[end.code].exitCode;
+      logger.info({ signal: end }, "draining: no new work is taken, running scripts go on");
+      return await Promise.race([endOrderly(agent), signals.second]);
+    } finally {
+      signals.stop();
+    }
+  } catch (cause) {
+    return report(cause, logger);
+  } finally {
+    await agent?.stop();
+  }
+}
+
+async function endOrderly(agent: Agent): Promise<number> {
+  agent.drain();
+  await new Promise((resolve) => setTimeout(resolve, drainMs));
+  await agent.stop();
+  return 0;
+}
+
+function listenForSignals(): { readonly first: Promise<string>; readonly second: Promise<number>; readonly stop: () => void } {
+  const first = Promise.withResolvers<string>();
+  const second = Promise.withResolvers<number>();
+  let seen = 0;
+  const listen = (signal: "SIGTERM" | "SIGINT"): (() => void) => {
+    const act = (): void => {
+      seen += 1;
+      if (seen === 1) first.resolve(signal);
+      else second.resolve(signal === "SIGTERM" ? 143 : 130);
+    };
+    process.on(signal, act);
+    return () => process.off(signal, act);
+  };
+  const stops = [listen("SIGTERM"), listen("SIGINT")];
+  return { first: first.promise, second: second.promise, stop: () => stops.forEach((stop) => stop()) };
+}
+
+function report(cause: unknown, logger: Logger): number {
+  const error = AppError.from(cause);
+  logger.error({ err: error, code: error.code, mend: error.mend }, error.message);
+  return errorRows[error.code].exitCode;
+}

@@ -1,0 +1,35 @@
+// Submit → first byte of the script's output at the SDK, idle cluster, one node and one agent. The floor is the sum of
+// the same hops measured bare in the same run: HTTP echo, one commit, mTLS WebSocket echo, two fdatasync, spawn through
+// the shim until the output file has a byte, one server-sent event.
+import { Client } from "pg";
+import { startBenchCluster, type BenchCluster } from "./cluster.ts";
+import { measureFloor } from "./dispatch-floor.ts";
+import { quantiles, report, round, samplesOf } from "./measure.ts";
+
+const times = 300;
+
+async function firstByte(cluster: BenchCluster): Promise<void> {
+  const handle = await cluster.client.run({ on: "agent-0", script: "echo x", interpreter: "sh" });
+  for await (const piece of handle.bytes()) {
+    if ("bytes" in piece) break;
+  }
+}
+
+const cluster = await startBenchCluster(1);
+const database = new Client({ connectionString: cluster.databaseUrl });
+try {
+  await database.connect();
+  const before = await measureFloor(database);
+  const latency = quantiles(await samplesOf(() => firstByte(cluster), { times }));
+  const after = await measureFloor(database);
+  const p50 = round((before.sumP50 + after.sumP50) / 2);
+  report("dispatch-latency", {
+    unit: "ms",
+    latency,
+    floor: { p50, before, after },
+    ratioP50: round(latency.p50 / p50),
+  });
+} finally {
+  await database.end();
+  await cluster.stop();
+}

@@ -1,0 +1,129 @@
+// How many durable no-op tasks one node and 20 agents carry: submitted one by one and 100 at a time over HTTP, run over
+// TLS, results in PostgreSQL. Floors in the same run: commits of one row, and rows of batched inserts, on that database.
+import { Agent, request } from "node:http";
+import { Client } from "pg";
+import { startBenchCluster, type BenchCluster } from "./cluster.ts";
+import { cpuMs, descendants, report, round } from "./measure.ts";
+
+const agentCount = 20;
+const seconds = 10;
+const keepAlive = new Agent({ keepAlive: true, maxSockets: 64 });
+
+interface Plan {
+  readonly perSubmission: number;
+  readonly inFlight: number;
+}
+
+function post(cluster: BenchCluster, body: string): Promise<number> {
+  const headers = {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    authorization: `Bearer ${cluster.apiKey}`,
+  };
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      `${cluster.server.url}/api/v1/submissions`,
+      { agent: keepAlive, method: "POST", headers },
+      (response) => {
+        response.resume();
+        response.once("end", () => resolve(response.statusCode ?? 0));
+      },
+    );
+    sent.once("error", reject);
+    sent.end(body);
+  });
+}
+
+async function finished(database: Client): Promise<number> {
+  const answer = await database.query<{ count: string }>("select count(*) from attempt where rank = 9");
+  return Number(answer.rows[0]?.count);
+}
+
+function bodyOf(cluster: BenchCluster, plan: Plan, turn: number): string {
+  const nameAt = (index: number): string => cluster.agentNames[(turn * 7 + index) % agentCount] ?? "";
+  const spec = { kind: "no-op" };
+  if (plan.perSubmission === 1) return JSON.stringify({ on: { agents: [nameAt(0)] }, spec });
+  return JSON.stringify({
+    tasks: Array.from({ length: plan.perSubmission }, (_, index) => ({ on: nameAt(index), spec })),
+  });
+}
+
+async function run(cluster: BenchCluster, database: Client, plan: Plan) {
+  const before = await finished(database);
+  const serverPid = cluster.server.program.pid;
+  const groups = new Map([
+    ["server", [serverPid]],
+    ["postgres", descendants(serverPid)],
+    ["agents", cluster.agents.map((agent) => agent.pid)],
+    ["client", [process.pid]],
+  ]);
+  const used = (pids: readonly number[]): number => pids.reduce((total, pid) => total + cpuMs(pid), 0);
+  const cpuBefore = new Map([...groups].map(([name, pids]) => [name, used(pids)]));
+  const startMs = performance.now();
+  const endMs = startMs + seconds * 1_000;
+  let submitted = 0;
+  const refused = new Map<number, number>();
+  await Promise.all(
+    Array.from({ length: plan.inFlight }, async (_, worker) => {
+      for (let turn = worker; performance.now() < endMs; turn += plan.inFlight) {
+        const status = await post(cluster, bodyOf(cluster, plan, turn));
+        if (status === 201) submitted += plan.perSubmission;
+        else refused.set(status, (refused.get(status) ?? 0) + 1);
+      }
+    }),
+  );
+  const submitMs = performance.now() - startMs;
+  const limitMs = performance.now() + 60_000;
+  for (let done = 0; done < submitted; done = (await finished(database)) - before) {
+    if (performance.now() > limitMs) throw new Error(`${done} of ${submitted} tasks finished`);
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+  }
+  const elapsedMs = performance.now() - startMs;
+  const cpuMsPerTask = Object.fromEntries(
+    [...groups].map(([name, pids]) => [name, round((used(pids) - (cpuBefore.get(name) ?? 0)) / submitted)]),
+  );
+  return {
+    submitted,
+    refused: Object.fromEntries(refused),
+    submittedPerSecond: Math.round((submitted / submitMs) * 1_000),
+    finishedPerSecond: Math.round((submitted / elapsedMs) * 1_000),
+    cpuMsPerTask,
+  };
+}
+
+async function floors(database: Client) {
+  await database.query(
+    "create table if not exists bench_floor (id bigserial primary key, a uuid default gen_random_uuid(), b text)",
+  );
+  const commits = await rate(async () => {
+    await database.query("insert into bench_floor (b) values ('x')");
+    return 1;
+  });
+  const batched = await rate(async () => {
+    await database.query("insert into bench_floor (b) select 'x' from generate_series(1, 1000)");
+    return 1_000;
+  });
+  await database.query("drop table bench_floor");
+  return { commitsPerSecondOneConnection: commits, batchedRowsPerSecond: batched };
+}
+
+async function rate(act: () => Promise<number>): Promise<number> {
+  const startMs = performance.now();
+  let count = 0;
+  while (performance.now() - startMs < 3_000) count += await act();
+  return Math.round((count / (performance.now() - startMs)) * 1_000);
+}
+
+const cluster = await startBenchCluster(agentCount);
+const database = new Client({ connectionString: cluster.databaseUrl });
+try {
+  await database.connect();
+  await run(cluster, database, { perSubmission: 1, inFlight: 16 });
+  const single = await run(cluster, database, { perSubmission: 1, inFlight: 64 });
+  const batched = await run(cluster, database, { perSubmission: 100, inFlight: 8 });
+  report("task-rate", { floors: await floors(database), agents: agentCount, seconds, single, batched });
+} finally {
+  await database.end();
+  await cluster.stop();
+  keepAlive.destroy();
+}

@@ -1,0 +1,147 @@
+// Real nodes and agents as processes, in a temporary folder, driven through the SDK. Everything started here is ended by
+// `stop`, and a wait that fails prints what the processes said.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Program, runProgram, startServer, type RunningServer, type ServerPlan } from "../../demo/processes.ts";
+import { Holdfast } from "../../sdk/holdfast.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
+import { isFinal } from "../../shared/task.ts";
+import { eventually } from "./eventually.ts";
+
+export interface TestAgent {
+  readonly name: string;
+  readonly dataDirectory: string;
+  program: Program;
+}
+
+export interface AgentPlan {
+  readonly name: string;
+  readonly labels?: readonly string[];
+  readonly dataDirectory?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export class TestCluster {
+  readonly folder: string;
+  readonly servers: RunningServer[] = [];
+  readonly agents: TestAgent[] = [];
+  #client: Holdfast | undefined;
+  apiKey = "";
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** One node with embedded PostgreSQL unless the plan says otherwise. */
+  static async start(plan: Partial<ServerPlan> = {}): Promise<TestCluster> {
+    const cluster = new TestCluster(await mkdtemp(join(tmpdir(), "holdfast-test-")));
+    try {
+      await cluster.startServer(plan);
+    } catch (cause) {
+      await cluster.stop();
+      throw cause;
+    }
+    return cluster;
+  }
+
+  get server(): RunningServer {
+    const [server] = this.servers;
+    if (server === undefined) throw new Error("no server was started");
+    return server;
+  }
+
+  get client(): Holdfast {
+    if (this.#client === undefined) throw new Error("no server was started");
+    return this.#client;
+  }
+
+  get serverData(): string {
+    return join(this.folder, "node-a");
+  }
+
+  async databaseUrl(): Promise<string> {
+    return (await readFile(join(this.serverData, "database-url"), "utf8")).trim();
+  }
+
+  async startServer(plan: Partial<ServerPlan> = {}): Promise<RunningServer> {
+    const name = plan.name ?? "node-a";
+    const server = await startServer({ name, dataDirectory: join(this.folder, name), ...plan });
+    this.servers.push(server);
+    if (this.#client === undefined) {
+      this.apiKey = (await readFile(join(this.folder, name, "admin-api-key"), "utf8")).trim();
+      this.#client = new Holdfast({ url: server.url, apiKey: this.apiKey });
+    }
+    return server;
+  }
+
+  /** The first node again, on the same ports, as a supervisor would. */
+  async restartServer(): Promise<RunningServer> {
+    const { url, agentPort } = this.server;
+    const plan = { name: "node-a", dataDirectory: this.serverData, apiPort: Number(new URL(url).port), agentPort };
+    const server = await startServer(plan);
+    this.servers[0] = server;
+    return server;
+  }
+
+  cli(...args: string[]): Promise<{ readonly exitCode: number | null; readonly output: string }> {
+    const environment = { HOLDFAST_URL: this.server.url, HOLDFAST_API_KEY: this.apiKey };
+    return runProgram({ title: `holdfast ${args[0]}`, args, environment });
+  }
+
+  /** Enrols an agent, starts it and waits until every node has a session with it. */
+  async startAgent(plan: AgentPlan): Promise<TestAgent> {
+    const { name, labels = [], dataDirectory = join(this.folder, name) } = plan;
+    const { token } = await this.client.tokens.create({});
+    const labelFlags = labels.flatMap((label) => ["--label", label]);
+    const place = ["--name", name, "--data-dir", dataDirectory, ...labelFlags];
+    const registered = await this.cli("agent", "register", "--server", this.server.url, "--token", token, "--all-nodes", ...place);
+    if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
+    const agent = { name, dataDirectory, program: this.#runAgent(plan, dataDirectory) };
+    this.agents.push(agent);
+    await this.connected(name);
+    return agent;
+  }
+
+  /** The same agent once more, after its process has ended. */
+  async restartAgent(agent: TestAgent): Promise<void> {
+    agent.program = this.#runAgent({ name: agent.name }, agent.dataDirectory);
+    await this.connected(agent.name);
+  }
+
+  async connected(name: string): Promise<void> {
+    await eventually(`agent ${name} is fully connected`, async () => {
+      const view = await this.client.agents.show(name);
+      return { done: view.connection === "fully", state: view };
+    });
+  }
+
+  async task(id: string): Promise<TaskView> {
+    return await this.client.tasks.show(id);
+  }
+
+  async finished(id: string, limitMs = 60_000): Promise<TaskView> {
+    return await eventually(
+      `task ${id} is final`,
+      async () => {
+        const view = await this.task(id);
+        return { done: isFinal(view.state), state: view };
+      },
+      { limitMs },
+    );
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.agents.map((agent) => agent.program.stop()));
+    for (const server of this.servers.toReversed()) await server.program.stop();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  #runAgent(plan: AgentPlan, dataDirectory: string): Program {
+    return new Program({
+      title: `agent ${plan.name}`,
+      args: ["agent", "run", "--data-dir", dataDirectory],
+      ...(plan.environment === undefined ? {} : { environment: plan.environment }),
+    });
+  }
+}

@@ -1,0 +1,24 @@
+// Ground truth that scripts write themselves: each start appends a line to a file of its own, so that a second start
+// cannot hide; numbered lines make a lost or repeated one visible.
+import { readFileSync } from "node:fs";
+
+/** Appends a line per start to `truthFile`, then prints `count` numbered lines, one each `pauseSeconds`. */
+export function countingScript(truthFile: string, { count, pauseSeconds }: { readonly count: number; readonly pauseSeconds: number }): string {
+  return [
+    `echo "start $HOLDFAST_ATTEMPT_ID $$" >> '${truthFile}'`,
+    `for i in $(seq 1 ${count}); do echo "line $i"; sleep ${pauseSeconds}; done`,
+    `echo "end $HOLDFAST_ATTEMPT_ID" >> '${truthFile}'`,
+  ].join("\n");
+}
+
+export function countedLines(count: number): string {
+  return Array.from({ length: count }, (_, index) => `line ${index + 1}\n`).join("");
+}
+
+export function startsIn(truthFile: string): number {
+  try {
+    return readFileSync(truthFile, "utf8").split("\n").filter((line) => line.startsWith("start ")).length;
+  } catch {
+    return 0;
+  }
+}
