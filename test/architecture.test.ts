@@ -43,7 +43,7 @@ const mayImport: Record<string, readonly string[]> = {
   certs: ["shared"],
   agent: ["shared", "certs"],
   sdk: ["shared"],
-  cli: ["sdk", "shared", "server/main.ts", "agent/main.ts"],
+  cli: ["sdk", "shared", "server/main.ts", "agent/main.ts", "agent/register.ts"],
   demo: ["sdk", "shared", "cli"],
   bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo"],
   "server/store": ["shared", "certs"],

@@ -93,7 +93,7 @@ async function register(shell: Shell, flags: RegisterFlags): Promise<number> {
     labels: parseLabels(flags.label ?? []),
     dataPath: flags.dataDir ?? stateDirectory(shell, "agent"),
   };
-  const { registerAgent } = await import("../../agent/main.ts");
+  const { registerAgent } = await import("../../agent/register.ts");
   const registration = await firstReachable(servers, (server) => {
     const options: RegisterOptions = { ...common, server };
     return registerAgent(options);
