@@ -66,7 +66,7 @@ export class AttemptFolder {
 
   /** The script is over; the shim is writing down how. */
   isConcluding(): boolean {
-    return exists(join(this.path, "exit.tmp")) || exists(join(this.path, "exit"));
+    return exists(join(this.path, "run", "over")) || exists(join(this.path, "exit"));
   }
 
   async remove(): Promise<void> {

@@ -53,6 +53,8 @@ export interface ExecutionOptions {
 const gateLost = 75;
 const slowestPollMs = 250;
 const quickestPollMs = 50;
+/** Between two punches of a flood: each costs a process. */
+const punchPauseMs = 10;
 /** File events per poll beyond which watching costs more than polling. */
 const noisyEvents = 200;
 
@@ -74,6 +76,7 @@ export class Execution {
   #events = 0;
   #lookedAtMs = 0;
   #soon: Timer | undefined;
+  readonly #again: Partial<Record<Stream, Timer>> = {};
 
   constructor(deps: ExecutionDeps, options: ExecutionOptions) {
     this.#deps = deps;
@@ -291,7 +294,23 @@ export class Execution {
     const spool = this.#spools[stream];
     const before = spool.size;
     if (spool.refresh() > before) this.#shippers[stream].pump();
-    spool.punch()?.catch((cause: unknown) => this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`));
+    this.#bound(stream);
+  }
+
+  /** Punches for as long as the script writes faster than one punch takes: the disk's bound is what grows meanwhile. */
+  #bound(stream: Stream): void {
+    const spool = this.#spools[stream];
+    if (spool.isPunching) return;
+    spool.punch()?.then(
+      () => {
+        this.#again[stream] = this.#deps.clock.after(punchPauseMs, () => {
+          if (this.#phase !== "following") return;
+          spool.refresh();
+          this.#bound(stream);
+        });
+      },
+      (cause: unknown) => this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`),
+    );
   }
 
   /** The shim is dead; its rename of `exit` may have come between our look at the file and at the process. */
@@ -308,6 +327,7 @@ export class Execution {
     this.#poll?.cancel();
     this.#soon?.cancel();
     this.#soon = undefined;
+    for (const stream of streams) this.#again[stream]?.cancel();
   }
 
   #armDeadline(): void {

@@ -17,7 +17,8 @@ export interface ExitReport {
 }
 
 const markPattern = /^1 (\d+) (\d+) (\d+)\.(\d\d) \.\n$/;
-const exitPattern = /^1 (\d+) (\d+)\.(\d\d) (.*) \.\n$/s;
+/** Behind the line may be what is left of the placeholder that it was written over. */
+const exitPattern = /^1 (\d+) (\d+)\.(\d\d) ([^\n]*) \.\n/;
 
 export function parseShimMark(text: string): ShimMark | undefined {
   const match = markPattern.exec(text);

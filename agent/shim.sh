@@ -14,6 +14,8 @@ start_of() { shift 19; start=$1; }
 start_of ${stat##*) }
 read -r up rest < /proc/uptime
 echo "1 $$ $start $up ." > run/shim
+# Room for the end, taken while there is some: a full disk must not cost the exit code.
+echo "................................................................" > exit.tmp
 echo 500 2>/dev/null > /proc/self/oom_score_adj
 # A handler, not "ignore": the script gets the default back, and the shim outlives it to write how it ended.
 trap : TERM INT HUP QUIT
@@ -44,7 +46,8 @@ else
 fi
 cd "$attempt" || exit 70
 read -r up rest < /proc/uptime
-echo "1 $code $up $job ." > exit.tmp
+: > run/over
+echo "1 $code $up $job ." 1<> exit.tmp
 # Where sync takes no files, everything is synced; a sync that was killed is not repeated.
 sync -d out err exit.tmp 2>/dev/null || [ $? -gt 128 ] || sync
 exec mv exit.tmp exit

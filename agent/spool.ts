@@ -90,6 +90,10 @@ export class Spool {
     return { length, sha256: this.#hash.copy().digest("hex") };
   }
 
+  get isPunching(): boolean {
+    return this.#punching !== undefined;
+  }
+
   /** Punches what exceeds head and tail; resolves at once when there is too little. Only one at a time. */
   punch(): Promise<void> | undefined {
     if (this.#punching !== undefined || this.#end !== undefined || this.#descriptor === undefined) return this.#punching;

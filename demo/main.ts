@@ -52,6 +52,7 @@ async function demo(mode: "once" | "stay"): Promise<number> {
     steps.push(() => agent.stop());
   }
 
+  await connected(client);
   say("3. One script on both:  holdfast run --on role=web --script demo/hello.sh");
   const environment = { HOLDFAST_URL: server.url, HOLDFAST_API_KEY: apiKey };
   const exitCode = await shown(
@@ -70,6 +71,16 @@ async function demo(mode: "once" | "stay"): Promise<number> {
     await Promise.race([interrupted, server.program.exited]);
   }
   return exitCode;
+}
+
+async function connected(client: Holdfast): Promise<void> {
+  const endMs = performance.now() + 15_000;
+  while (performance.now() < endMs) {
+    const { items } = await client.agents.list();
+    if (items.filter((agent) => agent.connection === "fully").length === agents.length) return;
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+  }
+  throw new Error("the agents did not connect within 15 s");
 }
 
 /** Runs a command with its output on this terminal. */

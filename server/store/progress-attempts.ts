@@ -59,7 +59,7 @@ raised as (
   returning a.id, a.state)
 select o.id as attempt, coalesce(r.state, o.old_state) as state, o.cancel_requested, o.by_agent,
   case when k.closed then k.home_no else greatest(k.home_no, o.home_no) end as home_no, k.out_next as out, k.err_next as err,
-  coalesce((t.spec::json -> 'graceMs')::text::int, 0) as grace_ms
+  t.grace_ms as grace_ms
 from own o join locked_log k on k.attempt_id = o.id join task t on t.id = o.task_id left join raised r on r.id = o.id`,
 };
 

@@ -9,7 +9,7 @@ export type PendingCancel = z.infer<typeof row>;
 
 const statement = {
   name: "read-cancels",
-  text: `select a.id as attempt, a.agent_id as agent, coalesce((t.spec::json -> 'graceMs')::text::int, 0) as "graceMs"
+  text: `select a.id as attempt, a.agent_id as agent, t.grace_ms as "graceMs"
   from attempt a join task t on t.id = a.task_id
   where a.agent_id = any($1::uuid[]) and a.cancel_requested and a.rank in (1, 2, 3) order by a.id limit 10000`,
 };

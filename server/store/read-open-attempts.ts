@@ -19,7 +19,7 @@ export type OpenAttempt = z.infer<typeof row>;
 const statement = {
   name: "read-open-attempts",
   text: `select a.id as attempt, a.state, a.rank, a.journal_id as "journalId", a.cancel_requested as "cancelRequested",
-    a.result is not null as "byAgent", coalesce((t.spec::json -> 'graceMs')::text::int, 0) as "graceMs"
+    a.result is not null as "byAgent", t.grace_ms as "graceMs"
   from attempt a join task t on t.id = a.task_id
   where a.agent_id = $1 and (a.rank in (1, 2, 3) or a.id = any($2::uuid[]))`,
 };

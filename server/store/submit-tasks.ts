@@ -61,14 +61,14 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
 new_task as (
-  insert into task (id, submission_id, agent_id, lane, spec, expires_at, unreachable_limit_ms)
-  select task_id, submission_id, agent_id, lane, spec, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
+  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, expires_at, unreachable_limit_ms)
+  select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
 new_log as (insert into attempt_log (attempt_id, agent_id) select attempt_id, agent_id from item),
 new_attempt as (
   insert into attempt (id, task_id, agent_id, lane, rank, state, offer_no, journal_id, offered_by, offer_until)
@@ -130,6 +130,7 @@ export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Pr
       tasks.map((task) => task.offer?.journalId ?? null),
       first?.node,
       first?.offerWindowMs,
+      tasks.map((task) => graceOf(task.spec)),
     ],
     insertedRow,
   );
@@ -145,6 +146,12 @@ export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Pr
     if (row === undefined || Buffer.compare(row.body_sha256, submission.bodySha256) !== 0) return { kind: "mismatch" };
     return { kind: "repeated", id: row.id, tasks: row.tasks };
   });
+}
+
+const graceSchema = z.object({ graceMs: z.int().default(0) });
+
+function graceOf(spec: string): number {
+  return graceSchema.parse(JSON.parse(spec)).graceMs;
 }
 
 /** What an earlier submission with the same principal and key stored; also answers after a COMMIT of unknown outcome. */

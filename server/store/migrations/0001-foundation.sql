@@ -123,6 +123,8 @@ create table task (
   agent_id uuid not null,
   lane text not null,
   spec text not null,
+  -- Of the spec, so that a cancel never has to read it: specs take up to 768 KiB, and jsonb refuses some JSON.
+  grace_ms integer not null,
   expires_at timestamptz not null,
   unreachable_limit_ms bigint not null,
   created_at timestamptz not null default clock_timestamp()
