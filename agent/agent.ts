@@ -92,7 +92,8 @@ interface Parts {
   readonly renewal: Renewal;
 }
 
-type State = { readonly kind: "stopped" } | { readonly kind: "running" | "draining"; readonly parts: Parts; identity: Identity };
+type State =
+  { readonly kind: "stopped" } | { readonly kind: "running" | "draining"; readonly parts: Parts; identity: Identity };
 
 class HoldfastAgent implements Agent {
   readonly #options: AgentOptions;
@@ -175,7 +176,10 @@ class HoldfastAgent implements Agent {
 
   async #openJournal(bootId: string): Promise<Journal> {
     const { dataPath, compactBytes, reserveBytes } = this.#options;
-    const reserve = new DiskReserve({ path: join(dataPath, "reserve"), ...(reserveBytes === undefined ? {} : { bytes: reserveBytes }) });
+    const reserve = new DiskReserve({
+      path: join(dataPath, "reserve"),
+      ...(reserveBytes === undefined ? {} : { bytes: reserveBytes }),
+    });
     const journal = new Journal(
       { logger: this.#logger, random: this.#random, freeReserve: () => reserve.free() },
       { path: join(dataPath, "journal"), hostBootId: bootId, ...(compactBytes === undefined ? {} : { compactBytes }) },
@@ -228,8 +232,16 @@ class HoldfastAgent implements Agent {
       bootId: journal.boot.bootId,
       journalId: journal.id,
       attempts: engine.reports(),
-      capabilities: ["no-op", ...interpreterNames.filter((name) => findInterpreter(name, scripts["PATH"]) !== undefined)],
-      host: { hostname: hostname(), os: process.platform, arch: process.arch, slots: slots ?? defaultRosterOptions.workSlots },
+      capabilities: [
+        "no-op",
+        ...interpreterNames.filter((name) => findInterpreter(name, scripts["PATH"]) !== undefined),
+      ],
+      host: {
+        hostname: hostname(),
+        os: process.platform,
+        arch: process.arch,
+        slots: slots ?? defaultRosterOptions.workSlots,
+      },
     });
     const connections: Connections = new Connections(
       {
@@ -247,7 +259,8 @@ class HoldfastAgent implements Agent {
         onRoundTrip: (session, roundTripMs) => engine.roundTrip(session, roundTripMs),
         onEnded: (session) => engine.sessionEnded(session),
         onRefused: (why) => this.#fatal(why),
-        onList: (list) => this.#background.run("store the node list", () => storeNodeList(join(dataPath, "nodes.json"), list)),
+        onList: (list) =>
+          this.#background.run("store the node list", () => storeNodeList(join(dataPath, "nodes.json"), list)),
         target: (address, node) => this.#target(address, node),
       },
       { seeds: identity.seeds, list: given.list, agentId: identity.agentId },

@@ -105,7 +105,14 @@ const cancelledBeforeStart: Ending = { outcome: "cancelled", reason: "never-star
 
 /** The record of an attempt that never started. */
 export function neverStartedRecord(ending: Ending, wallMs: number): ResultRecord {
-  return { ...ending, startedAtMs: null, finishedAtMs: Math.trunc(wallMs), durationMs: 0, out: emptyStream, err: emptyStream };
+  return {
+    ...ending,
+    startedAtMs: null,
+    finishedAtMs: Math.trunc(wallMs),
+    durationMs: 0,
+    out: emptyStream,
+    err: emptyStream,
+  };
 }
 
 /** A new attempt. A no-op has nothing to run, so its intent and its result share one sync. */
@@ -113,15 +120,23 @@ export function beginAttempt(context: AttemptContext, options: { readonly slot: 
   const { facts, hostBootId } = context;
   if (facts.spec.kind === "no-op") {
     const nowMs = Math.trunc(context.wallMs);
-    const record = { ...neverStartedRecord({ outcome: "succeeded", reason: "", exitCode: null, signal: null }, nowMs), startedAtMs: nowMs };
+    const record = {
+      ...neverStartedRecord({ outcome: "succeeded", reason: "", exitCode: null, signal: null }, nowMs),
+      startedAtMs: nowMs,
+    };
     return step(
       { kind: "concluding", record },
       { kind: "append", record: { kind: "intent", facts, startingOn: hostBootId }, mark: "intent" },
       { kind: "append", record: { kind: "result", attempt: facts.attempt, record }, mark: "result" },
     );
   }
-  const intent: JournalRecord = options.slot === "held" ? { kind: "intent", facts, startingOn: hostBootId } : { kind: "intent", facts };
-  return step({ kind: "recording", slot: options.slot, cancel: false }, { kind: "append", record: intent, mark: "intent" }, { kind: "prepare" });
+  const intent: JournalRecord =
+    options.slot === "held" ? { kind: "intent", facts, startingOn: hostBootId } : { kind: "intent", facts };
+  return step(
+    { kind: "recording", slot: options.slot, cancel: false },
+    { kind: "append", record: intent, mark: "intent" },
+    { kind: "prepare" },
+  );
 }
 
 export function stepAttempt(state: AttemptState, event: AttemptEvent, context: AttemptContext): AttemptStep {
@@ -130,7 +145,10 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
   const declare = (graceMs: number): AttemptStep =>
     step({ kind: "declaring", ending: cancelledBeforeStart, graceMs }, { kind: "declare-never" });
   const conclude = (record: ResultRecord): AttemptStep =>
-    step({ kind: "concluding", record }, { kind: "append", record: { kind: "result", attempt, record }, mark: "result" });
+    step(
+      { kind: "concluding", record },
+      { kind: "append", record: { kind: "result", attempt, record }, mark: "result" },
+    );
   const begin = (startedAtMs: number): AttemptStep =>
     step(
       { kind: "running" },
@@ -141,7 +159,10 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
   const sweep = (ending: Ending): AttemptStep => step({ kind: "sweeping", ending }, { kind: "sweep" });
   const measure = (ending: Ending): AttemptStep => step({ kind: "measuring", ending }, { kind: "measure" });
   const recordCancel = (graceMs: number): AttemptStep =>
-    step({ kind: "recording-cancel", graceMs }, { kind: "append", record: { kind: "cancelling", attempt, graceMs }, mark: "cancelling" });
+    step(
+      { kind: "recording-cancel", graceMs },
+      { kind: "append", record: { kind: "cancelling", attempt, graceMs }, mark: "cancelling" },
+    );
 
   switch (state.kind) {
     case "recording":
@@ -153,7 +174,10 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
     case "waiting":
       if (event.kind === "cancel") return declare(event.graceMs);
       if (event.kind !== "slot-granted") return step(state);
-      return step({ kind: "committing", cancel: false }, { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" });
+      return step(
+        { kind: "committing", cancel: false },
+        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },
+      );
     case "committing":
       if (event.kind === "cancel") return step({ ...state, cancel: true });
       if (event.kind !== "durable" || event.mark !== "starting") return step(state);
@@ -235,12 +259,19 @@ export function interrupted(reason: string): Ending {
 /** A script that ended by itself. */
 export function endingOf(exit: Exit): Ending {
   if (exit.signal !== null) return { ...exit, outcome: "failed", reason: "signal" };
-  return exit.exitCode === 0 ? { ...exit, outcome: "succeeded", reason: "" } : { ...exit, outcome: "failed", reason: "exit-code" };
+  return exit.exitCode === 0
+    ? { ...exit, outcome: "succeeded", reason: "" }
+    : { ...exit, outcome: "failed", reason: "exit-code" };
 }
 
 function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, left: readonly number[]): Ending {
   const reason = left.length > 0 ? incomplete(left) : cause === "cancelled" ? "cancel" : "time-limit";
-  return { outcome: cause, reason, exitCode: exit?.exitCode ?? null, signal: exit?.signal ?? (exit === undefined ? "SIGKILL" : null) };
+  return {
+    outcome: cause,
+    reason,
+    exitCode: exit?.exitCode ?? null,
+    signal: exit?.signal ?? (exit === undefined ? "SIGKILL" : null),
+  };
 }
 
 function incomplete(left: readonly number[]): string {

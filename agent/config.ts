@@ -22,7 +22,10 @@ const configSchema = z.object({
 export type AgentConfig = z.infer<typeof configSchema>;
 
 /** Root's place by convention, or the user's XDG state folder. */
-export function defaultDataPath(environment: Readonly<Record<string, string | undefined>>, userId: number | undefined): string {
+export function defaultDataPath(
+  environment: Readonly<Record<string, string | undefined>>,
+  userId: number | undefined,
+): string {
   if (userId === 0) return "/var/lib/holdfast/agent";
   const home = environment["HOME"] ?? "/tmp";
   return `${environment["XDG_STATE_HOME"] ?? `${home}/.local/state`}/holdfast/agent`;
@@ -44,5 +47,8 @@ export function readAgentConfig(
   const [issue] = parsed.error.issues;
   const name = issue?.path[0];
   const row = Object.entries(agentOptionRows).find(([option]) => option === name)?.[1];
-  throw new AppError("config.invalid", `${row?.flag ?? "configuration"} (${row?.variable ?? ""}): ${issue?.message ?? "invalid"}`);
+  throw new AppError(
+    "config.invalid",
+    `${row?.flag ?? "configuration"} (${row?.variable ?? ""}): ${issue?.message ?? "invalid"}`,
+  );
 }

@@ -52,7 +52,13 @@ export interface ConnectionOptions {
 type State =
   | { readonly kind: "idle" }
   | { readonly kind: "dialing"; readonly socket: FrameSocket }
-  | { readonly kind: "greeting"; readonly socket: FrameSocket; readonly link: Link<FromAgent>; readonly timer: Timer; readonly sinceMs: number }
+  | {
+      readonly kind: "greeting";
+      readonly socket: FrameSocket;
+      readonly link: Link<FromAgent>;
+      readonly timer: Timer;
+      readonly sinceMs: number;
+    }
   | { readonly kind: "open"; readonly socket: FrameSocket; readonly session: Session; readonly heartbeat: Heartbeat }
   | { readonly kind: "waiting"; readonly timer: Timer }
   | { readonly kind: "stopped" };
@@ -158,7 +164,8 @@ export class Connection {
     }
     const { address } = target;
     const isMine = (): boolean =>
-      (this.#state.kind === "dialing" || this.#state.kind === "greeting" || this.#state.kind === "open") && this.#state.socket === socket;
+      (this.#state.kind === "dialing" || this.#state.kind === "greeting" || this.#state.kind === "open") &&
+      this.#state.socket === socket;
     const socket: FrameSocket = this.#deps.dial(target, {
       onOpen: () => isMine() && this.#greet(socket),
       onFrame: (frame) => isMine() && this.#frame(frame),
@@ -204,7 +211,10 @@ export class Connection {
           session.link.ping();
         },
         onSilent: () => {
-          logger.warn({ node: welcome.node.name }, `nothing came from the node for ${welcome.timings.silenceMs} ms: the session is given up`);
+          logger.warn(
+            { node: welcome.node.name },
+            `nothing came from the node for ${welcome.timings.silenceMs} ms: the session is given up`,
+          );
           state.socket.terminate();
         },
       },
@@ -276,7 +286,10 @@ function refusalOf(end: DialEnd): AppError | undefined {
   if (end.kind !== "closed") return undefined;
   switch (end.code) {
     case closeCode.superseded:
-      return new AppError("agent.superseded", `the cluster knows a newer boot of this agent or a newer journal: ${end.reason}`);
+      return new AppError(
+        "agent.superseded",
+        `the cluster knows a newer boot of this agent or a newer journal: ${end.reason}`,
+      );
     case closeCode.quarantined:
       return new AppError("agent.quarantined", `the cluster put this agent into quarantine: ${end.reason}`);
     case closeCode.refused:

@@ -74,8 +74,18 @@ export class Connections {
   }
 
   views(): ConnectionView[] {
-    const nodes = [...this.#nodes.values()].map(({ connection, listed }) => ({ node: listed.name, id: listed.id, state: connection.kind, lastEnd: connection.lastEnd }));
-    const seeds = [...this.#seeds].map(([address, connection]) => ({ node: address, id: undefined, state: connection.kind, lastEnd: connection.lastEnd }));
+    const nodes = [...this.#nodes.values()].map(({ connection, listed }) => ({
+      node: listed.name,
+      id: listed.id,
+      state: connection.kind,
+      lastEnd: connection.lastEnd,
+    }));
+    const seeds = [...this.#seeds].map(([address, connection]) => ({
+      node: address,
+      id: undefined,
+      state: connection.kind,
+      lastEnd: connection.lastEnd,
+    }));
     return [...nodes, ...seeds];
   }
 
@@ -112,7 +122,8 @@ export class Connections {
     const wanted = chosen(list, this.#options.agentId);
     for (const listed of wanted) {
       const known = this.#nodes.get(listed.id);
-      if (known === undefined) this.#nodes.set(listed.id, { connection: this.#nodeConnection(listed.id, listed.name), listed });
+      if (known === undefined)
+        this.#nodes.set(listed.id, { connection: this.#nodeConnection(listed.id, listed.name), listed });
       else known.listed = listed;
     }
     for (const [id, { connection }] of this.#nodes) {
@@ -131,7 +142,8 @@ export class Connections {
   }
 
   #nodeConnection(id: NodeId, name: string): Connection {
-    const targets = (): DialTarget[] => (this.#nodes.get(id)?.listed.addresses ?? []).map((address) => this.#deps.target(address, id));
+    const targets = (): DialTarget[] =>
+      (this.#nodes.get(id)?.listed.addresses ?? []).map((address) => this.#deps.target(address, id));
     return this.#connection({ label: name, targets });
   }
 
@@ -171,7 +183,8 @@ export class Connections {
   #trySeeds(): void {
     for (const address of this.#options.seeds) {
       const known = this.#seeds.get(address);
-      const connection = known ?? this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] });
+      const connection =
+        known ?? this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] });
       this.#seeds.set(address, connection);
       connection.start();
     }

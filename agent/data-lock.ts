@@ -53,7 +53,9 @@ export class DataLock implements Service {
   }
 }
 
-function parseHolder(text: string): { readonly pid: number; readonly startTicks: string; readonly hostBootId: string } | undefined {
+function parseHolder(
+  text: string,
+): { readonly pid: number; readonly startTicks: string; readonly hostBootId: string } | undefined {
   const [pid, startTicks, hostBootId] = text.trim().split(" ");
   if (pid === undefined || startTicks === undefined || hostBootId === undefined) return undefined;
   return { pid: Number(pid), startTicks, hostBootId };
@@ -67,4 +69,3 @@ function flock(descriptor: number): Promise<"held" | "taken" | "no-flock"> {
     child.on("exit", (code) => resolve(code === 0 ? "held" : "taken"));
   });
 }
-

@@ -73,7 +73,13 @@ export const dial: Dial = (target, handlers) => {
 /** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */
 export function dialError(address: string, cause: unknown): AppError {
   const code = errnoOf(cause) ?? "";
-  const isTls = code.startsWith("ERR_TLS") || code.startsWith("ERR_SSL") || code.includes("CERT") || code.includes("SELF_SIGNED") || code === "INVALID_PURPOSE" || code.startsWith("UNABLE_TO");
+  const isTls =
+    code.startsWith("ERR_TLS") ||
+    code.startsWith("ERR_SSL") ||
+    code.includes("CERT") ||
+    code.includes("SELF_SIGNED") ||
+    code === "INVALID_PURPOSE" ||
+    code.startsWith("UNABLE_TO");
   if (isTls) return new AppError("tls.refused", `${address}: ${describeError(cause)}`, { cause });
   return new AppError("cluster.unreachable", `${address}: ${describeError(cause)}`, { cause });
 }

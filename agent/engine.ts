@@ -1,7 +1,6 @@
 // Drives the pure core: feeds it events and carries its effects out on journal, processes and sessions.
 // Leaves every decision to roster.ts. Invariant: events are stepped one after another, and the effects of one are
 // begun, in order, before the next is stepped.
-import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Background } from "../shared/background.ts";
@@ -17,16 +16,16 @@ import type { LogContent } from "../shared/wire/log.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
 import type { Verdict } from "../shared/wire/welcome.ts";
 import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
+import { admitOffer } from "./admission.ts";
 import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
+import { gatherEvidence } from "./evidence.ts";
 import { Execution } from "./execution.ts";
 import type { ExecutionOptions } from "./execution.ts";
 import { bootMs, freeBytes } from "./host.ts";
-import { findInterpreter } from "./interpreters.ts";
 import type { Journal } from "./journal.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { Outbox } from "./outbox.ts";
-import { isAlive } from "./process-table.ts";
 import type { Evidence } from "./recovery.ts";
 import { recover } from "./recovery.ts";
 import { Roster } from "./roster.ts";
@@ -53,8 +52,6 @@ export interface EngineOptions extends Omit<ExecutionOptions, "attempt" | "facts
 }
 
 const tickMs = 500;
-/** A gap between ticks that means the process or the whole machine stood still. */
-const frozenMs = 2_000;
 
 export class Engine {
   readonly #deps: EngineDeps;
@@ -77,7 +74,10 @@ export class Engine {
     this.#options = options;
     this.#attemptsPath = join(options.dataPath, "attempts");
     const { journal } = deps;
-    this.#roster = new Roster({ closed: journal.state.closed }, { ...options.roster, journalId: journal.id, hostBootId: options.hostBootId });
+    this.#roster = new Roster(
+      { closed: journal.state.closed },
+      { ...options.roster, journalId: journal.id, hostBootId: options.hostBootId },
+    );
     if (journal.corruption !== undefined) this.#roster.quarantine();
   }
 
@@ -130,7 +130,11 @@ export class Engine {
   receive(session: SessionNo, message: FromNode): void {
     switch (message.type) {
       case "offer":
-        this.#step({ kind: "offers", session, offers: message.items.map((offer) => ({ offer, admission: this.#admit(offer) })) });
+        this.#step({
+          kind: "offers",
+          session,
+          offers: message.items.map((offer) => ({ offer, admission: this.#admit(offer) })),
+        });
         return;
       case "cancel":
         this.#step({ kind: "cancels", session, items: message.items });
@@ -196,7 +200,11 @@ export class Engine {
         return;
       case "append-refusal": {
         const { session, item, refusal } = effect;
-        this.#durably(journal.append({ kind: "tombstone", attempt: item.attempt, refusal }), { kind: "refusal-durable", session, item });
+        this.#durably(journal.append({ kind: "tombstone", attempt: item.attempt, refusal }), {
+          kind: "refusal-durable",
+          session,
+          item,
+        });
         return;
       }
       case "attach-log":
@@ -224,7 +232,11 @@ export class Engine {
   #performAttempt(attempt: AttemptId, effect: AttemptEffect): void {
     const { journal, background } = this.#deps;
     if (effect.kind === "append") {
-      this.#durably(journal.append(effect.record), { kind: "attempt", attempt, event: { kind: "durable", mark: effect.mark } });
+      this.#durably(journal.append(effect.record), {
+        kind: "attempt",
+        attempt,
+        event: { kind: "durable", mark: effect.mark },
+      });
     } else if (effect.kind === "note") {
       journal.note(effect.record);
     } else {
@@ -243,7 +255,8 @@ export class Engine {
     written.then(
       () => this.#step(then),
       (cause: unknown) => {
-        if (this.#stage === "running" && this.#deps.journal.corruption === undefined) this.#deps.onFatal(AppError.from(cause));
+        if (this.#stage === "running" && this.#deps.journal.corruption === undefined)
+          this.#deps.onFatal(AppError.from(cause));
       },
     );
   }
@@ -255,7 +268,8 @@ export class Engine {
     const { state } = this.#deps.journal;
     const journaled = state.open.get(attempt) ?? state.acknowledged.get(attempt);
     const { facts, result } = journaled ?? { facts: undefined, result: undefined };
-    const isScript = facts === undefined ? (result?.out.length ?? 0) + (result?.err.length ?? 0) > 0 : facts.spec.kind === "script";
+    const isScript =
+      facts === undefined ? (result?.out.length ?? 0) + (result?.err.length ?? 0) > 0 : facts.spec.kind === "script";
     if (!isScript) return undefined;
     const post = (event: AttemptEvent): void => this.#step({ kind: "attempt", attempt, event });
     const execution = new Execution(
@@ -311,22 +325,12 @@ export class Engine {
   }
 
   #admit(offer: OfferItem): Admission {
-    // A frame that waited in the socket while the machine slept is as old as that sleep (boot time counts suspend).
-    const stoodMs = bootMs() - this.#aliveAtMs;
-    if (stoodMs > frozenMs && stoodMs > offer.startWindowMs) return { kind: "later", reason: "window-passed" };
-    const { spec } = offer;
-    if (spec.kind === "no-op") return { kind: "ok" };
-    const atLeast = this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024;
-    const needed = atLeast + 2 * Buffer.byteLength(spec.script);
-    if (this.#free < needed) return { kind: "later", reason: "disk-full", detail: `${this.#free} bytes are free, ${needed} are needed` };
-    if (findInterpreter(spec.interpreter, this.#options.environment["PATH"]) === undefined) {
-      const detail = `${spec.interpreter} is neither a known interpreter on PATH nor an executable file`;
-      return { kind: "never", refusal: { reason: "interpreter-missing", detail: detail.slice(0, 1_024) } };
-    }
-    if (spec.cwd !== undefined && !isDirectory(spec.cwd)) {
-      return { kind: "never", refusal: { reason: "invalid", detail: "the working directory must be an absolute path to a folder that is there" } };
-    }
-    return { kind: "ok" };
+    return admitOffer(offer, {
+      freeBytes: this.#free,
+      freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
+      stoodMs: bootMs() - this.#aliveAtMs,
+      searchPath: this.#options.environment["PATH"],
+    });
   }
 
   async #recoverAll(): Promise<void> {
@@ -334,7 +338,8 @@ export class Engine {
     const { open, acknowledged, closed } = journal.state;
     const acknowledgedAtMs = clock.monotonicMs();
     for (const [attempt, { facts, homeNo, result }] of acknowledged) {
-      if (result !== undefined) this.#roster.restoreResult(attempt, facts, { homeNo, record: result, acknowledgedAtMs });
+      if (result !== undefined)
+        this.#roster.restoreResult(attempt, facts, { homeNo, record: result, acknowledgedAtMs });
     }
     for (const [attempt, journaled] of open) {
       if (journaled.result !== undefined) {
@@ -362,23 +367,6 @@ export class Engine {
 
   #evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence {
     const folder = new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt });
-    const marker = folder.marker();
-    const startingOn = journaled?.startingOn;
-    return {
-      journal: journaled === undefined ? "none" : journaled.cancelGraceMs !== undefined ? "cancelling" : startingOn === undefined ? "intent" : "starting",
-      hostBoot: startingOn === undefined || startingOn === this.#options.hostBootId ? "same" : "other",
-      marker: marker.kind,
-      shim: marker.kind === "shim" && isAlive(marker.mark) ? "alive" : "dead",
-      exit: folder.exit()?.exit,
-    };
+    return gatherEvidence(folder, journaled, this.#options.hostBootId);
   }
 }
-
-function isDirectory(path: string): boolean {
-  try {
-    return path.startsWith("/") && statSync(path).isDirectory();
-  } catch {
-    return false;
-  }
-}
-

@@ -82,7 +82,8 @@ export class Execution {
     this.#deps = deps;
     this.#options = options;
     this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
-    const spoolOf = (stream: Stream): Spool => new Spool({ ...defaultSpoolOptions, ...options.spool, path: this.folder.stream(stream) });
+    const spoolOf = (stream: Stream): Spool =>
+      new Spool({ ...defaultSpoolOptions, ...options.spool, path: this.folder.stream(stream) });
     this.#spools = { out: spoolOf("out"), err: spoolOf("err") };
     const shipperOf = (stream: Stream): LogShipper =>
       new LogShipper({
@@ -91,7 +92,8 @@ export class Execution {
         onDrained: () => {
           if (streams.every((other) => this.#shippers[other].isDrained)) deps.onDrained();
         },
-        onError: (cause) => deps.logger.error({ err: cause, stream }, `cannot read the output: ${describeError(cause)}`),
+        onError: (cause) =>
+          deps.logger.error({ err: cause, stream }, `cannot read the output: ${describeError(cause)}`),
       });
     this.#shippers = { out: shipperOf("out"), err: shipperOf("err") };
   }
@@ -182,7 +184,15 @@ export class Execution {
       this.#deps.onEvent({ kind: "not-started", detail: `interpreter ${spec.interpreter} is no longer there` });
       return;
     }
-    const args = [shimPath, this.folder.path, spec.cwd ?? this.folder.work, resetSignals, interpreter.program, ...interpreter.args, scriptPath];
+    const args = [
+      shimPath,
+      this.folder.path,
+      spec.cwd ?? this.folder.work,
+      resetSignals,
+      interpreter.program,
+      ...interpreter.args,
+      scriptPath,
+    ];
     const child = spawn("/bin/sh", [...args, ...spec.args], {
       detached: true,
       stdio: "ignore",
@@ -240,10 +250,11 @@ export class Execution {
     if (this.#soon !== undefined) return;
     const sinceMs = this.#deps.clock.monotonicMs() - this.#lookedAtMs;
     if (sinceMs >= 2) this.#look();
-    else this.#soon = this.#deps.clock.after(2, () => {
-      this.#soon = undefined;
-      this.#look();
-    });
+    else
+      this.#soon = this.#deps.clock.after(2, () => {
+        this.#soon = undefined;
+        this.#look();
+      });
   }
 
   #armPoll(): void {
@@ -309,7 +320,8 @@ export class Execution {
           this.#bound(stream);
         });
       },
-      (cause: unknown) => this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`),
+      (cause: unknown) =>
+        this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`),
     );
   }
 
@@ -318,7 +330,9 @@ export class Execution {
     const exit = this.folder.exit();
     this.#phase = "seen-exit";
     this.#unfollow();
-    this.#deps.onEvent(exit === undefined ? { kind: "vanished", reason: "shim-died" } : { kind: "exited", exit: exit.exit });
+    this.#deps.onEvent(
+      exit === undefined ? { kind: "vanished", reason: "shim-died" } : { kind: "exited", exit: exit.exit },
+    );
   }
 
   #unfollow(): void {
@@ -332,7 +346,9 @@ export class Execution {
 
   #armDeadline(): void {
     const ranMs = this.#mark === undefined ? 0 : Math.max(0, bootMs() - this.#mark.uptimeMs);
-    this.#deadline = this.#deps.clock.after(this.#facts.spec.timeoutMs - ranMs, () => this.#deps.onEvent({ kind: "deadline" }));
+    this.#deadline = this.#deps.clock.after(this.#facts.spec.timeoutMs - ranMs, () =>
+      this.#deps.onEvent({ kind: "deadline" }),
+    );
   }
 
   async #kill(graceMs: number): Promise<void> {

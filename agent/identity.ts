@@ -45,8 +45,10 @@ export async function loadIdentity(dataPath: string): Promise<Identity | undefin
   if (text === undefined) return undefined;
   const parsed = identityFileSchema.safeParse(JSON.parse(text));
   if (!parsed.success) throw new AppError("certificate.invalid", `${at.identity}: ${parsed.error.message}`);
-  const pair = (await fittingPair(`${at.key}.next`, `${at.certificate}.next`)) ?? (await fittingPair(at.key, at.certificate));
-  if (pair === undefined) throw new AppError("certificate.invalid", `${at.key} and ${at.certificate} do not fit each other`);
+  const pair =
+    (await fittingPair(`${at.key}.next`, `${at.certificate}.next`)) ?? (await fittingPair(at.key, at.certificate));
+  if (pair === undefined)
+    throw new AppError("certificate.invalid", `${at.key} and ${at.certificate} do not fit each other`);
   await refuseReadableKey(at.key);
   return { ...parsed.data, ...pair };
 }
@@ -83,7 +85,9 @@ async function refuseReadableKey(path: string): Promise<void> {
   const { mode } = await stat(path);
   if ((mode & 0o077) === 0) return;
   const seen = (mode & 0o777).toString(8);
-  throw new AppError("config.invalid", `${path} has mode ${seen}: others may read the private key`, { mend: `chmod 600 ${path}` });
+  throw new AppError("config.invalid", `${path} has mode ${seen}: others may read the private key`, {
+    mend: `chmod 600 ${path}`,
+  });
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {

@@ -31,7 +31,13 @@ export function emptyJournalState(): JournalState {
   return { id: undefined, boot: undefined, open: new Map(), acknowledged: new Map(), closed: new Map() };
 }
 
-const nothing: JournaledAttempt = { facts: undefined, startingOn: undefined, cancelGraceMs: undefined, homeNo: 0, result: undefined };
+const nothing: JournaledAttempt = {
+  facts: undefined,
+  startingOn: undefined,
+  cancelGraceMs: undefined,
+  homeNo: 0,
+  result: undefined,
+};
 
 /** Applies one record in place. A record about an attempt that is closed changes nothing. */
 export function applyRecord(state: JournalState, record: JournalRecord): void {

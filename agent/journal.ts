@@ -90,7 +90,8 @@ export class Journal {
   }
 
   get boot(): { readonly counter: number; readonly bootId: BootId } {
-    if (this.state.boot === undefined) throw new AppError("journal.corrupt", `${this.#options.path} holds no boot record`);
+    if (this.state.boot === undefined)
+      throw new AppError("journal.corrupt", `${this.#options.path} holds no boot record`);
     return this.state.boot;
   }
 
@@ -131,8 +132,10 @@ export class Journal {
         why = AppError.from(cause, "journal.corrupt");
       }
     }
-    if (scan.damage === "middle") why = new AppError("journal.corrupt", `${this.#options.path} is damaged at byte ${scan.end} of ${file.length}`);
-    if (file.length > 0 && scan.end === 0 && scan.damage === "torn-tail") this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
+    if (scan.damage === "middle")
+      why = new AppError("journal.corrupt", `${this.#options.path} is damaged at byte ${scan.end} of ${file.length}`);
+    if (file.length > 0 && scan.end === 0 && scan.damage === "torn-tail")
+      this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
     if (why === undefined && scan.end > 0 && this.state.id === undefined) {
       why = new AppError("journal.corrupt", `${this.#options.path} does not begin with its id`);
     }
@@ -146,7 +149,10 @@ export class Journal {
 
   async #dropTail(handle: FileHandle, length: number): Promise<void> {
     if (length === this.#bytes) return;
-    this.#deps.logger.warn({ dropped: length - this.#bytes }, "dropped the journal's torn tail; it was never acknowledged");
+    this.#deps.logger.warn(
+      { dropped: length - this.#bytes },
+      "dropped the journal's torn tail; it was never acknowledged",
+    );
     await handle.truncate(this.#bytes);
     await handle.sync();
   }

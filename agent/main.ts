@@ -23,7 +23,12 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
   const logger = createLogger({ level: options.logLevel, fields: { part: "agent" } });
   let agent: Agent | undefined;
   try {
-    const facts = { environment: process.env, execArgv: process.execArgv, nodeVersion: process.version, wallMs: Date.now() };
+    const facts = {
+      environment: process.env,
+      execArgv: process.execArgv,
+      nodeVersion: process.version,
+      wallMs: Date.now(),
+    };
     for (const warning of checkStart(facts)) logger.warn({}, warning);
     const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();
     const deps: AgentDeps = { logger, onFatal, ...(options.onReady === undefined ? {} : { onReady: options.onReady }) };
@@ -52,7 +57,11 @@ async function endOrderly(agent: Agent): Promise<number> {
   return 0;
 }
 
-function listenForSignals(): { readonly first: Promise<string>; readonly second: Promise<number>; readonly stop: () => void } {
+function listenForSignals(): {
+  readonly first: Promise<string>;
+  readonly second: Promise<number>;
+  readonly stop: () => void;
+} {
   const first = Promise.withResolvers<string>();
   const second = Promise.withResolvers<number>();
   let seen = 0;

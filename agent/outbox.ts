@@ -14,7 +14,10 @@ export class Outbox {
   #isDue = false;
 
   /** `defer` calls once the current turn of the event loop is over. */
-  constructor(deps: { readonly link: Pick<Link<FromAgent>, "send" | "queued">; readonly defer: (act: () => void) => void }) {
+  constructor(deps: {
+    readonly link: Pick<Link<FromAgent>, "send" | "queued">;
+    readonly defer: (act: () => void) => void;
+  }) {
     this.#link = deps.link;
     this.#defer = deps.defer;
   }

@@ -18,7 +18,11 @@ export type ProbeResult =
   | { readonly ok: false; readonly error: AppError };
 
 /** Never throws; ends within `withinMs`. */
-export function probe(target: DialTarget, deps: { readonly dial: Dial; readonly clock: Clock }, withinMs = 15_000): Promise<ProbeResult> {
+export function probe(
+  target: DialTarget,
+  deps: { readonly dial: Dial; readonly clock: Clock },
+  withinMs = 15_000,
+): Promise<ProbeResult> {
   return new Promise((resolve) => {
     const startedMs = deps.clock.monotonicMs();
     const finish = (result: ProbeResult): void => {
@@ -67,7 +71,12 @@ function errorOf(end: DialEnd, address: string): AppError {
     case "failed":
       return end.error;
     case "rejected": {
-      const code = end.status === 503 || end.status === 429 ? "node.draining" : end.status === 426 ? "protocol.unsupported" : "tls.refused";
+      const code =
+        end.status === 503 || end.status === 429
+          ? "node.draining"
+          : end.status === 426
+            ? "protocol.unsupported"
+            : "tls.refused";
       return new AppError(code, `${address} answered HTTP ${end.status} ${end.detail}`, { mend: errorRows[code].mend });
     }
     case "closed":

@@ -17,7 +17,14 @@ export function readProcess(pid: number): ProcessRow | undefined {
   if (stat === undefined) return undefined;
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [state = "", parent, group, session] = fields;
-  return { pid, state, parent: Number(parent), group: Number(group), session: Number(session), startTicks: fields[19] ?? "" };
+  return {
+    pid,
+    state,
+    parent: Number(parent),
+    group: Number(group),
+    session: Number(session),
+    startTicks: fields[19] ?? "",
+  };
 }
 
 export function isLive(row: ProcessRow): boolean {

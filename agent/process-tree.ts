@@ -25,14 +25,22 @@ export interface KillOptions {
 }
 
 /** Ends the tree and gives the pids that would not die (uninterruptible sleep, another user). */
-export async function killTree(tree: Tree, options: KillOptions, deps: { readonly clock: Clock; readonly signal?: AbortSignal }): Promise<number[]> {
+export async function killTree(
+  tree: Tree,
+  options: KillOptions,
+  deps: { readonly clock: Clock; readonly signal?: AbortSignal },
+): Promise<number[]> {
   const { clock } = deps;
   let members = membersOf(tree);
   if (members.length === 0) return [];
   if (options.graceMs > 0) {
     const deadlineMs = clock.monotonicMs() + options.graceMs;
     const asked = new Set<number>();
-    for (let pauseMs = 5; members.length > 0 && clock.monotonicMs() < deadlineMs; pauseMs = Math.min(pauseMs * 2, 100)) {
+    for (
+      let pauseMs = 5;
+      members.length > 0 && clock.monotonicMs() < deadlineMs;
+      pauseMs = Math.min(pauseMs * 2, 100)
+    ) {
       for (const { pid } of members) {
         if (asked.has(pid)) continue;
         asked.add(pid);
@@ -63,7 +71,10 @@ export function membersOf(tree: Tree): ProcessRow[] {
   const rows = listProcesses();
   const mark = `${attemptIdVariable}=${attempt}`;
   const members = new Map<number, ProcessRow>();
+  // What is older than the shim cannot come from it; this spares reading most environments.
+  const since = shim === undefined ? 0 : Number(shim.startTicks);
   for (const row of rows) {
+    if (Number(row.startTicks) < since) continue;
     if (row.pid === root || row.pid === process.pid || (isConcluding && row.parent === root)) continue;
     const isOurs = root !== undefined && (row.session === root || row.group === root);
     if (isOurs || hasEnvironment(row.pid, mark)) members.set(row.pid, row);

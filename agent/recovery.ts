@@ -33,7 +33,8 @@ export type RecoveryAction =
 
 export function recover(evidence: Evidence): RecoveryAction {
   const { journal, hostBoot, marker, shim, exit } = evidence;
-  if (journal === "none") return hostBoot === "same" && marker === "shim" && shim === "alive" ? { kind: "orphan" } : { kind: "ignore" };
+  if (journal === "none")
+    return hostBoot === "same" && marker === "shim" && shim === "alive" ? { kind: "orphan" } : { kind: "ignore" };
   if (exit !== undefined) return { kind: "finished", exit };
   // Only cancels declare; the one that did died before it could say so in the journal.
   if (marker === "never") return { kind: "never-started" };

@@ -69,13 +69,21 @@ export async function registerAgent(options: RegisterOptions, deps: RegisterDeps
   const clock = deps.clock ?? systemClock;
   const token = decodeToken(options.token);
   await mkdir(options.dataPath, { recursive: true, mode: 0o700 });
-  const api = new EnrolmentApi({ server: options.server, timeoutMs: options.timeoutMs ?? 15_000, fetch: deps.fetch ?? fetch });
+  const api = new EnrolmentApi({
+    server: options.server,
+    timeoutMs: options.timeoutMs ?? 15_000,
+    fetch: deps.fetch ?? fetch,
+  });
   const greeting = parsed(enrolmentGreetingSchema.safeParse(await api.call("GET")), options.server);
   const greeted = verifyGreeting(greeting, token, { clock });
   const known = await loadIdentity(options.dataPath);
   if (known !== undefined && known.cluster !== greeted.cluster) {
     const mend = "Give another --data-dir, or remove this one if the old cluster is gone.";
-    throw new AppError("config.invalid", `${options.dataPath} belongs to cluster ${known.cluster}, the token to ${greeted.cluster}`, { mend });
+    throw new AppError(
+      "config.invalid",
+      `${options.dataPath} belongs to cluster ${known.cluster}, the token to ${greeted.cluster}`,
+      { mend },
+    );
   }
   const listPath = join(options.dataPath, "nodes.json");
   let identity = known;
@@ -136,17 +144,22 @@ async function enrolmentKey(path: string): Promise<{ readonly privateKeyPem: str
   return pair;
 }
 
-async function dialAll(identity: Identity, list: NodeList, deps: { readonly dial: Dial; readonly clock: Clock }): Promise<NodeRow[]> {
-  const targets: { readonly name: string; readonly address: string; readonly node: ListedNode["id"] | undefined }[] = list.nodes.flatMap((node) =>
-    node.addresses.map((address) => ({ name: node.name, address, node: node.id })),
-  );
-  if (targets.length === 0) targets.push(...identity.seeds.map((address) => ({ name: "seed", address, node: undefined })));
+async function dialAll(
+  identity: Identity,
+  list: NodeList,
+  deps: { readonly dial: Dial; readonly clock: Clock },
+): Promise<NodeRow[]> {
+  const targets: { readonly name: string; readonly address: string; readonly node: ListedNode["id"] | undefined }[] =
+    list.nodes.flatMap((node) => node.addresses.map((address) => ({ name: node.name, address, node: node.id })));
+  if (targets.length === 0)
+    targets.push(...identity.seeds.map((address) => ({ name: "seed", address, node: undefined })));
   return Promise.all(
     targets.map(async ({ name, address, node }): Promise<NodeRow> => {
       const servername = node === undefined ? anyNodeName(identity.cluster) : nodeName(identity.cluster, node);
       const tls = { key: identity.key, cert: identity.certificate, nodesCas: identity.nodesCa, servername };
       const result = await probe({ address, identity: tls }, deps);
-      if (result.ok) return { name, address, ok: true, reason: "", mend: "", roundTripMs: Math.round(result.roundTripMs * 10) / 10 };
+      if (result.ok)
+        return { name, address, ok: true, reason: "", mend: "", roundTripMs: Math.round(result.roundTripMs * 10) / 10 };
       const { error } = result;
       const mend =
         error.code === "cluster.unreachable" || error.code === "operation.timed-out"
@@ -168,7 +181,10 @@ function seedsOf(answer: EnrolmentAnswer): string[] {
 function parsed<T>(result: { success: true; data: T } | { success: false; error: Error }, server: string): T {
   if (result.success) return result.data;
   const mend = "Check that the URL names a Holdfast server's API, not its agent listener or another program.";
-  throw new AppError("enrolment.untrusted", `${server} answered something that is no enrolment message`, { mend, cause: result.error });
+  throw new AppError("enrolment.untrusted", `${server} answered something that is no enrolment message`, {
+    mend,
+    cause: result.error,
+  });
 }
 
 class EnrolmentApi {
@@ -177,18 +193,28 @@ class EnrolmentApi {
   readonly #fetch: typeof fetch;
 
   constructor(options: { readonly server: string; readonly timeoutMs: number; readonly fetch: typeof fetch }) {
-    if (!URL.canParse("/api/v1/enrolment", options.server)) throw new AppError("config.invalid", `--server: ${options.server} is no URL`);
+    if (!URL.canParse("/api/v1/enrolment", options.server))
+      throw new AppError("config.invalid", `--server: ${options.server} is no URL`);
     this.#url = new URL("/api/v1/enrolment", options.server).href;
     this.#timeoutMs = options.timeoutMs;
     this.#fetch = options.fetch;
   }
 
   async call(method: "GET" | "POST", body?: object): Promise<unknown> {
-    const headers = { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) };
+    const headers = {
+      accept: "application/json",
+      ...(body === undefined ? {} : { "content-type": "application/json" }),
+    };
     const signal = AbortSignal.timeout(this.#timeoutMs);
     let response: Response;
     try {
-      response = await this.#fetch(this.#url, { method, headers, signal, redirect: "error", ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+      response = await this.#fetch(this.#url, {
+        method,
+        headers,
+        signal,
+        redirect: "error",
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
     } catch (cause) {
       const inner = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
       throw new AppError("cluster.unreachable", `${this.#url}: ${describeError(inner)}`, { cause });
@@ -211,9 +237,11 @@ function jsonOf(text: string): unknown {
 
 /** The server's own words, when it sent some; before the pin is verified they are shown, never acted on. */
 function problemOf(value: unknown, fallback: string): AppError {
-  if (typeof value !== "object" || value === null || !("code" in value) || !("message" in value)) return new AppError("cluster.unreachable", fallback);
+  if (typeof value !== "object" || value === null || !("code" in value) || !("message" in value))
+    return new AppError("cluster.unreachable", fallback);
   const { code, message } = value;
   const mend = "mend" in value && typeof value.mend === "string" ? value.mend : undefined;
-  if (typeof code !== "string" || typeof message !== "string" || !isErrorCode(code)) return new AppError("cluster.unreachable", fallback);
+  if (typeof code !== "string" || typeof message !== "string" || !isErrorCode(code))
+    return new AppError("cluster.unreachable", fallback);
   return new AppError(code, message, mend === undefined ? {} : { mend });
 }

@@ -90,7 +90,11 @@ export class Renewal {
     const { cluster, agentId } = this.#deps.identity();
     const { publicKeySpki, privateKeyPem } = generateKeyPair();
     const proof = signTranscript(privateKeyPem, renewalTranscript({ cluster, agentId, publicKeySpki }));
-    const isSent = this.#deps.send({ type: "renew", spki: Uint8Array.from(publicKeySpki), proof: Uint8Array.from(proof) });
+    const isSent = this.#deps.send({
+      type: "renew",
+      spki: Uint8Array.from(publicKeySpki),
+      proof: Uint8Array.from(proof),
+    });
     if (!isSent) {
       this.#rest(2_000 + 8_000 * this.#deps.random.unit());
       return;
@@ -104,9 +108,13 @@ export class Renewal {
 }
 
 /** A node that answers nonsense must not cost us the identity we have. */
-function check(message: Renewed, expected: { readonly identity: Identity; readonly spki: Buffer; readonly clock: Clock }): void {
+function check(
+  message: Renewed,
+  expected: { readonly identity: Identity; readonly spki: Buffer; readonly clock: Clock },
+): void {
   const { identity, spki, clock } = expected;
-  const refuse = (why: string, cause?: unknown): AppError => new AppError("certificate.invalid", `renewal: ${why}`, { cause });
+  const refuse = (why: string, cause?: unknown): AppError =>
+    new AppError("certificate.invalid", `renewal: ${why}`, { cause });
   let leaf: X509Certificate;
   try {
     leaf = new X509Certificate(message.certificate);
@@ -116,7 +124,9 @@ function check(message: Renewed, expected: { readonly identity: Identity; readon
   const subject = subjectOf(leaf);
   const anchors = message.agentsCa.map((certificatePem) => readTrustAnchor({ kind: "agents", certificatePem }));
   for (const certificatePem of message.nodesCa) readTrustAnchor({ kind: "nodes", certificatePem });
-  if (subject?.kind !== "agent" || subject.id !== identity.agentId || subject.cluster !== identity.cluster) throw refuse(`expected agent ${identity.agentId}`);
-  if (!leaf.publicKey.export({ type: "spki", format: "der" }).equals(spki)) throw refuse("the certificate is for another key");
+  if (subject?.kind !== "agent" || subject.id !== identity.agentId || subject.cluster !== identity.cluster)
+    throw refuse(`expected agent ${identity.agentId}`);
+  if (!leaf.publicKey.export({ type: "spki", format: "der" }).equals(spki))
+    throw refuse("the certificate is for another key");
   if (issuerOf(leaf, anchors, { clock }) === undefined) throw refuse("issued by none of the agents CAs");
 }

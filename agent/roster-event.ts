@@ -50,7 +50,12 @@ export interface AdmittedOffer {
 }
 
 export type RosterEvent =
-  | { readonly kind: "session-opened"; readonly session: SessionNo; readonly node: NodeId; readonly verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] }
+  | {
+      readonly kind: "session-opened";
+      readonly session: SessionNo;
+      readonly node: NodeId;
+      readonly verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[];
+    }
   | { readonly kind: "session-ended"; readonly session: SessionNo }
   | { readonly kind: "round-trip"; readonly session: SessionNo; readonly roundTripMs: number }
   | { readonly kind: "go-away"; readonly session: SessionNo }
@@ -59,7 +64,12 @@ export type RosterEvent =
   | { readonly kind: "inquiries"; readonly session: SessionNo; readonly attempts: readonly AttemptId[] }
   | { readonly kind: "result-ack"; readonly attempt: AttemptId; readonly verdict: "acknowledged" | "unknown" }
   /** The node's row has a higher home number than we do: our journal forgot some moves. */
-  | { readonly kind: "home-superseded"; readonly session: SessionNo; readonly attempt: AttemptId; readonly homeNo: number }
+  | {
+      readonly kind: "home-superseded";
+      readonly session: SessionNo;
+      readonly attempt: AttemptId;
+      readonly homeNo: number;
+    }
   /** Every byte of both streams was sent through this home. */
   | { readonly kind: "log-drained"; readonly attempt: AttemptId; readonly homeNo: number }
   /** The node wants bytes again: the result waits for them. */
@@ -71,12 +81,21 @@ export type RosterEvent =
   | { readonly kind: "tick" };
 
 export type RosterItem =
-  | { readonly type: "accept"; readonly item: { readonly attempt: AttemptId; readonly offerNo: number; readonly homeNo: number } }
+  | {
+      readonly type: "accept";
+      readonly item: { readonly attempt: AttemptId; readonly offerNo: number; readonly homeNo: number };
+    }
   | { readonly type: "refuse"; readonly item: RefuseItem }
   | { readonly type: "state"; readonly item: AttemptReport }
-  | { readonly type: "started"; readonly item: { readonly attempt: AttemptId; readonly homeNo: number; readonly startedAtMs: number } }
+  | {
+      readonly type: "started";
+      readonly item: { readonly attempt: AttemptId; readonly homeNo: number; readonly startedAtMs: number };
+    }
   | { readonly type: "resume"; readonly item: { readonly attempt: AttemptId; readonly homeNo: number } }
-  | { readonly type: "result"; readonly item: { readonly attempt: AttemptId; readonly homeNo: number; readonly record: ResultRecord } };
+  | {
+      readonly type: "result";
+      readonly item: { readonly attempt: AttemptId; readonly homeNo: number; readonly record: ResultRecord };
+    };
 
 export type RosterEffect =
   | { readonly kind: "send"; readonly session: SessionNo; readonly message: RosterItem }
@@ -84,11 +103,21 @@ export type RosterEffect =
   | { readonly kind: "attempt"; readonly attempt: AttemptId; readonly effect: AttemptEffect }
   | { readonly kind: "note"; readonly record: JournalRecord }
   /** Append, sync, then step `refusal-durable`. */
-  | { readonly kind: "append-refusal"; readonly session: SessionNo; readonly item: RefuseItem; readonly refusal: Refusal }
+  | {
+      readonly kind: "append-refusal";
+      readonly session: SessionNo;
+      readonly item: RefuseItem;
+      readonly refusal: Refusal;
+    }
   /** Let the log of this attempt flow: a fresh one from byte 0, a resumed one from where the node says. */
-  | { readonly kind: "attach-log"; readonly attempt: AttemptId; readonly session: SessionNo; readonly homeNo: number; readonly from: "start" | "node" }
+  | {
+      readonly kind: "attach-log";
+      readonly attempt: AttemptId;
+      readonly session: SessionNo;
+      readonly homeNo: number;
+      readonly from: "start" | "node";
+    }
   | { readonly kind: "detach-log"; readonly attempt: AttemptId }
   /** Files and memory of the attempt may go. */
   | { readonly kind: "forget"; readonly attempt: AttemptId }
   | { readonly kind: "close-session"; readonly session: SessionNo };
-

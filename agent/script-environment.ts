@@ -1,8 +1,18 @@
 // What scripts inherit of the agent's environment: everything but the agent's own settings, secrets and supervisor links.
 
-const ownVariables = new Set(["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "NODE_CHANNEL_FD", "NODE_OPTIONS"]);
+const ownVariables = new Set([
+  "NOTIFY_SOCKET",
+  "WATCHDOG_USEC",
+  "WATCHDOG_PID",
+  "LISTEN_FDS",
+  "LISTEN_PID",
+  "NODE_CHANNEL_FD",
+  "NODE_OPTIONS",
+]);
 
-export function scriptEnvironment(environment: Readonly<Record<string, string | undefined>>): Record<string, string | undefined> {
+export function scriptEnvironment(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string | undefined> {
   const kept = Object.entries(environment).filter(([name]) => !name.startsWith("HOLDFAST_") && !ownVariables.has(name));
   return Object.fromEntries(kept);
 }

@@ -24,7 +24,11 @@ export function parseShimMark(text: string): ShimMark | undefined {
   const match = markPattern.exec(text);
   if (match === null) return undefined;
   const [, pid, startTicks, seconds, hundredths] = match;
-  return { pid: Number(pid), startTicks: startTicks ?? "", uptimeMs: Number(seconds) * 1_000 + Number(hundredths) * 10 };
+  return {
+    pid: Number(pid),
+    startTicks: startTicks ?? "",
+    uptimeMs: Number(seconds) * 1_000 + Number(hundredths) * 10,
+  };
 }
 
 /**

@@ -68,7 +68,12 @@ export class Spool {
     const omitted = this.#omittedAt(offset);
     if (omitted > 0) return this.#digest(offset, { omitted });
     const { headBytes } = this.#options;
-    const count = Math.min(most, logFrameBytes, this.size - offset, offset < headBytes ? headBytes - offset : logFrameBytes);
+    const count = Math.min(
+      most,
+      logFrameBytes,
+      this.size - offset,
+      offset < headBytes ? headBytes - offset : logFrameBytes,
+    );
     this.#descriptor ??= openIfThere(this.#options.path);
     if (count <= 0) return undefined;
     if (this.#descriptor === undefined) return this.#lost(offset);
@@ -96,7 +101,8 @@ export class Spool {
 
   /** Punches what exceeds head and tail; resolves at once when there is too little. Only one at a time. */
   punch(): Promise<void> | undefined {
-    if (this.#punching !== undefined || this.#end !== undefined || this.#descriptor === undefined) return this.#punching;
+    if (this.#punching !== undefined || this.#end !== undefined || this.#descriptor === undefined)
+      return this.#punching;
     const { headBytes, tailBytes, punchBytes, path } = this.#options;
     const from = Math.max(headBytes, this.#holeEnd);
     const to = Math.floor((this.#size - tailBytes) / pageBytes) * pageBytes;
@@ -117,7 +123,9 @@ export class Spool {
 
   /** A sealed stream whose file is shorter than its record: power loss took what was never synced. */
   #lost(offset: number): LogContent | undefined {
-    return this.#end === undefined || offset >= this.#end ? undefined : this.#digest(offset, { omitted: this.#end - offset });
+    return this.#end === undefined || offset >= this.#end
+      ? undefined
+      : this.#digest(offset, { omitted: this.#end - offset });
   }
 
   #omittedAt(offset: number): number {
@@ -165,9 +173,13 @@ function readAt(descriptor: number, offset: number, most: number): Promise<Uint8
 /** Node has no fallocate; the program of util-linux (and busybox) costs about 1 ms. */
 function punchHole(path: string, offset: number, length: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn("fallocate", ["--punch-hole", "--keep-size", "--offset", String(offset), "--length", String(length), path], {
-      stdio: "ignore",
-    });
+    const child = spawn(
+      "fallocate",
+      ["--punch-hole", "--keep-size", "--offset", String(offset), "--length", String(length), path],
+      {
+        stdio: "ignore",
+      },
+    );
     child.on("error", reject);
     child.on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`fallocate ended with ${code}`))));
   });

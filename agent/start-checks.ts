@@ -23,15 +23,21 @@ export function checkStart(facts: StartFacts): string[] {
   }
   const flags = [...facts.execArgv, ...(environment["NODE_OPTIONS"] ?? "").split(/\s+/)];
   const forbidden = flags.find((flag) => forbiddenFlags.some((start) => flag.startsWith(start)));
-  if (forbidden !== undefined) throw refuse(`the Node option ${forbidden} weakens the agent`, "Remove it from NODE_OPTIONS and the command line.");
+  if (forbidden !== undefined)
+    throw refuse(`the Node option ${forbidden} weakens the agent`, "Remove it from NODE_OPTIONS and the command line.");
   const [major = 0, minor = 0] = facts.nodeVersion.replace(/^v/, "").split(".").map(Number);
   if (major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1])) {
     throw refuse(`Node ${facts.nodeVersion} is too old`, `Install Node ${oldestNode.join(".")} or later.`);
   }
   if (facts.wallMs < builtAtMs) {
-    throw refuse(`the system clock says ${new Date(facts.wallMs).toISOString()}, before this agent was built`, "Set the clock.");
+    throw refuse(
+      `the system clock says ${new Date(facts.wallMs).toISOString()}, before this agent was built`,
+      "Set the clock.",
+    );
   }
-  const warnings = leakingVariables.filter((name) => environment[name] !== undefined).map((name) => `${name} is set: it can expose or widen TLS`);
+  const warnings = leakingVariables
+    .filter((name) => environment[name] !== undefined)
+    .map((name) => `${name} is set: it can expose or widen TLS`);
   if (flags.some((flag) => flag.startsWith("--tls-keylog"))) warnings.push("--tls-keylog writes TLS secrets to a file");
   return warnings;
 }

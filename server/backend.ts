@@ -70,7 +70,8 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     async cancelTask(id, principal) {
       const [cancelled] = await cancelTasks(sql, [id], { principal: principal.id, address: principal.address });
       if (cancelled === undefined) return null;
-      if (!cancelled.changed && isFinal(cancelled.state))
+      // A cancel whose answer was lost is sent again: one that has come true already is no error.
+      if (!cancelled.changed && isFinal(cancelled.state) && cancelled.state !== "cancelled")
         throw new AppError("task.finished", `task ${id} is ${cancelled.state} already`);
       if (!isFinal(cancelled.state)) deps.announce("cancel", cancelled.agent);
       followers.wake(id);

@@ -31,6 +31,10 @@ export class BoundedQueue<T> {
     return item;
   }
 
+  peek(): T | undefined {
+    return this.#items[this.#head];
+  }
+
   /** Takes up to `most` items from the front. */
   take(most: number): T[] {
     const taken: T[] = [];

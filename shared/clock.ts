@@ -17,6 +17,11 @@ export interface Clock {
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** Calls once the current turn of the event loop is over: what arrived together is dealt with together. */
+export function afterThisTurn(act: () => void): void {
+  setImmediate(act);
+}
+
 const longestTimerMs = 86_400_000;
 
 export const systemClock: Clock = {

@@ -1,10 +1,11 @@
 // One message connection over one socket: encodes, orders and bounds what is sent; decodes and checks what arrives.
 // Two queues: control overtakes bulk, but a control message about an attempt whose bulk is still queued follows it,
-// so that frames of one attempt keep their order. Leaves heartbeats to heartbeat.ts and meaning to its owner.
+// so that frames of one attempt keep their order. What is sent in one turn shares frames and one write. Leaves heartbeats to heartbeat.ts and meaning to its owner.
 import { BoundedQueue } from "./bounded-queue.ts";
 import { AppError } from "./errors.ts";
 import { decodeFrame, encodeFrame } from "./wire/frame.ts";
 import { closeCode } from "./wire/close-code.ts";
+import { itemsPerMessage } from "./wire/fields.ts";
 
 /** What a Link needs of a WebSocket; `ws` fits it. */
 export interface FrameSocket {
@@ -13,6 +14,15 @@ export interface FrameSocket {
   ping(): void;
   close(code: number, reason: string): void;
   terminate(): void;
+  /** Holds writes back until `uncork`, so that frames sent together leave in one system call. */
+  cork?(): void;
+  uncork?(): void;
+}
+
+export interface LinkDeps {
+  readonly socket: FrameSocket;
+  /** When queued messages go to the socket: at once by default, or after the turn, so that neighbours share frames. */
+  readonly defer?: (act: () => void) => void;
 }
 
 export interface LinkOptions {
@@ -28,15 +38,17 @@ export interface Outgoing {
 
 export class Link<Sent extends Outgoing> {
   readonly #socket: FrameSocket;
+  readonly #defer: (act: () => void) => void;
   readonly #socketBytes: number;
   readonly #control: BoundedQueue<Sent>;
   readonly #bulk: BoundedQueue<Sent>;
   readonly #bulkOf = new Map<string, number>();
   #state: "open" | "closed" = "open";
-  #pumping = false;
+  #pump: "idle" | "due" | "running" = "idle";
 
-  constructor(deps: { readonly socket: FrameSocket }, options: LinkOptions = {}) {
+  constructor(deps: LinkDeps, options: LinkOptions = {}) {
     this.#socket = deps.socket;
+    this.#defer = deps.defer ?? ((act) => act());
     this.#socketBytes = options.socketBytes ?? 128 * 1024;
     const capacity = options.queuedMessages ?? 16_384;
     this.#control = new BoundedQueue({ capacity });
@@ -49,7 +61,7 @@ export class Link<Sent extends Outgoing> {
     const attempts = attemptsOf(message);
     const isBulk = message.type === "log" || attempts.some((attempt) => this.#bulkOf.has(attempt));
     if (isBulk) for (const attempt of attempts) this.#bulkOf.set(attempt, (this.#bulkOf.get(attempt) ?? 0) + 1);
-    if ((isBulk ? this.#bulk : this.#control).push(message)) this.#pump();
+    if ((isBulk ? this.#bulk : this.#control).push(message)) this.#schedule();
     else this.close(closeCode.tooLarge, "send queue full");
   }
 
@@ -60,6 +72,8 @@ export class Link<Sent extends Outgoing> {
 
   close(code: number, reason: string): void {
     if (this.#state === "closed") return;
+    // What was sent before the close still leaves, as far as the socket takes it at once.
+    if (this.#pump === "due") this.#send();
     this.#state = "closed";
     this.#socket.close(code, reason.slice(0, 120));
   }
@@ -73,15 +87,37 @@ export class Link<Sent extends Outgoing> {
     this.#state = "closed";
   }
 
-  #pump(): void {
-    if (this.#pumping) return;
-    this.#pumping = true;
+  #schedule(): void {
+    if (this.#pump !== "idle") return;
+    this.#pump = "due";
+    this.#defer(() => this.#send());
+  }
+
+  #send(): void {
+    this.#pump = "running";
+    this.#socket.cork?.();
     while (this.#state === "open" && this.#socket.bufferedAmount < this.#socketBytes) {
-      const message = this.#control.shift() ?? this.#shiftBulk();
+      const message = this.#shiftControl() ?? this.#shiftBulk();
       if (message === undefined) break;
-      this.#socket.send(encodeFrame(message), () => this.#pump());
+      this.#socket.send(encodeFrame(message), () => {
+        if (this.queued > 0) this.#schedule();
+      });
     }
-    this.#pumping = false;
+    this.#socket.uncork?.();
+    this.#pump = "idle";
+  }
+
+  /** The next control message, joined with neighbours of its type that carry items too. */
+  #shiftControl(): Sent | undefined {
+    const message = this.#control.shift();
+    if (message === undefined || !isJoinable(message)) return message;
+    const items = [...message.items];
+    for (let next = this.#control.peek(); next !== undefined; next = this.#control.peek()) {
+      if (next.type !== message.type || !isJoinable(next) || items.length + next.items.length > itemsPerMessage) break;
+      items.push(...next.items);
+      this.#control.shift();
+    }
+    return { ...message, items };
   }
 
   #shiftBulk(): Sent | undefined {
@@ -105,6 +141,13 @@ function attemptsOf(message: object): string[] {
       ? [item.attempt]
       : [];
   });
+}
+
+/** Offers are packed by size already and stay as they are. */
+function isJoinable<Message extends Outgoing>(
+  message: Message,
+): message is Message & { readonly items: readonly unknown[] } {
+  return message.type !== "offer" && "items" in message && Array.isArray(message.items);
 }
 
 export interface MessageSchema<T> {

@@ -92,7 +92,7 @@ export interface TaskBackend {
   readSubmission(id: SubmissionId): Promise<SubmissionView | null>;
   readTask(id: TaskId): Promise<TaskView | null>;
   listTasks(query: TaskQuery): Promise<readonly TaskView[]>;
-  /** Records the cancel (idempotent) and answers the task as it is then; null when there is no such task; `task.finished` when final. */
+  /** Records the cancel (idempotent) and answers the task as it is then; null when there is no such task; `task.finished` when it ended otherwise. */
   cancelTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
   /** Null when there is no such task. */
   readLog(query: LogQuery): Promise<LogRead | null>;

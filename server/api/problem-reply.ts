@@ -36,7 +36,7 @@ function toAppError(cause: unknown, request: FastifyRequest, logger: Logger): Ap
       logger.error({ err: cause, requestId: request.id, route: request.routeOptions.url }, cause.message);
     return cause;
   }
-  const known = isFastifyError(cause) ? fromFastify(cause) : undefined;
+  const known = isFastifyError(cause) ? fromFastify(cause, request) : undefined;
   if (known !== undefined) return known;
   const what = isResponseSerializationError(cause) ? "an answer did not match its contract" : "a request failed";
   logger.error({ err: cause, requestId: request.id, route: request.routeOptions.url }, what);
@@ -47,10 +47,13 @@ function isFastifyError(cause: unknown): cause is FastifyError {
   return cause instanceof Error && "code" in cause && typeof cause.code === "string" && cause.code.startsWith("FST_");
 }
 
-function fromFastify(cause: FastifyError): AppError | undefined {
+function fromFastify(cause: FastifyError, request: FastifyRequest): AppError | undefined {
   switch (cause.code) {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return new AppError("request.too-large", "the request's body is larger than this route takes");
+      return new AppError(
+        "request.too-large",
+        `the request's body is larger than the ${request.routeOptions.bodyLimit} bytes this route takes`,
+      );
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
       return new AppError("request.invalid", "the body's content type is not application/json");
     case "FST_ERR_CTP_EMPTY_JSON_BODY":

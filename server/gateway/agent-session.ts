@@ -2,7 +2,7 @@
 // under way at a time, so an attempt's log, result and home change reach the database in the order they arrived.
 // A write that fails because the database is away is tried again while the session lives; then the agent repeats it.
 import type { Background } from "../../shared/background.ts";
-import type { Clock, Timer } from "../../shared/clock.ts";
+import { afterThisTurn, type Clock, type Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { Heartbeat } from "../../shared/heartbeat.ts";
 import type { AgentId, AttemptId, BootId, NodeId } from "../../shared/ids.ts";
@@ -73,7 +73,7 @@ export class AgentSession {
     this.#options = options;
     this.agent = options.agent;
     this.agentName = options.agentName;
-    this.#link = new Link({ socket: deps.socket });
+    this.#link = new Link({ socket: deps.socket, defer: afterThisTurn });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
       {
@@ -221,7 +221,7 @@ export class AgentSession {
       }
       case "finish":
         for (const item of effect.items) {
-          this.#writes.run(item.attempt, async () => {
+          this.#writes.run(item.attempt, "result", async () => {
             const journalId = this.identity?.journalId;
             if (journalId === undefined) return;
             const outcome = await store.finish({
@@ -238,7 +238,7 @@ export class AgentSession {
         return;
       case "resume":
         for (const item of effect.items) {
-          this.#writes.run(item.attempt, async () => {
+          this.#writes.run(item.attempt, "other", async () => {
             const journalId = this.identity?.journalId;
             if (journalId === undefined) return;
             const outcomes = await store.resume([{ ...item, agent, journalId, node: this.#options.node.id }]);
@@ -248,7 +248,7 @@ export class AgentSession {
         return;
       case "refuse":
         for (const item of effect.items) {
-          this.#writes.run(item.attempt, async () => {
+          this.#writes.run(item.attempt, "other", async () => {
             const journalId = this.identity?.journalId;
             if (journalId === undefined) return;
             await store.refuse({
@@ -287,7 +287,7 @@ export class AgentSession {
     homeHere,
     reached,
   }: Extract<CourierEffect, { kind: "progress" }>["items"][number]): void {
-    this.#writes.run(attempt, async () => {
+    this.#writes.run(attempt, "progress", async () => {
       const journalId = this.identity?.journalId;
       if (journalId === undefined) return;
       const node = homeHere ? this.#options.node.id : null;

@@ -1,8 +1,9 @@
-// One line of writes per attempt: they run one after the other, log pieces that wait are joined into one write.
-// Retryable failures are tried again with a pause until the session ends. Any other failure ends the session: the agent
-// then repeats on the next one whatever was not acknowledged.
+// One line of writes per attempt: they run one after the other. While they wait, log pieces are joined into one write and
+// a later progress or result takes the place of an earlier progress, for it implies it: what reaches a node in one socket
+// read costs one write. Retryable failures are tried again with a pause until the session ends; any other failure ends
+// the session, and the agent repeats on the next one whatever was not acknowledged.
 import type { Background } from "../../shared/background.ts";
-import type { Clock } from "../../shared/clock.ts";
+import { afterThisTurn, type Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import type { Stream } from "../../shared/task.ts";
@@ -18,7 +19,7 @@ export interface JoinedRun {
   readonly bytes: number;
 }
 
-interface OpenRun {
+interface LogStep {
   readonly kind: "log";
   readonly homeNo: number;
   readonly runs: Partial<Record<Stream, { readonly from: number; end: number; readonly pieces: LogContent[] }>>;
@@ -26,7 +27,21 @@ interface OpenRun {
   readonly write: (run: JoinedRun) => Promise<void>;
 }
 
-type Step = OpenRun | { readonly kind: "act"; readonly act: () => Promise<void> };
+/** `progress` may be left out when a later progress or the result waits behind it; `result` and `other` never. */
+export type WriteKind = "progress" | "result" | "other";
+
+interface ActStep {
+  readonly kind: WriteKind;
+  readonly act: () => Promise<void>;
+}
+
+type Step = LogStep | ActStep;
+
+interface Line {
+  /** The first step of a running line is under way and takes no more. */
+  state: "gathering" | "running";
+  steps: Step[];
+}
 
 export interface LogPart {
   readonly homeNo: number;
@@ -45,21 +60,21 @@ export interface AttemptWritesDeps {
 
 export class AttemptWrites {
   readonly #deps: AttemptWritesDeps;
-  readonly #lines = new Map<AttemptId, Step[]>();
+  readonly #lines = new Map<AttemptId, Line>();
 
   constructor(deps: AttemptWritesDeps) {
     this.#deps = deps;
   }
 
-  run(attempt: AttemptId, act: () => Promise<void>): void {
-    this.#push(attempt, { kind: "act", act });
+  run(attempt: AttemptId, kind: WriteKind, act: () => Promise<void>): void {
+    if (kind !== "other") this.#dropProgress(attempt);
+    this.#push(attempt, { kind, act });
   }
 
   /** Joins `part` to the log write that waits for this attempt, when it continues it; else it becomes a write of its own. */
   append(attempt: AttemptId, part: LogPart, write: (run: JoinedRun) => Promise<void>): void {
     const bytes = "bytes" in part.content ? part.content.bytes.length : 0;
-    // The first step of a line is under way and takes no more.
-    const last = this.#lines.get(attempt)?.slice(1).at(-1);
+    const last = this.#waiting(attempt).at(-1);
     if (last?.kind === "log" && last.homeNo === part.homeNo) {
       const run = last.runs[part.stream];
       if (run === undefined || run.end === part.offset) {
@@ -75,21 +90,36 @@ export class AttemptWrites {
     this.#push(attempt, { kind: "log", homeNo: part.homeNo, runs: { [part.stream]: started(part) }, bytes, write });
   }
 
+  #waiting(attempt: AttemptId): readonly Step[] {
+    const line = this.#lines.get(attempt);
+    if (line === undefined) return [];
+    return line.state === "running" ? line.steps.slice(1) : line.steps;
+  }
+
+  #dropProgress(attempt: AttemptId): void {
+    const line = this.#lines.get(attempt);
+    if (line === undefined) return;
+    line.steps = line.steps.filter(
+      (step, index) => step.kind !== "progress" || (index === 0 && line.state === "running"),
+    );
+  }
+
   #push(attempt: AttemptId, step: Step): void {
     const line = this.#lines.get(attempt);
     if (line !== undefined) {
-      line.push(step);
+      line.steps.push(step);
       return;
     }
-    const fresh = [step];
+    const fresh: Line = { state: "gathering", steps: [step] };
     this.#lines.set(attempt, fresh);
-    this.#deps.background.run("attempt writes", () => this.#drain(attempt, fresh));
+    afterThisTurn(() => this.#deps.background.run("attempt writes", () => this.#drain(attempt, fresh)));
   }
 
-  async #drain(attempt: AttemptId, line: Step[]): Promise<void> {
-    for (let step = line[0]; step !== undefined; step = line[0]) {
+  async #drain(attempt: AttemptId, line: Line): Promise<void> {
+    line.state = "running";
+    for (let step = line.steps[0]; step !== undefined; step = line.steps[0]) {
       await this.#perform(step);
-      line.shift();
+      line.steps.shift();
     }
     this.#lines.delete(attempt);
   }
@@ -97,7 +127,7 @@ export class AttemptWrites {
   async #perform(step: Step): Promise<void> {
     for (;;) {
       try {
-        await (step.kind === "act" ? step.act() : step.write(step));
+        await (step.kind === "log" ? step.write(step) : step.act());
         return;
       } catch (cause) {
         const error = AppError.from(cause);

@@ -136,7 +136,7 @@ export class AgentListener implements Service {
           refuse(socket, verdict);
         } else
           this.#webSockets.handleUpgrade(request, socket, head, (webSocket) =>
-            this.#opened(webSocket, verdict.admitted),
+            this.#opened(webSocket, socket, verdict.admitted),
           );
       } catch (cause) {
         this.#deps.logger.error({ err: cause }, "admission failed");
@@ -147,9 +147,9 @@ export class AgentListener implements Service {
     });
   }
 
-  #opened(webSocket: WebSocket, admitted: Admitted): void {
+  #opened(webSocket: WebSocket, stream: Duplex, admitted: Admitted): void {
     this.#sockets.add(webSocket);
-    const session = this.#deps.openSession(webSocket, admitted);
+    const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
     const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>
       session.close(closeCode.expired, "the agent's certificate has expired"),
     );
@@ -169,6 +169,20 @@ export class AgentListener implements Service {
     });
     session.start();
   }
+}
+
+function frameSocket(webSocket: WebSocket, stream: Duplex): FrameSocket {
+  return {
+    get bufferedAmount() {
+      return webSocket.bufferedAmount;
+    },
+    send: (frame, done) => webSocket.send(frame, { binary: true, compress: false }, done),
+    ping: () => webSocket.ping(),
+    close: (code, reason) => webSocket.close(code, reason),
+    terminate: () => webSocket.terminate(),
+    cork: () => stream.cork(),
+    uncork: () => stream.uncork(),
+  };
 }
 
 interface Refusal {

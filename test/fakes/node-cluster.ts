@@ -24,12 +24,21 @@ export class AgentBench {
   folder = "";
 
   /** `nodes` fake nodes, all in each other's list, and an identity whose seed is the first. */
-  async start(nodes = 1, options: Partial<FakeNodeOptions> & { readonly parent?: string; readonly lifetimeMs?: number } = {}): Promise<void> {
+  async start(
+    nodes = 1,
+    options: Partial<FakeNodeOptions> & { readonly parent?: string; readonly lifetimeMs?: number } = {},
+  ): Promise<void> {
     const { parent, lifetimeMs, ...nodeOptions } = options;
     this.folder = await mkdtemp(join(parent ?? tmpdir(), "holdfast-agent-"));
     const list = (): NodeList => ({ version: 1, want: 0, nodes: this.nodes.map((node) => node.listed()) });
     for (let no = 0; no < nodes; no += 1) {
-      const node = new FakeNode({ authorities: this.authorities, store: this.store, name: `node-${no}`, list, ...nodeOptions });
+      const node = new FakeNode({
+        authorities: this.authorities,
+        store: this.store,
+        name: `node-${no}`,
+        list,
+        ...nodeOptions,
+      });
       await node.start();
       this.nodes.push(node);
     }
@@ -71,7 +80,10 @@ export class AgentBench {
     const main = new URL("../../agent/main.ts", import.meta.url).href;
     const level = process.env["HOLDFAST_TEST_LOG"] === "1" ? "debug" : "silent";
     const code = `import { runAgent } from ${JSON.stringify(main)}; process.exit(await runAgent({ dataPath: ${JSON.stringify(this.folder)}, slots: 10, logLevel: "${level}" }));`;
-    const child = spawn(process.execPath, ["--input-type=module-typescript", "--eval", code], { stdio: ["ignore", "inherit", "inherit"], detached: true });
+    const child = spawn(process.execPath, ["--input-type=module-typescript", "--eval", code], {
+      stdio: ["ignore", "inherit", "inherit"],
+      detached: true,
+    });
     this.#closers.push(async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill("SIGKILL");
@@ -92,15 +104,18 @@ export class AgentBench {
     return text.split("\n").filter((line) => line !== "");
   }
 
-  /** Ends everything, scripts included. */
+  /** Ends everything, scripts included. Throws when the agent broke a rule of the protocol. */
   async stop(): Promise<void> {
     for (const close of this.#closers.splice(0).toReversed()) await close();
     for (const node of this.nodes) await node.stop();
     for (const { pid } of listProcesses()) {
       const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
-      if (pid !== process.pid && environment.includes("HOLDFAST_ATTEMPT_ID=") && this.#isOurs(environment)) process.kill(pid, "SIGKILL");
+      if (pid !== process.pid && environment.includes("HOLDFAST_ATTEMPT_ID=") && this.#isOurs(environment))
+        process.kill(pid, "SIGKILL");
     }
     await rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
+    const breaches = this.store.breaches.splice(0);
+    if (breaches.length > 0) throw new Error(`the agent broke the protocol: ${breaches.join("; ")}`);
   }
 
   #isOurs(environment: string): boolean {

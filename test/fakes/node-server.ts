@@ -69,14 +69,26 @@ export class FakeStore {
     const stream = (): StreamRow => ({ next: 0, hash: createHash("sha256"), bytes: Buffer.alloc(0), omitted: 0 });
     let row = this.rows.get(attempt);
     if (row === undefined) {
-      row = { attempt, homeNo: 0, node: undefined, out: stream(), err: stream(), accepted: 0, started: 0, result: undefined, resultsSeen: 0, refusals: [], states: [] };
+      row = {
+        attempt,
+        homeNo: 0,
+        node: undefined,
+        out: stream(),
+        err: stream(),
+        accepted: 0,
+        started: 0,
+        result: undefined,
+        resultsSeen: 0,
+        refusals: [],
+        states: [],
+      };
       this.rows.set(attempt, row);
     }
     return row;
   }
 
   changed(): void {
-    for (const watch of [...this.#watchers]) watch();
+    for (const watch of this.#watchers) watch();
   }
 
   /** Resolves when `check` gives a value; rejects with what `describe` says after the deadline. */
@@ -105,8 +117,20 @@ export class FakeStore {
   }
 
   describe(): string {
-    const rows = [...this.rows.values()].map(({ attempt, homeNo, accepted, started, out, err, result, refusals, states }) =>
-      JSON.stringify({ attempt, homeNo, accepted, started, out: out.next, err: err.next, result, refusals, states, tail: out.bytes.subarray(-200).toString() }),
+    const rows = [...this.rows.values()].map(
+      ({ attempt, homeNo, accepted, started, out, err, result, refusals, states }) =>
+        JSON.stringify({
+          attempt,
+          homeNo,
+          accepted,
+          started,
+          out: out.next,
+          err: err.next,
+          result,
+          refusals,
+          states,
+          tail: out.bytes.subarray(-200).toString(),
+        }),
     );
     return [...rows, ...this.breaches.map((breach) => `BREACH ${breach}`)].join("\n");
   }
@@ -173,7 +197,11 @@ export class FakeNode {
 
   async start(): Promise<void> {
     const { authorities, busy } = this.#options;
-    const tls = agentListenerTls({ key: this.#leaf.privateKeyPem, cert: this.#leaf.certificatePem, ca: [authorities.agents.certificatePem] });
+    const tls = agentListenerTls({
+      key: this.#leaf.privateKeyPem,
+      cert: this.#leaf.certificatePem,
+      ca: [authorities.agents.certificatePem],
+    });
     const server = createServer({ ...tls, ...agentListenerHttp });
     const upgrades = new WebSocketServer({ noServer: true, maxPayload: 1_048_576, perMessageDeflate: false });
     server.on("connection", (socket: Duplex) => {
@@ -184,10 +212,14 @@ export class FakeNode {
     server.on("upgrade", (request, socket, head) => {
       if (busy !== undefined && busy.times > 0) {
         busy.times -= 1;
-        socket.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: ${busy.retryAfterSeconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+        socket.end(
+          `HTTP/1.1 503 Service Unavailable\r\nRetry-After: ${busy.retryAfterSeconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
+        );
         return;
       }
-      const { fingerprint256 } = Reflect.get(socket, "getPeerX509Certificate").call(socket) as { fingerprint256: string };
+      const { fingerprint256 } = Reflect.get(socket, "getPeerX509Certificate").call(socket) as {
+        fingerprint256: string;
+      };
       if (request.url !== "/agent") this.#options.store.breaches.push(`path ${String(request.url)}`);
       upgrades.handleUpgrade(request, socket, head, (peer) => this.#serve(peer, fingerprint256));
     });
@@ -269,7 +301,9 @@ export class FakeNode {
         return;
       }
       const { message } = incoming;
-      this.received.push(message.type === "log" ? { ...message, content: { omitted: lengthOf(message.content) } } : message);
+      this.received.push(
+        message.type === "log" ? { ...message, content: { omitted: lengthOf(message.content) } } : message,
+      );
       if (this.received.length > 20_000) this.received.splice(0, 10_000);
       if (message.type === "hello") session = this.#greet(socket, message, thumbprint);
       else if (session === undefined) this.#options.store.breaches.push(`${message.type} before hello`);
@@ -299,7 +333,13 @@ export class FakeNode {
       socket.close(1001, "probe answered");
       return undefined;
     }
-    const session: FakeSession = { socket, hello, thumbprint, credit: { work: 0, system: 0 }, offered: { work: 0, system: 0 } };
+    const session: FakeSession = {
+      socket,
+      hello,
+      thumbprint,
+      credit: { work: 0, system: 0 },
+      offered: { work: 0, system: 0 },
+    };
     for (const old of this.sessions.splice(0)) old.socket.close(4001, "replaced");
     this.sessions.push(session);
     return session;
@@ -309,7 +349,8 @@ export class FakeNode {
     const { store } = this.#options;
     switch (message.type) {
       case "ready":
-        if (message.work < session.credit.work || message.system < session.credit.system) store.breaches.push("credit went down");
+        if (message.work < session.credit.work || message.system < session.credit.system)
+          store.breaches.push("credit went down");
         session.credit = { work: message.work, system: message.system };
         return;
       case "accept":
@@ -350,10 +391,13 @@ export class FakeNode {
             for (const stream of ["out", "err"] as const) this.#resumeFrom(session, row, stream);
             continue;
           }
-          if (row.result !== undefined && JSON.stringify(row.result) !== JSON.stringify(record)) store.breaches.push(`a second, different result of ${attempt}`);
+          if (row.result !== undefined && JSON.stringify(row.result) !== JSON.stringify(record))
+            store.breaches.push(`a second, different result of ${attempt}`);
           if (!store.acknowledges) continue;
           row.result ??= record;
-          session.socket.send(encodeFrame({ type: "result-ack", items: [{ attempt, verdict: "acknowledged" }] } satisfies FromNode));
+          session.socket.send(
+            encodeFrame({ type: "result-ack", items: [{ attempt, verdict: "acknowledged" }] } satisfies FromNode),
+          );
         }
         return;
       case "renew":
@@ -375,10 +419,17 @@ export class FakeNode {
     }
     if ("bytes" in message.content) {
       stream.hash.update(message.content.bytes);
-      if (stream.bytes.length < store.keptBytes) stream.bytes = Buffer.concat([stream.bytes, message.content.bytes]).subarray(0, store.keptBytes);
+      if (stream.bytes.length < store.keptBytes)
+        stream.bytes = Buffer.concat([stream.bytes, message.content.bytes]).subarray(0, store.keptBytes);
     } else stream.omitted += message.content.omitted;
     stream.next += lengthOf(message.content);
-    const ack: FromNode = { type: "log-ack", attempt: message.attempt, stream: message.stream, offset: stream.next, window: store.windowBytes };
+    const ack: FromNode = {
+      type: "log-ack",
+      attempt: message.attempt,
+      stream: message.stream,
+      offset: stream.next,
+      window: store.windowBytes,
+    };
     session.socket.send(encodeFrame(ack));
   }
 

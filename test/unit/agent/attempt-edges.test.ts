@@ -36,7 +36,11 @@ describe("the shim's report", () => {
 });
 
 describe("the list of nodes", () => {
-  const node = (no: number): NodeList["nodes"][number] => ({ id: nodeIdSchema.parse(`00000000-0000-7000-8000-00000000000${no}`), name: `n${no}`, addresses: [`h:${no}`] });
+  const node = (no: number): NodeList["nodes"][number] => ({
+    id: nodeIdSchema.parse(`00000000-0000-7000-8000-00000000000${no}`),
+    name: `n${no}`,
+    addresses: [`h:${no}`],
+  });
   const list = (version: number, ...nodes: NodeList["nodes"]): NodeList => ({ version, want: 0, nodes });
 
   test("of a lower version or without nodes does not count", () => {
@@ -74,19 +78,29 @@ describe("a start", () => {
 });
 
 test("flags win over the environment, and a value out of range names its option", () => {
-  expect(readAgentConfig({ slots: 3 }, { HOLDFAST_SLOTS: "5", HOLDFAST_DATA_DIR: "/d" }, 0)).toEqual({ dataPath: "/d", slots: 3, logLevel: "info" });
+  expect(readAgentConfig({ slots: 3 }, { HOLDFAST_SLOTS: "5", HOLDFAST_DATA_DIR: "/d" }, 0)).toEqual({
+    dataPath: "/d",
+    slots: 3,
+    logLevel: "info",
+  });
   expect(readAgentConfig({}, {}, 0).dataPath).toBe("/var/lib/holdfast/agent");
   expect(() => readAgentConfig({ slots: 65 }, {}, 0)).toThrowError(/--slots/);
 });
 
 test("scripts inherit nothing that is the agent's own", () => {
-  expect(scriptEnvironment({ PATH: "/bin", HOLDFAST_TOKEN: "t", NOTIFY_SOCKET: "s", HOME: "/h" })).toEqual({ PATH: "/bin", HOME: "/h" });
+  expect(scriptEnvironment({ PATH: "/bin", HOLDFAST_TOKEN: "t", NOTIFY_SOCKET: "s", HOME: "/h" })).toEqual({
+    PATH: "/bin",
+    HOME: "/h",
+  });
 });
 
 test("an outbox keeps each attempt's order and fills frames of 64", () => {
   const sent: FromAgent[] = [];
   const due: (() => void)[] = [];
-  const outbox = new Outbox({ link: { send: (message: FromAgent) => sent.push(message), queued: 0 }, defer: (act) => due.push(act) });
+  const outbox = new Outbox({
+    link: { send: (message: FromAgent) => sent.push(message), queued: 0 },
+    defer: (act) => due.push(act),
+  });
   const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-000000000001");
   for (let no = 0; no < 65; no += 1) outbox.put({ type: "accept", item: { attempt, offerNo: no, homeNo: 1 } });
   outbox.put({ type: "started", item: { attempt, homeNo: 1, startedAtMs: 1 } });

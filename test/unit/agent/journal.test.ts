@@ -12,9 +12,20 @@ import { taskSpecSchema } from "../../../shared/task.ts";
 import { sha256Hex } from "../../../shared/thumbprint.ts";
 import type { ResultRecord } from "../../../shared/wire/result.ts";
 
-const attempt = (no: number): AttemptId => attemptIdSchema.parse(`00000000-0000-7000-8000-${String(no).padStart(12, "0")}`);
+const attempt = (no: number): AttemptId =>
+  attemptIdSchema.parse(`00000000-0000-7000-8000-${String(no).padStart(12, "0")}`);
 const empty = { length: 0, sha256: sha256Hex("") };
-const result: ResultRecord = { outcome: "succeeded", reason: "", exitCode: 0, signal: null, startedAtMs: 1, finishedAtMs: 2, durationMs: 1, out: empty, err: empty };
+const result: ResultRecord = {
+  outcome: "succeeded",
+  reason: "",
+  exitCode: 0,
+  signal: null,
+  startedAtMs: 1,
+  finishedAtMs: 2,
+  durationMs: 1,
+  out: empty,
+  err: empty,
+};
 const facts = (no: number) => ({
   attempt: attempt(no),
   task: taskIdSchema.parse(attempt(100 + no)),

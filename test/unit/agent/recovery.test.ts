@@ -12,13 +12,20 @@ const boots = ["same", "other"] as const;
 const markers = ["none", "never", "unclear", "shim"] as const;
 const shims = ["alive", "dead"] as const;
 const all: Evidence[] = (["none", ...journals] as const).flatMap((journal) =>
-  boots.flatMap((hostBoot) => markers.flatMap((marker) => shims.flatMap((shim) => [undefined, exit].map((end) => ({ journal, hostBoot, marker, shim, exit: end }))))),
+  boots.flatMap((hostBoot) =>
+    markers.flatMap((marker) =>
+      shims.flatMap((shim) => [undefined, exit].map((end) => ({ journal, hostBoot, marker, shim, exit: end }))),
+    ),
+  ),
 );
 
 describe("the recovery table", () => {
-  test.each(journals.flatMap((journal) => boots.map((hostBoot) => [journal, hostBoot] as const)))("any valid exit is the result (%s, %s boot)", (journal, hostBoot) => {
-    expect(act({ journal, hostBoot, marker: "shim", exit })).toEqual({ kind: "finished", exit });
-  });
+  test.each(journals.flatMap((journal) => boots.map((hostBoot) => [journal, hostBoot] as const)))(
+    "any valid exit is the result (%s, %s boot)",
+    (journal, hostBoot) => {
+      expect(act({ journal, hostBoot, marker: "shim", exit })).toEqual({ kind: "finished", exit });
+    },
+  );
 
   test("INTENT without a marker starts through the gate, after a reboot too", () => {
     expect(act({ journal: "intent" })).toEqual({ kind: "start" });
@@ -41,9 +48,12 @@ describe("the recovery table", () => {
     expect(act({ marker: "unclear" })).toEqual({ kind: "await-shim" });
   });
 
-  test.each(["none", "unclear", "shim"] as const)("STARTING on another boot is interrupted by the reboot (marker %s)", (marker) => {
-    expect(act({ hostBoot: "other", marker })).toEqual({ kind: "interrupted", reason: "host-reboot" });
-  });
+  test.each(["none", "unclear", "shim"] as const)(
+    "STARTING on another boot is interrupted by the reboot (marker %s)",
+    (marker) => {
+      expect(act({ hostBoot: "other", marker })).toEqual({ kind: "interrupted", reason: "host-reboot" });
+    },
+  );
 
   test("CANCELLING finishes the cancel", () => {
     expect(act({ journal: "cancelling", marker: "shim", shim: "alive" })).toEqual({ kind: "finish-cancel" });
@@ -51,7 +61,9 @@ describe("the recovery table", () => {
   });
 
   test("a gate that was won to declare it never started stays so", () => {
-    for (const journal of journals) for (const hostBoot of boots) expect(act({ journal, hostBoot, marker: "never" })).toEqual({ kind: "never-started" });
+    for (const journal of journals)
+      for (const hostBoot of boots)
+        expect(act({ journal, hostBoot, marker: "never" })).toEqual({ kind: "never-started" });
   });
 
   test("no journal and a living shim on the same boot is an orphan", () => {
@@ -63,14 +75,18 @@ describe("the recovery table", () => {
 
 describe("over every combination", () => {
   test("nothing starts once the gate was won", () => {
-    for (const evidence of all.filter(({ marker }) => marker !== "none")) expect(recover(evidence).kind).not.toMatch(/^start/);
+    for (const evidence of all.filter(({ marker }) => marker !== "none"))
+      expect(recover(evidence).kind).not.toMatch(/^start/);
   });
 
   test("after STARTING nothing starts on another boot", () => {
-    for (const evidence of all.filter(({ journal, hostBoot }) => journal === "starting" && hostBoot === "other")) expect(recover(evidence).kind).not.toMatch(/^start/);
+    for (const evidence of all.filter(({ journal, hostBoot }) => journal === "starting" && hostBoot === "other"))
+      expect(recover(evidence).kind).not.toMatch(/^start/);
   });
 
   test("only a living shim on the same boot is adopted", () => {
-    for (const evidence of all) if (recover(evidence).kind === "adopt") expect(evidence).toMatchObject({ hostBoot: "same", shim: "alive", marker: "shim" });
+    const adopted = all.filter((evidence) => recover(evidence).kind === "adopt");
+    expect(adopted.length).toBeGreaterThan(0);
+    for (const evidence of adopted) expect(evidence).toMatchObject({ hostBoot: "same", shim: "alive", marker: "shim" });
   });
 });

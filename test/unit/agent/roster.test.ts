@@ -27,18 +27,28 @@ beforeEach(() => {
 function step(event: RosterEvent): RosterEffect[] {
   const effects = roster.step(event, { monotonicMs: nowMs, wallMs: 1_000 });
   // The journal's part: what is noted as closed is in its map.
-  for (const effect of effects) if (effect.kind === "note" && effect.record.kind === "closed") for (const attempt of effect.record.attempts) closed.set(attempt, undefined);
+  for (const effect of effects)
+    if (effect.kind === "note" && effect.record.kind === "closed")
+      for (const attempt of effect.record.attempts) closed.set(attempt, undefined);
   return effects;
 }
 
-const open = (session: number): RosterEffect[] => step({ kind: "session-opened", session, node: nodeIdSchema.parse(uuid(500 + session)), verdicts: [] });
+const open = (session: number): RosterEffect[] =>
+  step({ kind: "session-opened", session, node: nodeIdSchema.parse(uuid(500 + session)), verdicts: [] });
 const sent = (effects: readonly RosterEffect[], session?: number): RosterItem[] =>
-  effects.flatMap((effect) => (effect.kind === "send" && (session === undefined || effect.session === session) ? [effect.message] : []));
-const acts = (effects: readonly RosterEffect[]): string[] => effects.flatMap((effect) => (effect.kind === "attempt" ? [effect.effect.kind] : []));
+  effects.flatMap((effect) =>
+    effect.kind === "send" && (session === undefined || effect.session === session) ? [effect.message] : [],
+  );
+const acts = (effects: readonly RosterEffect[]): string[] =>
+  effects.flatMap((effect) => (effect.kind === "attempt" ? [effect.effect.kind] : []));
 const ready = (effects: readonly RosterEffect[]): Record<number, number> =>
   Object.fromEntries(effects.flatMap((effect) => (effect.kind === "ready" ? [[effect.session, effect.work]] : [])));
 
-function offer(session: number, no: number, more: { spec?: object; journal?: string; lane?: "work" | "system" } = {}): RosterEffect[] {
+function offer(
+  session: number,
+  no: number,
+  more: { spec?: object; journal?: string; lane?: "work" | "system" } = {},
+): RosterEffect[] {
   const item = {
     attempt: id(no),
     task: taskIdSchema.parse(uuid(700 + no)),
@@ -52,11 +62,13 @@ function offer(session: number, no: number, more: { spec?: object; journal?: str
   return step({ kind: "offers", session, offers: [{ offer: item, admission: { kind: "ok" } }] });
 }
 
-const durable = (no: number, mark: "intent" | "starting" | "cancelling" | "result"): RosterEffect[] => step({ kind: "attempt", attempt: id(no), event: { kind: "durable", mark } });
+const durable = (no: number, mark: "intent" | "starting" | "cancelling" | "result"): RosterEffect[] =>
+  step({ kind: "attempt", attempt: id(no), event: { kind: "durable", mark } });
 
 /** Brings attempt `no` to a durable result; what it took to get there is not this helper's concern. */
 function finish(no: number, length = 0): RosterEffect[] {
-  const post = (event: Extract<RosterEvent, { kind: "attempt" }>["event"]): RosterEffect[] => step({ kind: "attempt", attempt: id(no), event });
+  const post = (event: Extract<RosterEvent, { kind: "attempt" }>["event"]): RosterEffect[] =>
+    step({ kind: "attempt", attempt: id(no), event });
   post({ kind: "started", startedAtMs: 5 });
   post({ kind: "exited", exit: { exitCode: 0, signal: null } });
   post({ kind: "killed", exit: undefined, left: [] });
@@ -78,7 +90,10 @@ describe("an offer", () => {
 
   test("for another journal is refused for later", () => {
     open(1);
-    expect(sent(offer(1, 1, { journal: uuid(1) }))[0]).toMatchObject({ type: "refuse", item: { class: "later", reason: "other-journal" } });
+    expect(sent(offer(1, 1, { journal: uuid(1) }))[0]).toMatchObject({
+      type: "refuse",
+      item: { class: "later", reason: "other-journal" },
+    });
   });
 
   test("of a known attempt starts nothing and is answered by its state", () => {
@@ -88,7 +103,9 @@ describe("an offer", () => {
     durable(1, "intent");
     const again = offer(2, 1);
     expect(acts(again)).toEqual([]);
-    expect(sent(again, 2)).toEqual([{ type: "state", item: { attempt: id(1), state: "running", homeNo: 1, homeHere: false } }]);
+    expect(sent(again, 2)).toEqual([
+      { type: "state", item: { attempt: id(1), state: "running", homeNo: 1, homeHere: false } },
+    ]);
   });
 
   test("of an attempt whose intent is not durable yet is not answered before it is", () => {
@@ -102,7 +119,9 @@ describe("an offer", () => {
   test("of a closed attempt is answered collected", () => {
     open(1);
     closed.set(id(1), undefined);
-    expect(sent(offer(1, 1))).toEqual([{ type: "state", item: { attempt: id(1), state: "collected", homeNo: 0, homeHere: false } }]);
+    expect(sent(offer(1, 1))).toEqual([
+      { type: "state", item: { attempt: id(1), state: "collected", homeNo: 0, homeHere: false } },
+    ]);
   });
 
   test("beyond slots and waiting places is refused busy", () => {
@@ -181,7 +200,9 @@ describe("a home", () => {
     open(1);
     offer(1, 1);
     durable(1, "intent");
-    expect(sent(step({ kind: "home-superseded", session: 1, attempt: id(1), homeNo: 7 }))).toEqual([{ type: "resume", item: { attempt: id(1), homeNo: 8 } }]);
+    expect(sent(step({ kind: "home-superseded", session: 1, attempt: id(1), homeNo: 7 }))).toEqual([
+      { type: "resume", item: { attempt: id(1), homeNo: 8 } },
+    ]);
   });
 
   test("leaves a node that goes away only while another stays", () => {
@@ -204,7 +225,10 @@ describe("a result", () => {
 
   test("is sent when it is durable and the log is through", () => {
     expect(sent(finish(1, 5))).toEqual([]);
-    expect(sent(step({ kind: "log-drained", attempt: id(1), homeNo: 1 }))[0]).toMatchObject({ type: "result", item: { homeNo: 1 } });
+    expect(sent(step({ kind: "log-drained", attempt: id(1), homeNo: 1 }))[0]).toMatchObject({
+      type: "result",
+      item: { homeNo: 1 },
+    });
   });
 
   test("without acknowledgement goes through another node, later and later", () => {
@@ -213,11 +237,17 @@ describe("a result", () => {
     nowMs = 1_999;
     expect(sent(step({ kind: "tick" }))).toEqual([]);
     nowMs = 2_000;
-    expect(sent(step({ kind: "tick" }), 2)).toMatchObject([{ type: "resume" }, { type: "result", item: { homeNo: 2 } }]);
+    expect(sent(step({ kind: "tick" }), 2)).toMatchObject([
+      { type: "resume" },
+      { type: "result", item: { homeNo: 2 } },
+    ]);
     nowMs = 5_999;
     expect(sent(step({ kind: "tick" }))).toEqual([]);
     nowMs = 6_000;
-    expect(sent(step({ kind: "tick" }), 1)).toMatchObject([{ type: "resume" }, { type: "result", item: { homeNo: 3 } }]);
+    expect(sent(step({ kind: "tick" }), 1)).toMatchObject([
+      { type: "resume" },
+      { type: "result", item: { homeNo: 3 } },
+    ]);
   });
 
   test("waits four round trips on a slow line", () => {
@@ -234,11 +264,17 @@ describe("a result", () => {
     step({ kind: "result-ack", attempt: id(1), verdict: "acknowledged" });
     expect(roster.reports()).toEqual([]);
     const asked = step({ kind: "inquiries", session: 1, attempts: [id(1), id(2)] });
-    expect(sent(asked)).toMatchObject([{ type: "resume" }, { type: "result" }, { type: "state", item: { attempt: id(2), state: "unknown" } }]);
+    expect(sent(asked)).toMatchObject([
+      { type: "resume" },
+      { type: "result" },
+      { type: "state", item: { attempt: id(2), state: "unknown" } },
+    ]);
     step({ kind: "result-ack", attempt: id(1), verdict: "acknowledged" });
     nowMs = 600_000;
     expect(step({ kind: "tick" })).toContainEqual({ kind: "forget", attempt: id(1) });
-    expect(sent(step({ kind: "inquiries", session: 1, attempts: [id(1)] }))).toMatchObject([{ type: "state", item: { state: "collected" } }]);
+    expect(sent(step({ kind: "inquiries", session: 1, attempts: [id(1)] }))).toMatchObject([
+      { type: "state", item: { state: "collected" } },
+    ]);
   });
 
   test("of an unknown row is kept and asked about rarely", () => {
@@ -252,7 +288,8 @@ describe("a result", () => {
 });
 
 describe("a cancel", () => {
-  const cancel = (no: number): RosterEffect[] => step({ kind: "cancels", session: 1, items: [{ attempt: id(no), graceMs: 100 }] });
+  const cancel = (no: number): RosterEffect[] =>
+    step({ kind: "cancels", session: 1, items: [{ attempt: id(no), graceMs: 100 }] });
 
   test("of a running attempt is recorded before it acts", () => {
     open(1);
@@ -273,7 +310,14 @@ describe("a cancel", () => {
     step({ kind: "attempt", attempt: id(1), event: { kind: "exited", exit: { exitCode: 0, signal: null } } });
     durable(1, "cancelling");
     step({ kind: "attempt", attempt: id(1), event: { kind: "killed", exit: undefined, left: [] } });
-    step({ kind: "attempt", attempt: id(1), event: { kind: "measured", measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 } } });
+    step({
+      kind: "attempt",
+      attempt: id(1),
+      event: {
+        kind: "measured",
+        measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 },
+      },
+    });
     expect(sent(durable(1, "result"))[0]).toMatchObject({ item: { record: { outcome: "succeeded" } } });
   });
 
@@ -282,7 +326,9 @@ describe("a cancel", () => {
     offer(1, 1);
     durable(1, "intent");
     expect(acts(cancel(1))).toEqual(["declare-never"]);
-    expect(acts(step({ kind: "attempt", attempt: id(1), event: { kind: "gate", winner: "shim" } }))).toEqual(["append"]);
+    expect(acts(step({ kind: "attempt", attempt: id(1), event: { kind: "gate", winner: "shim" } }))).toEqual([
+      "append",
+    ]);
     expect(acts(durable(1, "cancelling"))).toEqual(["kill"]);
   });
 
@@ -292,7 +338,9 @@ describe("a cancel", () => {
     durable(1, "intent");
     cancel(1);
     step({ kind: "attempt", attempt: id(1), event: { kind: "gate", winner: "us" } });
-    expect(sent(durable(1, "result"))[0]).toMatchObject({ item: { record: { outcome: "cancelled", startedAtMs: null } } });
+    expect(sent(durable(1, "result"))[0]).toMatchObject({
+      item: { record: { outcome: "cancelled", startedAtMs: null } },
+    });
   });
 
   test("of an unknown attempt leaves a tombstone that a later offer finds", () => {

@@ -1,0 +1,46 @@
+// What must be looked up outside the core before an offer is decided: age, free space, interpreter, working directory.
+import { statSync } from "node:fs";
+import type { OfferItem } from "../shared/wire/offer.ts";
+import { findInterpreter } from "./interpreters.ts";
+import type { Admission } from "./roster-event.ts";
+
+export interface AdmissionFacts {
+  readonly freeBytes: number;
+  readonly freeBytesAtLeast: number;
+  /** How long the process may have stood still before it read the offer, in boot time (suspend counts). */
+  readonly stoodMs: number;
+  readonly searchPath: string | undefined;
+}
+
+/** A gap that means the process or the whole machine stood still, not just a busy moment. */
+const frozenMs = 2_000;
+
+export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
+  // A frame that waited in the socket while the machine slept is as old as that sleep.
+  if (facts.stoodMs > frozenMs && facts.stoodMs > offer.startWindowMs)
+    return { kind: "later", reason: "window-passed" };
+  const { spec } = offer;
+  if (spec.kind === "no-op") return { kind: "ok" };
+  // The spec is written twice: into the journal and as the script's file.
+  const needed = facts.freeBytesAtLeast + 2 * Buffer.byteLength(spec.script);
+  if (facts.freeBytes < needed) {
+    return { kind: "later", reason: "disk-full", detail: `${facts.freeBytes} bytes are free, ${needed} are needed` };
+  }
+  if (findInterpreter(spec.interpreter, facts.searchPath) === undefined) {
+    const detail = `${spec.interpreter} is neither a known interpreter on PATH nor an executable file`;
+    return { kind: "never", refusal: { reason: "interpreter-missing", detail: detail.slice(0, 1_024) } };
+  }
+  if (spec.cwd !== undefined && !isDirectory(spec.cwd)) {
+    const detail = "the working directory must be an absolute path to a folder that is there";
+    return { kind: "never", refusal: { reason: "invalid", detail } };
+  }
+  return { kind: "ok" };
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return path.startsWith("/") && statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
