@@ -1,7 +1,7 @@
 // The files of one attempt under <data>/attempts/<id>: script, gate, signature, output, exit. Names and reading only;
 // who may do what when is execution.ts's and the shim's work. Invariant: `run` is only ever made, never removed.
 import { readFileSync } from "node:fs";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -34,7 +34,14 @@ export class AttemptFolder {
   async write(scriptName: string, script: string): Promise<string> {
     await mkdir(this.work, { recursive: true, mode: 0o700 });
     const path = join(this.path, scriptName);
-    await writeFile(path, script, { mode: 0o700 });
+    try {
+      await writeFile(path, script, { mode: 0o700, flag: "wx" });
+    } catch (cause) {
+      if (errnoOf(cause) !== "EEXIST") throw cause;
+      // An older shim may be reading it this moment: it keeps its file, a half-written one is replaced.
+      await writeFile(`${path}.new`, script, { mode: 0o700 });
+      await rename(`${path}.new`, path);
+    }
     return path;
   }
 

@@ -5,13 +5,9 @@
 import type { Outcome } from "../shared/task.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
+import type { Exit } from "./exit.ts";
 import type { AttemptFacts, JournalRecord } from "./journal-record.ts";
 import type { RecoveryAction } from "./recovery.ts";
-
-export interface Exit {
-  readonly exitCode: number | null;
-  readonly signal: string | null;
-}
 
 /** What is known of the end before the streams are measured. */
 export interface Ending extends Exit {

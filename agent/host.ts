@@ -1,14 +1,15 @@
 // What the host says of itself: boot id, time since boot, free space. The only reader of these outside process-table.ts.
 import { readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
-import { hostname } from "node:os";
+import { hostname, uptime } from "node:os";
+import { systemClock } from "../shared/clock.ts";
 
 /** Differs after every boot of the kernel. Where there is none (macOS), the boot time to the minute stands in. */
 export function hostBootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   } catch {
-    return `${hostname()}-${Math.round((Date.now() - performance.now()) / 60_000)}`;
+    return `${hostname()}-${Math.round((systemClock.wallMs() - uptime() * 1_000) / 60_000)}`;
   }
 }
 
@@ -17,7 +18,7 @@ export function bootMs(): number {
   try {
     return Number(readFileSync("/proc/uptime", "utf8").split(" ", 1)[0]) * 1_000;
   } catch {
-    return performance.now();
+    return uptime() * 1_000;
   }
 }
 

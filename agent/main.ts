@@ -1,4 +1,5 @@
 // Runs one agent as a process: start-up refusals, signals, exit code. Joins nothing itself.
+import { systemClock } from "../shared/clock.ts";
 import { AppError, errorRows } from "../shared/errors.ts";
 import type { Logger } from "../shared/logger.ts";
 import { createLogger } from "../shared/logger.ts";
@@ -27,7 +28,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       environment: process.env,
       execArgv: process.execArgv,
       nodeVersion: process.version,
-      wallMs: Date.now(),
+      wallMs: systemClock.wallMs(),
     };
     for (const warning of checkStart(facts)) logger.warn({}, warning);
     const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();
@@ -52,7 +53,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
 
 async function endOrderly(agent: Agent): Promise<number> {
   agent.drain();
-  await new Promise((resolve) => setTimeout(resolve, drainMs));
+  await systemClock.sleep(drainMs);
   await agent.stop();
   return 0;
 }

@@ -1,7 +1,7 @@
 // What a starting agent does about each attempt its journal or its disk knows: the recovery table of DESIGN section 4
 // as one pure function. Gathering the evidence is folder.ts's and process-tree.ts's work.
 // Invariant: after STARTING, nothing is started again unless the gate is still open on the same host boot.
-import type { Exit } from "./attempt.ts";
+import type { Exit } from "./exit.ts";
 
 export interface Evidence {
   readonly journal: "none" | "intent" | "starting" | "cancelling";

@@ -1,7 +1,7 @@
 // What the shim writes: its signature in `run/shim` and the end of the script in `exit`. Pure parsing.
 // Invariant: a line that was cut anywhere is no report.
 import { constants } from "node:os";
-import type { Exit } from "./attempt.ts";
+import type { Exit } from "./exit.ts";
 
 export interface ShimMark {
   readonly pid: number;

@@ -48,6 +48,26 @@ function bodyOf(cluster: BenchCluster, plan: Plan, turn: number): string {
   });
 }
 
+/** Milliseconds and statements by verb so far, from the node's own metrics. */
+async function databaseTime(
+  cluster: BenchCluster,
+): Promise<Map<string, { readonly ms: number; readonly statements: number }>> {
+  const response = await fetch(`${cluster.server.url}/metrics`, {
+    headers: { authorization: `Bearer ${cluster.apiKey}` },
+  });
+  const text = await response.text();
+  const read = (kind: string): Map<string, number> =>
+    new Map(
+      [...text.matchAll(new RegExp(`^holdfast_database_seconds_${kind}\\{verb="([^"]+)"\\} (\\S+)$`, "gm"))].map(
+        (match) => [match[1] ?? "", Number(match[2])],
+      ),
+    );
+  const counts = read("count");
+  return new Map(
+    [...read("sum")].map(([verb, seconds]) => [verb, { ms: seconds * 1_000, statements: counts.get(verb) ?? 0 }]),
+  );
+}
+
 async function run(cluster: BenchCluster, database: Client, plan: Plan) {
   const before = await finished(database);
   const serverPid = cluster.server.program.pid;
@@ -59,6 +79,7 @@ async function run(cluster: BenchCluster, database: Client, plan: Plan) {
   ]);
   const used = (pids: readonly number[]): number => pids.reduce((total, pid) => total + cpuMs(pid), 0);
   const cpuBefore = new Map([...groups].map(([name, pids]) => [name, used(pids)]));
+  const databaseBefore = await databaseTime(cluster);
   const startMs = performance.now();
   const endMs = startMs + seconds * 1_000;
   let submitted = 0;
@@ -82,12 +103,21 @@ async function run(cluster: BenchCluster, database: Client, plan: Plan) {
   const cpuMsPerTask = Object.fromEntries(
     [...groups].map(([name, pids]) => [name, round((used(pids) - (cpuBefore.get(name) ?? 0)) / submitted)]),
   );
+  const statements = [...(await databaseTime(cluster))].flatMap(([verb, { ms, statements: count }]) => {
+    const earlier = databaseBefore.get(verb) ?? { ms: 0, statements: 0 };
+    const spent = {
+      msPerTask: round((ms - earlier.ms) / submitted),
+      tasksPerStatement: round(submitted / (count - earlier.statements)),
+    };
+    return spent.msPerTask >= 0.001 ? [[verb, spent] as const] : [];
+  });
   return {
     submitted,
     refused: Object.fromEntries(refused),
     submittedPerSecond: Math.round((submitted / submitMs) * 1_000),
     finishedPerSecond: Math.round((submitted / elapsedMs) * 1_000),
     cpuMsPerTask,
+    database: Object.fromEntries(statements),
   };
 }
 

@@ -1,5 +1,5 @@
 // The agents' side of a node: listener, sessions and what their coming and going means for presence and claims.
-import { Counter, Gauge, type Registry } from "prom-client";
+import { Counter, type Registry } from "prom-client";
 import type { TrustAnchor } from "../certs/trust.ts";
 import type { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
@@ -13,6 +13,7 @@ import type { SessionRegistry } from "./gateway/session-registry.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { markCertificateUsed } from "./store/agent-certificates.ts";
 import { readAdmission } from "./store/agents.ts";
+import { gauge } from "./metrics.ts";
 import type { Database } from "./store/connection.ts";
 import type { CourierStore } from "./store/store.ts";
 import type { Dispatcher } from "./tasks/dispatcher.ts";
@@ -88,15 +89,4 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
     },
     { ...options.listen, identity: options.identity },
   );
-}
-
-function gauge(registry: Registry, name: string, help: string, read: () => number): void {
-  new Gauge({
-    name,
-    help,
-    registers: [registry],
-    collect() {
-      this.set(read());
-    },
-  });
 }

@@ -1,16 +1,18 @@
 // Joins the HTTP edge's narrow interfaces to the verbs: parses nothing, decides nothing.
+import type { Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
-import type { AgentId, IdSource, NodeId, TaskId } from "../shared/ids.ts";
+import { apiKeyIdSchema, type AgentId, type IdSource, type NodeId, type TaskId } from "../shared/ids.ts";
+import { Recent } from "../shared/recent.ts";
 import { grantSchema } from "../shared/api/scope.ts";
 import { selects } from "../shared/api/selector.ts";
 import type { TokenView } from "../shared/api/tokens.ts";
 import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
-import type { Backend } from "./api/backend.ts";
+import type { ApiKeyRow, Backend } from "./api/backend.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
 import { cancelTasks } from "./store/cancel-tasks.ts";
-import type { Database } from "./store/connection.ts";
+import type { Database, Sql } from "./store/connection.ts";
 import { listNodes } from "./store/nodes.ts";
 import { pingDatabase } from "./store/ping.ts";
 import { listTasks, readSubmission, readTask } from "./store/read-tasks.ts";
@@ -26,6 +28,7 @@ export interface BackendDeps {
   readonly submitting: SubmitDeps;
   readonly followers: Followers;
   readonly ids: IdSource;
+  readonly clock: Clock;
   readonly random: Random;
   readonly nodesCaPin: () => string;
   readonly isDraining: () => boolean;
@@ -39,6 +42,9 @@ export interface BackendOptions {
   readonly version: string;
 }
 
+/** A revoked key works this much longer at most. */
+const recentKeys = { freshMs: 2_000, capacity: 10_000 } as const;
+
 const moment = (ms: number): string => new Date(ms).toISOString();
 
 export function createBackend(deps: BackendDeps, options: BackendOptions): Backend {
@@ -48,6 +54,7 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     const row = await readTask(sql, id);
     return row === undefined ? null : taskView(row).waiting;
   };
+  const keys = new Recent<ApiKeyRow | null>({ clock: deps.clock, load: (id) => loadKey(sql, id) }, recentKeys);
   return {
     submit: (request, principal) => submit(deps.submitting, options.node, request, principal),
     async readSubmission(id) {
@@ -121,17 +128,7 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       const row = await readToken(sql, id);
       return row === undefined ? null : tokenView(row);
     },
-    async findApiKey(id) {
-      const row = await findApiKey(sql, id);
-      if (row === undefined) return null;
-      return {
-        id: row.id,
-        name: row.name,
-        scopes: row.scopes.map((scope) => grantSchema.parse(scope)),
-        secretDigest: row.secretSha256,
-        valid: row.valid,
-      };
-    },
+    findApiKey: (id) => keys.get(id),
     async readiness() {
       const draining = deps.isDraining();
       const database = await pingDatabase(sql);
@@ -144,6 +141,13 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       };
     },
   };
+}
+
+async function loadKey(sql: Sql, text: string): Promise<ApiKeyRow | null> {
+  const row = await findApiKey(sql, apiKeyIdSchema.parse(text));
+  if (row === undefined) return null;
+  const scopes = row.scopes.map((scope) => grantSchema.parse(scope));
+  return { id: row.id, name: row.name, scopes, secretDigest: row.secretSha256, valid: row.valid };
 }
 
 function tokenView(row: TokenRow): TokenView {

@@ -28,6 +28,7 @@ import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { adminKey } from "./admin-key.ts";
 import { agentAddresses } from "./advertise.ts";
 import { createAgentsDoor } from "./agents-door.ts";
+import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.ts";
 import { Database } from "./store/connection.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
@@ -110,7 +111,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const ids = createIdSource({ clock, random });
   const bootId = newId(ids, bootIdSchema);
   const registry = new Registry();
-  const database = await begin(new Database({ logger }, { url: options.databaseUrl }));
+  const database = await begin(
+    new Database({ logger, onStatement: databaseSeconds(registry) }, { url: options.databaseUrl }),
+  );
   await migrate(database);
   await ensurePartitions(database, clock);
   const masterKey = await loadMasterKey(
@@ -124,7 +127,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
   const node = await loadNodeId(ids, options.dataDirectory);
 
-  const store = createPostgresStore(database);
+  const plainStore = createPostgresStore(database);
+  const { store, meters } = meteredStore(plainStore, registry);
+  const loopDelay = eventLoopDelay(registry);
   const sessions = new SessionRegistry();
   const followers = await begin(new Followers({ database, clock, background }));
   const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
@@ -163,6 +168,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         }
       },
       ended: (tasks) => {
+        meters.ended("given-up", tasks.length);
         for (const task of tasks) followers.wake(task);
       },
     },
@@ -196,6 +202,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       { nodeId: node, ...(options.nodeLeafMs === undefined ? {} : { lifetimeMs: options.nodeLeafMs }) },
     ),
   );
+  gauge(registry, "holdfast_node_certificate_expiry_seconds", "Seconds until this node's certificate expires", () =>
+    Math.round((leaf.notAfterMs - clock.wallMs()) / 1_000),
+  );
   const enrolment = createEnrolment(
     {
       database,
@@ -220,6 +229,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       database,
       followers,
       ids,
+      clock,
       random,
       announce,
       nodesCaPin,
@@ -300,9 +310,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       stopping ??= (async () => {
         await drain();
         partitions.cancel();
+        loopDelay.stop();
         dispatcher.stop();
         await door.stop();
-        await store.settle();
+        await plainStore.settle();
         // Everything but the database; its last words (presence, released offers) still have to be stored.
         await stopAll(started.filter((service) => service !== database));
         await background.settle();

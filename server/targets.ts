@@ -2,47 +2,36 @@
 // costs one look; the insert itself checks again that the agent is active before it offers.
 import type { Clock } from "../shared/clock.ts";
 import type { AgentId } from "../shared/ids.ts";
+import { Recent } from "../shared/recent.ts";
 import { agentNames, listTargets, namedTargets, type Target } from "./store/agents.ts";
 import type { Sql } from "./store/connection.ts";
 import type { TargetSource } from "./tasks/submit.ts";
 
-const freshMs = 1_000;
-const remembered = 10_000;
+const recent = { freshMs: 1_000, capacity: 10_000 } as const;
+/** Up to this many names are looked up one by one and remembered; more in one query of their own. */
+const fewNames = 4;
 
 export class Targets implements TargetSource {
-  readonly #deps: { readonly sql: Sql; readonly clock: Clock };
-  readonly #known = new Map<string, { readonly target: Target; readonly untilMs: number }>();
+  readonly #sql: Sql;
+  readonly #known: Recent<Target | undefined>;
 
   constructor(deps: { readonly sql: Sql; readonly clock: Clock }) {
-    this.#deps = deps;
+    this.#sql = deps.sql;
+    const load = async (name: string): Promise<Target | undefined> => (await namedTargets(deps.sql, [name]))[0];
+    this.#known = new Recent({ clock: deps.clock, load }, recent);
   }
 
   all(): Promise<readonly Target[]> {
-    return listTargets(this.#deps.sql);
+    return listTargets(this.#sql);
   }
 
   async named(names: readonly string[]): Promise<readonly Target[]> {
-    const nowMs = this.#deps.clock.monotonicMs();
-    const fresh = names.flatMap((name) => {
-      const entry = this.#known.get(name);
-      return entry !== undefined && entry.untilMs > nowMs ? [entry.target] : [];
-    });
-    if (fresh.length === names.length) return fresh;
-    const found = await namedTargets(this.#deps.sql, names);
-    if (this.#known.size > remembered) this.#known.clear();
-    for (const target of found) {
-      const entry = { target, untilMs: nowMs + freshMs };
-      this.#known.set(target.name, entry);
-      this.#known.set(target.id, entry);
-    }
-    return found;
+    if (names.length > fewNames) return await namedTargets(this.#sql, names);
+    const found = await Promise.all(names.map((name) => this.#known.get(name)));
+    return found.filter((target) => target !== undefined);
   }
 
   nameOf(agents: readonly AgentId[]): Promise<ReadonlyMap<AgentId, string>> {
-    return agentNames(this.#deps.sql, agents);
-  }
-
-  forget(): void {
-    this.#known.clear();
+    return agentNames(this.#sql, agents);
   }
 }

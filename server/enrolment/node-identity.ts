@@ -53,6 +53,7 @@ export class NodeLeaf implements Service {
   readonly #deps: NodeLeafDeps;
   readonly #options: Required<NodeLeafOptions>;
   #current: NodeIdentity | undefined;
+  #notAfterMs = 0;
   #timer: Timer | undefined;
 
   constructor(deps: NodeLeafDeps, options: NodeLeafOptions) {
@@ -74,6 +75,10 @@ export class NodeLeaf implements Service {
     return this.#current;
   }
 
+  get notAfterMs(): number {
+    return this.#notAfterMs;
+  }
+
   async #issue(): Promise<void> {
     const { clock, random, database, trust } = this.#deps;
     const { nodeId, lifetimeMs } = this.#options;
@@ -85,6 +90,7 @@ export class NodeLeaf implements Service {
       node: nodeId,
       notAfterMs: leaf.notAfterMs,
     });
+    this.#notAfterMs = leaf.notAfterMs;
     this.#current = { certificatePem: leaf.certificatePem, privateKeyPem };
     this.#renewAfter(lifetimeMs * (0.45 + random.unit() / 10));
   }

@@ -39,6 +39,8 @@ const claimedRow = z.object({
   /** The journal the offer is bound to: it is never made to another one. */
   journalId: journalIdSchema.optional(),
   spec: z.string(),
+  /** Since its submission, by the database's clock; 0 when it never queued. */
+  waitedMs: z.number().optional(),
 });
 export type ClaimedAttempt = z.infer<typeof claimedRow>;
 
@@ -72,7 +74,8 @@ from locked l, s, task t
 where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.task_id
   and (a.rank = 0 or (a.journal_id = s.journal_id
     and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
-returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec`,
+returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec,
+  (extract(epoch from clock_timestamp() - a.created_at) * 1000)::float8 as "waitedMs"`,
 };
 
 export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {

@@ -2,6 +2,7 @@
 // may lose its last moments in a database crash and is used only where an agent's journal is the truth.
 // Every failure leaves as an AppError; a connection that failed or turned read-only is dropped, never returned.
 import { Client, Pool, types, type PoolClient, type PoolConfig } from "pg";
+import { systemClock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf, type ErrorCode } from "../../shared/errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
@@ -15,6 +16,12 @@ export interface Statement {
 
 export interface Sql {
   query(statement: Statement, values: readonly unknown[]): Promise<unknown[]>;
+}
+
+export interface DatabaseDeps {
+  readonly logger: Logger;
+  /** Told of each named statement outside transactions: verb and seconds, waiting for a connection included. */
+  readonly onStatement?: (verb: string, seconds: number) => void;
 }
 
 export interface DatabaseOptions {
@@ -44,13 +51,15 @@ const parsers = {
 
 export class Database implements Service {
   readonly #logger: Logger;
+  readonly #onStatement: (verb: string, seconds: number) => void;
   readonly #options: Required<DatabaseOptions>;
   #state: State = { kind: "stopped" };
   readonly durable: Sql;
   readonly relaxed: Sql;
 
-  constructor(deps: { readonly logger: Logger }, options: DatabaseOptions) {
+  constructor(deps: DatabaseDeps, options: DatabaseOptions) {
     this.#logger = deps.logger;
+    this.#onStatement = deps.onStatement ?? (() => undefined);
     this.#options = { poolSize: 6, statementTimeoutMs: 10_000, ...options };
     this.durable = { query: (statement, values) => this.#query("durable", statement, values) };
     this.relaxed = { query: (statement, values) => this.#query("relaxed", statement, values) };
@@ -98,8 +107,13 @@ export class Database implements Service {
   }
 
   async #query(pool: keyof Pools, statement: Statement, values: readonly unknown[]): Promise<unknown[]> {
-    const pools = await this.#connect();
-    return this.#guard(async () => (await pools[pool].query({ ...statement, values: [...values] })).rows);
+    const startMs = systemClock.monotonicMs();
+    try {
+      const pools = await this.#connect();
+      return await this.#guard(async () => (await pools[pool].query({ ...statement, values: [...values] })).rows);
+    } finally {
+      this.#onStatement(statement.name, (systemClock.monotonicMs() - startMs) / 1_000);
+    }
   }
 
   async #on(client: PoolClient, text: string): Promise<void> {

@@ -13,7 +13,7 @@ export function itemsOf<Item extends z.ZodType>(item: Item) {
 export const count = z.int().min(0);
 export const text = z.string().max(1_024);
 export const digestHex = z.string().regex(/^[0-9a-f]{64}$/);
-export const bytes = z.instanceof(Uint8Array);
+export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "expected bytes");
 
 /** Where an attempt's log stream stands: bytes produced, omissions counted as produced. */
 export const logPosition = { attempt: attemptIdSchema, stream: streamSchema, offset: count };

@@ -1,5 +1,6 @@
 // Real nodes and agents as processes, in a temporary folder, driven through the SDK. Everything started here is ended by
 // `stop`, and a wait that fails prints what the processes said.
+import { readFileSync, readlinkSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -58,6 +59,16 @@ export class TestCluster {
 
   get serverData(): string {
     return join(this.folder, "node-a");
+  }
+
+  /** The embedded PostgreSQL's postmaster; it outlives a killed server. Undefined when none was ever started. */
+  get postmasterPid(): number | undefined {
+    try {
+      const file = readFileSync(join(this.serverData, "postgres", "cluster", "postmaster.pid"), "utf8");
+      return Number(file.split("\n", 1)[0]);
+    } catch {
+      return undefined;
+    }
   }
 
   async databaseUrl(): Promise<string> {
@@ -134,7 +145,14 @@ export class TestCluster {
   async stop(): Promise<void> {
     await Promise.all(this.agents.map((agent) => agent.program.stop()));
     for (const server of this.servers.toReversed()) await server.program.stop();
+    this.#endLeftPostgres();
     await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** A test that failed between killing a server and starting it again leaves its database running. */
+  #endLeftPostgres(): void {
+    const pid = this.postmasterPid;
+    if (pid !== undefined && readlinkSync(`/proc/${pid}/cwd`).startsWith(this.folder)) process.kill(pid, "SIGQUIT");
   }
 
   #runAgent(plan: AgentPlan, dataDirectory: string): Program {

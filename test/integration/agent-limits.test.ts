@@ -38,7 +38,7 @@ test("a log flood keeps disk, memory and the other tasks' latency within bounds 
   bench.store.keptBytes = 1_000;
   await bench.agent();
   const rssBefore = process.memoryUsage().rss;
-  const attempt = await bench.node.run("timeout 5 yes; echo over >&2");
+  const attempt = await bench.node.run("timeout 3 yes; echo over >&2");
   const seen = { diskBytes: 0, rss: 0 };
   const latencies: number[] = [];
   const watch = systemClock.every(50, () => {
@@ -55,7 +55,7 @@ test("a log flood keeps disk, memory and the other tasks' latency within bounds 
   }
   watch.cancel();
   const { out, err, result } = await finished(attempt);
-  expect(result.out.length).toBeGreaterThan(200e6);
+  expect(result.out.length).toBeGreaterThan(100e6);
   expect(out.next).toBe(result.out.length);
   expect(out.omitted).toBeGreaterThan(0);
   expect(storedSha256(out)).toBe(result.out.sha256);

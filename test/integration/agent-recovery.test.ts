@@ -166,6 +166,21 @@ describe("an agent process", () => {
   });
 });
 
+test("a pid that belongs to another process by now is not adopted, and that process is left alone", async () => {
+  await bench.start();
+  const first = await bench.agent();
+  const attempt = await bench.node.run("echo line 1; sleep 30");
+  await lines(attempt, 1);
+  await first.stop();
+  const marker = bench.path("attempts", attempt, "run", "shim");
+  const [, pid = "", , uptime = ""] = (await readFile(marker, "utf8")).split(" ");
+  process.kill(-Number(pid), "SIGKILL");
+  // Somebody else has the pid now: this very process, which started at another moment.
+  await writeFile(marker, `1 ${process.pid} 1 ${uptime} .\n`);
+  await bench.agent();
+  expect((await finished(attempt)).result).toMatchObject({ outcome: "interrupted", reason: "shim-died" });
+});
+
 describe("after a reboot of the host", () => {
   test("a script that was running is interrupted with the log it had, and never started again", async () => {
     await bench.start();

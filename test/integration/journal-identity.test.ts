@@ -7,7 +7,7 @@ import { dial, type DialEnd } from "../../agent/dial.ts";
 import { loadIdentity } from "../../agent/identity.ts";
 import { registerAgent } from "../../agent/register.ts";
 import { anyNodeName } from "../../certs/profile.ts";
-import { AppError } from "../../shared/errors.ts";
+import type { AppError } from "../../shared/errors.ts";
 import { encodeFrame } from "../../shared/wire/frame.ts";
 import { ownProtocols } from "../../shared/wire/version.ts";
 import { connected, enrol, startAgentOn } from "../harness/enrolled-agent.ts";
@@ -111,8 +111,14 @@ describe("a copy of an agent's data directory", () => {
     expect(await original.fatal).toMatchObject({ code: "agent.quarantined" });
     expect(await rows("select actor, action from audit where action = 'agent-quarantined'")).toHaveLength(1);
     await expect(node.client.run({ on: "web-01", script: "true" })).rejects.toMatchObject({ code: "agent.unknown" });
-    const again = await started(`${dataPath}`.replace(/$/, "")).catch((cause: unknown) => cause);
-    expect(again).toBeInstanceOf(AppError);
+    const task = await rows("select count(*)::int as n from task");
+    expect(task).toEqual([{ n: 0 }]);
+    await original.agent.stop();
+    const back = await started(dataPath);
+    await eventually("the agent in quarantine is refused at the door", () => {
+      const [seen] = back.agent.status().nodes;
+      return { done: seen?.lastEnd?.includes("403") ?? false, state: seen };
+    });
   });
 
   it("with an older counter is superseded, and a clone of another boot does not share its refusal", async () => {

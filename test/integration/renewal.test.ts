@@ -100,9 +100,7 @@ describe("an agent's certificate", () => {
     const [old] = await certificates(at);
     expect(old).toMatchObject({ status: "superseded" });
     expect(Date.now()).toBeLessThan(new X509Certificate(first.certificate).validToDate.getTime());
-    const refused = await tryIdentity(at, first);
-    expect(refused).toMatchObject({ ok: false });
-    expect(JSON.stringify(refused)).toMatch(/superseded|403/);
+    expect(await tryIdentity(at, first)).toMatchObject({ ok: false, error: { message: expect.stringContaining("403") } });
 
     await eventually("the third certificate is used", async () => {
       const state = await certificates(at);
@@ -145,7 +143,7 @@ describe("an agent's certificate", () => {
     await eventually("the agent says why it cannot connect", () => {
       const [view] = agent.status().nodes;
       return { done: /certificate.*expired|expired.*certificate/i.test(view?.lastEnd ?? ""), state: agent.status().nodes };
-    });
+    }, { limitMs: 8_000 });
   });
 });
 

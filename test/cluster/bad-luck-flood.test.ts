@@ -1,0 +1,178 @@
+// Output without end and lines without end, through real processes: memory, disk and everybody else's latency stay as
+// they were. The figures measured go to standard output, for people.
+import { createHash } from "node:crypto";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { defaultSpoolOptions } from "../../agent/spool.ts";
+import { TestCluster, type TestAgent } from "../harness/cluster.ts";
+import { eventually } from "../harness/eventually.ts";
+import { anonymousBytes, peakResidentBytes, residentBytes, treeOf } from "../harness/process.ts";
+
+const mega = 1_000_000;
+const mebi = 1024 * 1024;
+/** Growth that nobody may exceed. */
+const growthBytes = 100 * mega;
+/** What one stream may hold: head, tail and what is not worth a punch yet (agent/spool.ts). */
+const spoolBytes = defaultSpoolOptions.headBytes + defaultSpoolOptions.tailBytes + defaultSpoolOptions.punchBytes;
+/** Writers are never stopped: this much may be written between the look that decides on a punch and the punch's end. */
+const inFlightBytes = 192 * mebi;
+
+let cluster: TestCluster;
+let loud: TestAgent;
+
+beforeAll(async () => {
+  cluster = await TestCluster.start();
+  loud = await cluster.startAgent({ name: "loud-01" });
+  await cluster.startAgent({ name: "calm-01" });
+  // Caches, compiled code and connections that the first tasks cost are no growth by a flood.
+  for (const on of ["loud-01", "calm-01"]) for (let round = 0; round < 10; round += 1) await smallTaskMs(on);
+});
+afterAll(async () => {
+  await cluster.stop();
+});
+
+async function smallTaskMs(on: string): Promise<number> {
+  const beganMs = performance.now();
+  const [task] = await (await cluster.client.run({ on, script: "echo small" })).results();
+  expect(task).toMatchObject({ state: "succeeded" });
+  return performance.now() - beganMs;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+/** Bytes that the disk really holds for what the attempts of an agent wrote. */
+function heldBytes(agent: TestAgent): number {
+  const attempts = join(agent.dataDirectory, "attempts");
+  let bytes = 0;
+  for (const attempt of readdirSync(attempts)) {
+    for (const stream of ["out", "err"]) bytes += statSync(join(attempts, attempt, stream), { throwIfNoEntry: false })?.blocks ?? 0;
+  }
+  return bytes * 512;
+}
+
+class MemoryWatch {
+  readonly #before: ReadonlyMap<string, { readonly pid: number; readonly bytes: number }>;
+  #postgresBytes = 0;
+
+  constructor() {
+    const pids = { server: cluster.server.program.pid, "loud agent": loud.program.pid };
+    this.#before = new Map(Object.entries(pids).map(([name, pid]) => [name, { pid, bytes: residentBytes(pid) }]));
+  }
+
+  /** PostgreSQL's processes come and go, so they are looked at one by one while it lasts. */
+  look(): void {
+    const pids = treeOf(cluster.postmasterPid ?? 0);
+    this.#postgresBytes = Math.max(this.#postgresBytes, ...pids.map(anonymousBytes));
+  }
+
+  /** Megabytes by process; `VmHWM` sees peaks between two looks. */
+  growth(): Record<string, number> {
+    const grown = [...this.#before].map(([name, { pid, bytes }]) => [name, Math.round((peakResidentBytes(pid) - bytes) / mega)] as const);
+    return { ...Object.fromEntries(grown), "PostgreSQL's largest": Math.round(this.#postgresBytes / mega) };
+  }
+}
+
+function expectFlat(growth: Record<string, number>): void {
+  for (const [name, megabytes] of Object.entries(growth)) expect(megabytes, name).toBeLessThan(growthBytes / mega);
+}
+
+/** Rebuilds a stream's digest from the bytes that a follower sees, and counts what was declared omitted. */
+async function followed(handle: Awaited<ReturnType<typeof cluster.client.run>>): Promise<{ sha256: string; bytes: number; omitted: number }> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  let omitted = 0;
+  for await (const piece of handle.bytes()) {
+    expect(piece.offset).toBe(bytes + omitted);
+    if ("omitted" in piece) omitted += piece.omitted;
+    else {
+      hash.update(piece.bytes);
+      bytes += piece.bytes.length;
+    }
+  }
+  return { sha256: hash.digest("hex"), bytes, omitted };
+}
+
+describe("a line of 100 MB without an end", () => {
+  it("arrives whole, byte for byte, in flat memory when it is written at 10 MB/s", async () => {
+    const memory = new MemoryWatch();
+    const program = "import sys,time,hashlib\nfor i in range(200):\n  sys.stdout.write(hashlib.sha256(str(i).encode()).hexdigest()*7812+'x'*32); sys.stdout.flush(); time.sleep(0.04)";
+    const handle = await cluster.client.run({ on: "loud-01", interpreter: "python3", script: program });
+    const seen = await followed(handle);
+    const expected = createHash("sha256");
+    for (let no = 0; no < 200; no += 1) expected.update(createHash("sha256").update(String(no)).digest("hex").repeat(7_812) + "x".repeat(32));
+    expect(seen).toEqual({ sha256: expected.digest("hex"), bytes: 100 * mega, omitted: 0 });
+    memory.look();
+    process.stdout.write(`paced 100 MB line: growth in MB ${JSON.stringify(memory.growth())}\n`);
+    expectFlat(memory.growth());
+  });
+
+  it("written as fast as it goes keeps its head and tail, and says exactly how much of its middle was omitted", async () => {
+    const memory = new MemoryWatch();
+    const handle = await cluster.client.run({ on: "loud-01", script: "head -c 100000000 /dev/zero | tr '\\0' x" });
+    const [{ bytes, omitted }, [task]] = [await followed(handle), await handle.results()];
+    expect(bytes + omitted).toBe(100 * mega);
+    expect(bytes).toBeGreaterThanOrEqual(defaultSpoolOptions.headBytes + 40 * mega);
+    expect(task).toMatchObject({ state: "succeeded", exitCode: 0, attempts: [{ outBytes: 100 * mega, errBytes: 0 }] });
+    memory.look();
+    process.stdout.write(`fast 100 MB line: ${omitted} bytes omitted, growth in MB ${JSON.stringify(memory.growth())}\n`);
+    expectFlat(memory.growth());
+  });
+});
+
+describe("yes for 20 s", () => {
+  it("grows no process by 100 MB, leaves the disk within the spool's bound and other tasks their latency", async () => {
+    const before = { same: [] as number[], other: [] as number[] };
+    for (let round = 0; round < 10; round += 1) {
+      before.same.push(await smallTaskMs("loud-01"));
+      before.other.push(await smallTaskMs("calm-01"));
+    }
+    const memory = new MemoryWatch();
+    const [database] = [cluster.postmasterPid];
+    expect(database).toBeDefined();
+    const handle = await cluster.client.run({ on: "loud-01", script: "timeout 20 yes; echo over >&2" });
+    const id = handle.tasks[0]?.id ?? "";
+    const during = { same: [] as number[], other: [] as number[] };
+    const held: number[] = [];
+    let watching = true;
+    const watch = eventually(
+      "the flood is over",
+      () => {
+        held.push(heldBytes(loud));
+        memory.look();
+        return { done: !watching, state: held.length };
+      },
+      { limitMs: 120_000 },
+    );
+    await eventually("the flood has begun", () => ({ done: (held.at(-1) ?? 0) > 8 * mebi, state: held }));
+    const endMs = performance.now() + 18_000;
+    while (performance.now() < endMs) {
+      during.same.push(await smallTaskMs("loud-01"));
+      during.other.push(await smallTaskMs("calm-01"));
+    }
+    const task = await cluster.finished(id, 90_000);
+    watching = false;
+    await watch;
+
+    const ratio = (which: "same" | "other"): string => `${median(before[which]).toFixed(1)} ms before, ${median(during[which]).toFixed(1)} ms during (${(median(during[which]) / median(before[which])).toFixed(1)}x, worst ${Math.max(...during[which]).toFixed(0)} ms, n=${during[which].length})`;
+    const outBytes = task.attempts[0]?.outBytes ?? 0;
+    process.stdout.write(
+      [
+        `flood of ${(outBytes / 1e9).toFixed(1)} GB: growth in MB ${JSON.stringify(memory.growth())}`,
+        `  disk of the agent: at most ${Math.round(Math.max(...held) / mebi)} MiB, median ${Math.round(median(held) / mebi)} MiB (bound ${spoolBytes / mebi} MiB + what is written during a punch)`,
+        `  small task on the same agent: ${ratio("same")}`,
+        `  small task on another agent: ${ratio("other")}`,
+        "",
+      ].join("\n"),
+    );
+    expect(task).toMatchObject({ state: "succeeded", exitCode: 0, attempts: [{ errBytes: 5 }] });
+    expect(outBytes).toBeGreaterThan(1e9);
+    expectFlat(memory.growth());
+    expect(Math.max(...held)).toBeLessThanOrEqual(spoolBytes + inFlightBytes);
+    expect(during.same.length).toBeGreaterThan(5);
+    expect(median(during.same)).toBeLessThan(2_000);
+    expect(median(during.other)).toBeLessThan(2_000);
+  });
+});
