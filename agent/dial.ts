@@ -1,14 +1,12 @@
 // Opens one WebSocket to a node with exactly the options of tls-options.ts. The only importer of `ws` in the agent.
 // Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
+import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { FrameSocket } from "../shared/link.ts";
-import { subprotocol } from "../shared/wire/version.ts";
+import { agentPath, subprotocol } from "../shared/wire/version.ts";
 import type { AgentTlsIdentity } from "./tls-options.ts";
 import { agentTlsOptions } from "./tls-options.ts";
-
-/** The one path of the agent listener (server/gateway/listener.ts answers 404 to any other). */
-const agentPath = "/agent";
 
 export type DialEnd =
   /** The node answered the upgrade with a status: admission control or a refusal with words. */
@@ -42,6 +40,10 @@ export const dial: Dial = (target, handlers) => {
     isEnded = true;
     handlers.onEnd(ending ?? fallback);
   };
+  let stream: Duplex | undefined;
+  socket.once("upgrade", (response) => {
+    stream = response.socket;
+  });
   socket.on("open", handlers.onOpen);
   socket.on("pong", handlers.onPong);
   socket.on("message", (data: Buffer, isBinary: boolean) => {
@@ -67,6 +69,9 @@ export const dial: Dial = (target, handlers) => {
     ping: () => socket.ping(),
     close: (code, reason) => socket.close(code, reason),
     terminate: () => socket.terminate(),
+    // Frames sent in one tick leave in one system call.
+    cork: () => stream?.cork(),
+    uncork: () => process.nextTick(() => stream?.uncork()),
   };
 };
 

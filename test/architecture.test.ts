@@ -86,7 +86,6 @@ const homes: Record<string, readonly string[]> = {
   commander: ["cli/"],
   "prom-client": ["server/"],
   pino: ["shared/logger.ts"],
-  yaml: ["cli/", "shared/"],
 };
 
 describe("the architecture", () => {

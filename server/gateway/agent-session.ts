@@ -67,6 +67,7 @@ export class AgentSession {
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   #tick: Timer | undefined;
+  #killing: Timer | undefined;
 
   constructor(deps: SessionDeps, options: SessionOptions) {
     this.#deps = deps;
@@ -144,12 +145,17 @@ export class AgentSession {
   close(code: number, reason: string): void {
     this.#link.close(code, reason);
     // An answer to the close frame may never come; the socket is not waited for.
-    this.#deps.clock.after(2_000, () => this.#deps.socket.terminate());
-    this.ended();
+    this.#killing ??= this.#deps.clock.after(2_000, () => this.#deps.socket.terminate());
+    this.#end();
   }
 
-  /** The socket has closed, or is closed by us. */
+  /** The socket has closed. */
   ended(): void {
+    this.#killing?.cancel();
+    this.#end();
+  }
+
+  #end(): void {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort(new AppError("connection.closed", "the agent's session has ended"));
     this.#heartbeat.stop();

@@ -13,7 +13,7 @@ import type { FrameSocket } from "../../shared/link.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
-import { subprotocol } from "../../shared/wire/version.ts";
+import { agentPath, subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
 import {
@@ -23,8 +23,6 @@ import {
   limitAgentListener,
   type AgentListenerIdentity,
 } from "./tls-options.ts";
-
-export const agentPath = "/agent";
 
 export interface ListenerDeps extends AdmitDeps {
   readonly background: Background;

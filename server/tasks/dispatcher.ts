@@ -40,9 +40,9 @@ const retryPauseMs = 1_000;
 export class Dispatcher {
   readonly #deps: DispatcherDeps;
   readonly #options: Required<DispatcherOptions>;
-  /** Agents that may have work; the stamp tells a mark made during a claim from one before it. */
-  readonly #maybe = new Map<AgentId, number>();
-  readonly #reserved = new Map<string, number>();
+  /** Lanes of agents that may have work; the stamp tells a mark made during a claim from one before it. */
+  readonly #maybe: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
+  readonly #reserved: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
   readonly #ending = new AbortController();
   #stamp = 0;
   #mode: "claiming" | "draining" = "claiming";
@@ -58,7 +58,8 @@ export class Dispatcher {
     let marked = 0;
     for (const agent of agents) {
       if (this.#deps.sessions.get(agent) === undefined) continue;
-      this.#maybe.set(agent, (this.#stamp += 1));
+      this.#stamp += 1;
+      for (const lane of lanes) this.#maybe[lane].set(agent, this.#stamp);
       marked += 1;
     }
     if (marked > 0) this.#kick();
@@ -66,11 +67,11 @@ export class Dispatcher {
 
   /** This agent's session has new credit. */
   hasCredit(agent: AgentId): void {
-    if (this.#maybe.has(agent)) this.#kick();
+    if (lanes.some((lane) => this.#maybe[lane].has(agent))) this.#kick();
   }
 
   forget(agent: AgentId): void {
-    this.#maybe.delete(agent);
+    for (const lane of lanes) this.#maybe[lane].delete(agent);
   }
 
   drain(): void {
@@ -85,23 +86,21 @@ export class Dispatcher {
 
   /** Sets one credit of the agent's session aside for a submission about to be stored; undefined when it must queue. */
   reserve(agent: AgentId, lane: Lane): Reservation | undefined {
-    if (this.#mode === "draining" || this.#maybe.has(agent)) return undefined;
+    if (this.#mode === "draining" || this.#maybe[lane].has(agent)) return undefined;
     const session = this.#deps.sessions.get(agent);
     if (session?.identity === undefined) return undefined;
-    const key = `${agent}/${lane}`;
-    const reserved = this.#reserved.get(key) ?? 0;
+    const reserved = this.#reserved[lane].get(agent) ?? 0;
     if (session.claimable(lane) <= reserved) return undefined;
-    this.#reserved.set(key, reserved + 1);
+    this.#reserved[lane].set(agent, reserved + 1);
     const { bootId, journalId } = session.identity;
     return { bootId, journalId };
   }
 
   /** Ends a reservation: `stored` is the attempt when it was stored already offered. */
   settle(agent: AgentId, lane: Lane, stored: ClaimedAttempt | undefined): void {
-    const key = `${agent}/${lane}`;
-    const left = (this.#reserved.get(key) ?? 1) - 1;
-    if (left === 0) this.#reserved.delete(key);
-    else this.#reserved.set(key, left);
+    const left = (this.#reserved[lane].get(agent) ?? 1) - 1;
+    if (left === 0) this.#reserved[lane].delete(agent);
+    else this.#reserved[lane].set(agent, left);
     if (stored === undefined) this.mayHaveWork([agent]);
     else this.#deliver([stored]);
   }
@@ -146,29 +145,23 @@ export class Dispatcher {
     else this.#clearExhausted(credits, claimed, stampBefore);
   }
 
-  /** An agent that got less than it had credit for has nothing left, unless it was marked again meanwhile. */
+  /** A lane that got less than it had credit for has nothing left, unless it was marked again meanwhile. */
   #clearExhausted(credits: readonly ClaimCredit[], claimed: readonly ClaimedAttempt[], stampBefore: number): void {
-    const got = new Map<string, number>();
-    for (const { agent, lane } of claimed) got.set(`${agent}/${lane}`, (got.get(`${agent}/${lane}`) ?? 0) + 1);
-    const asked = new Map(credits.map(({ agent, lane, credit }) => [`${agent}/${lane}`, credit]));
-    for (const agent of new Set(credits.map((credit) => credit.agent))) {
-      // A lane without credit was not asked about: it may still hold work.
-      const isEmpty = lanes.every((lane) => {
-        const credit = asked.get(`${agent}/${lane}`);
-        return credit !== undefined && (got.get(`${agent}/${lane}`) ?? 0) < credit;
-      });
-      if (isEmpty && (this.#maybe.get(agent) ?? Infinity) <= stampBefore) this.#maybe.delete(agent);
+    const got = Map.groupBy(claimed, ({ agent, lane }) => `${agent}/${lane}`);
+    for (const { agent, lane, credit } of credits) {
+      const isEmpty = (got.get(`${agent}/${lane}`)?.length ?? 0) < credit;
+      if (isEmpty && (this.#maybe[lane].get(agent) ?? Infinity) <= stampBefore) this.#maybe[lane].delete(agent);
     }
   }
 
   #credits(): ClaimCredit[] {
     const credits: ClaimCredit[] = [];
-    for (const agent of this.#maybe.keys()) {
-      const session = this.#deps.sessions.get(agent);
-      if (session?.identity === undefined) continue;
-      const { bootId, journalId } = session.identity;
-      for (const lane of lanes) {
-        const credit = session.claimable(lane) - (this.#reserved.get(`${agent}/${lane}`) ?? 0);
+    for (const lane of lanes) {
+      for (const agent of this.#maybe[lane].keys()) {
+        const session = this.#deps.sessions.get(agent);
+        if (session?.identity === undefined) continue;
+        const { bootId, journalId } = session.identity;
+        const credit = session.claimable(lane) - (this.#reserved[lane].get(agent) ?? 0);
         if (credit > 0) credits.push({ agent, bootId, journalId, lane, credit });
       }
     }

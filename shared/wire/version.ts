@@ -4,6 +4,8 @@
 import { z } from "zod";
 
 export const subprotocol = "holdfast.v1";
+/** The one path of the agent listener; any other is answered 404. */
+export const agentPath = "/agent";
 export const newestProtocol = 1;
 export const oldestProtocol = 1;
 

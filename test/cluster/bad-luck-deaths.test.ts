@@ -1,5 +1,6 @@
 // Processes that die or stand still in the middle of scripts: agent, server and PostgreSQL. One start per attempt, the
 // complete log, the right exit code, and nothing that was answered with 201 is lost.
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RunHandle } from "../../sdk/run-handle.ts";
@@ -42,6 +43,10 @@ async function expectWhole({ handle, id, truth, count }: Counted): Promise<void>
   expect(lines.join("")).toBe(countedLines(count));
   expect(await cluster.finished(id)).toMatchObject({ state: "failed", exitCode: 3, attempts: [{ number: 1 }] });
   expect(startsIn(truth)).toBe(1);
+}
+
+function hasEnded(truth: string): boolean {
+  return readFileSync(truth, "utf8").includes("\nend ");
 }
 
 function postmaster(): number {
@@ -109,6 +114,7 @@ describe("kill -9 in the middle of scripts", () => {
     cluster.server.program.kill("SIGKILL");
     web.program.kill("SIGKILL");
     await Promise.all([cluster.server.program.exited, web.program.exited]);
+    await eventually("the script has ended", () => ({ done: hasEnded(script.truth), state: script.truth }));
     await cluster.restartServer();
     expect(await cluster.task(script.id)).toMatchObject({ state: "running" });
     await cluster.restartAgent(web);
