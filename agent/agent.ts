@@ -2,7 +2,7 @@
 // Leaves process signals and exit codes to main.ts. Invariant: nothing is dialled before the boot record is synced.
 import { hostname } from "node:os";
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
 import { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
@@ -108,7 +108,8 @@ class HoldfastAgent implements Agent {
   #lastSession: SessionNo = 0;
 
   constructor(options: AgentOptions, deps: AgentDeps) {
-    this.#options = options;
+    // Scripts are started in other folders: a relative path would mean something else there.
+    this.#options = { ...options, dataPath: resolve(options.dataPath) };
     this.#deps = deps;
     this.#clock = deps.clock ?? systemClock;
     this.#random = deps.random ?? systemRandom;

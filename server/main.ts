@@ -1,7 +1,7 @@
 // The server process: data directory, database, node, signals. Prints what a person needs next; logs go to stderr.
 import { readFile, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { systemClock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import { createLogger, type LogLevel, type Logger } from "../shared/logger.ts";
@@ -32,8 +32,9 @@ export interface ServerOptions {
 }
 
 /** Runs until TERM or INT; the first drains and stops, a second ends at once. Resolves with the exit code. */
-export async function runServer(options: ServerOptions): Promise<number> {
+export async function runServer(given: ServerOptions): Promise<number> {
   refuseUnsafeStart(process.env);
+  const options = { ...given, dataDir: resolve(given.dataDir) };
   const name = options.name ?? nameOfHost();
   const logger = createLogger({ level: options.logLevel, fields: { part: "server", node: name } });
   const lock = new DataDirectoryLock({ directory: options.dataDir });
@@ -92,6 +93,8 @@ function stopSignal(logger: Logger): Promise<void> {
 
 async function greeting(options: ServerOptions, node: HoldfastNode, name: string): Promise<string> {
   const url = `http://${node.apiAddress.host}:${node.apiAddress.port}`;
+  // As the checkout's launcher was called, so that the lines below can be copied as they are.
+  const program = process.env["HOLDFAST_COMMAND"] ?? "holdfast";
   const lines = [`Node ${name} serves: API ${url}, agents on port ${node.agentPort}.`];
   if (node.firstToken !== undefined) {
     const key = (await readFile(join(options.dataDir, adminKeyFile), "utf8")).trim();
@@ -100,16 +103,21 @@ async function greeting(options: ServerOptions, node: HoldfastNode, name: string
       "",
       "A new cluster was created. On the machine that shall run scripts:",
       "",
-      `  holdfast agent register --server ${url} --token ${node.firstToken} --all-nodes && holdfast agent run`,
+      `  ${program} agent register --server ${url} --token ${node.firstToken} --all-nodes && ${program} agent run`,
       "",
-      "The token works once, within an hour; `holdfast tokens create` makes more. Then, from here:",
+      `The token works once, within an hour; \`${program} tokens create\` makes more. Then, from here:`,
       "",
-      `  export HOLDFAST_URL=${url} HOLDFAST_API_KEY="$(cat ${join(options.dataDir, adminKeyFile)})"`,
-      "  holdfast agents list",
-      "  holdfast run --on '*' -- 'uname -a'",
+      `  export HOLDFAST_URL=${url} HOLDFAST_API_KEY="$(cat ${shownPath(join(options.dataDir, adminKeyFile))})"`,
+      `  ${program} agents list`,
+      `  ${program} run --on '*' -- 'uname -a'`,
     );
   }
   return `${lines.join("\n")}\n`;
+}
+
+function shownPath(path: string): string {
+  const near = relative(process.cwd(), path);
+  return near.startsWith("..") ? path : near;
 }
 
 /** A name from the host's, with what a label may not hold replaced. */

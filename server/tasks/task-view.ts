@@ -56,7 +56,14 @@ function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
       : `agent ${row.agentName} is offline since ${moment(row.agentLastSeenAt)}`;
   }
   if (row.paused) return "the cluster is paused";
-  if (state === "offered") return `offered to agent ${row.agentName}, which has not answered yet`;
+  const [latest] = row.attempts.slice(-1);
+  if (state === "offered" && latest !== undefined) {
+    if (latest.reason !== "") return `agent ${row.agentName} cannot take it now: ${latest.reason}`;
+    // The first offer is normally answered within milliseconds: nothing is worth saying about it.
+    return latest.offers > 1
+      ? `offered ${latest.offers} times to agent ${row.agentName}, which has not answered`
+      : null;
+  }
   return `agent ${row.agentName} (connected to ${row.liveNodes.join(", ")}) has no free slot`;
 }
 

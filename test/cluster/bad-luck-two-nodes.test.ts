@@ -48,6 +48,11 @@ interface Counted {
 
 /** A script offered by the node it is submitted to, and followed through the first node. */
 async function counting(server: RunningServer, count: number): Promise<Counted> {
+  // A session that was opened just now may not have been asked for work yet: then the other node is as quick.
+  await eventually("work submitted to the second node comes through it", async () => {
+    const [task] = await (await through(server).submit({ on: "web-01", spec: { kind: "no-op" } })).results();
+    return { done: task?.attempts[0]?.home === "node-b", state: task };
+  });
   const truth = join(cluster.folder, `truth-${(truths += 1)}`);
   const submitted = await through(server).run({ on: "web-01", script: countingScript(truth, { count, pauseSeconds: 0.1 }) });
   const id = submitted.tasks[0]?.id ?? "";

@@ -1,0 +1,120 @@
+// An agent whose disk is full: a tmpfs of 64 MiB, mounted for this file and unmounted after it. Needs root, as mounting does.
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync, writeSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { errnoOf } from "../../shared/errors.ts";
+import { TestCluster, type TestAgent } from "../harness/cluster.ts";
+import { eventually } from "../harness/eventually.ts";
+import { startsIn } from "../harness/script-truth.ts";
+
+let cluster: TestCluster;
+let small: TestAgent;
+let folder: string;
+let disk: string;
+
+function run(program: string, ...args: string[]): void {
+  const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(`${program} ${args.join(" ")}: ${stderr}`);
+}
+
+/** Fills the disk to its last byte; resolves with the file to remove. */
+function fill(): string {
+  const path = join(disk, "ballast");
+  const file = openSync(path, "w");
+  try {
+    for (let chunk = Buffer.alloc(1024 * 1024); ; ) {
+      try {
+        writeSync(file, chunk);
+      } catch (cause) {
+        if (errnoOf(cause) !== "ENOSPC") throw cause;
+        if (chunk.length === 1) return path;
+        chunk = chunk.subarray(0, Math.max(1, chunk.length >> 1));
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "holdfast-disk-"));
+    disk = join(folder, "disk");
+    run("mkdir", disk);
+    run("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "holdfast-test", disk);
+    cluster = await TestCluster.start();
+    small = await cluster.startAgent({ name: "small-01", dataDirectory: join(disk, "agent") });
+  });
+  afterAll(async () => {
+    // Scripts outlive their agent: those that a failed test left are let go first, for they hold the disk.
+    for (const no of [1, 2]) await writeFile(held(no).go, "");
+    await cluster?.stop();
+    await eventually("the disk is unmounted", () => {
+      run("umount", disk);
+      return { done: true, state: disk };
+    });
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  /** Runs until `go` exists, which lies on another disk. */
+  function held(no: number): { readonly script: string; readonly truth: string; readonly go: string } {
+    const [truth, go] = [join(folder, `truth-${no}`), join(folder, `go-${no}`)];
+    const script = `echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'; echo before; while [ ! -e '${go}' ]; do sleep 0.05; done; echo after; exit 5`;
+    return { script, truth, go };
+  }
+
+  it("refuses new work for later, says so in tasks show, delivers the result of what runs, and goes on when there is room", async () => {
+    const { script, truth, go } = held(1);
+    const running = await cluster.client.run({ on: "small-01", script });
+    await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
+    const ballast = fill();
+    // The agent measures its disk twice a second; what comes before it knows is another matter.
+    const filledMs = performance.now();
+    await eventually("the agent has measured its disk", () => ({ done: performance.now() - filledMs > 1_500, state: filledMs }));
+
+    const waiting = await cluster.client.run({ on: "small-01", script: "echo room again" });
+    const id = waiting.tasks[0]?.id ?? "";
+    await eventually("tasks show explains that the disk is full", async () => {
+      const shown = await cluster.cli("tasks", "show", id);
+      return { done: shown.exitCode === 0 && shown.output.includes("disk-full"), state: shown.output };
+    });
+    expect(["queued", "offered"]).toContain((await cluster.task(id)).state);
+
+    await writeFile(go, "");
+    const result = await running.result();
+    expect(result).toMatchObject({ state: "failed", exitCode: 5 });
+    let text = "";
+    for await (const bytes of cluster.client.tasks.log(running.tasks[0]?.id ?? "", { stream: "out" })) text += Buffer.from(bytes).toString();
+    expect(text).toMatch(/^before\n(after\n)?$/);
+    expect(startsIn(truth)).toBe(1);
+    expect(small.program.isRunning).toBe(true);
+
+    await rm(ballast);
+    expect(await cluster.finished(id, 90_000)).toMatchObject({ state: "succeeded", attempts: [{ number: 1 }] });
+  });
+
+  it("that is killed there and started again with no byte free still delivers the result of its script", async () => {
+    const { script, truth, go } = held(2);
+    const running = await cluster.client.run({ on: "small-01", script });
+    await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
+    const ballast = fill();
+    small.program.kill("SIGKILL");
+    await small.program.exited;
+    await writeFile(go, "");
+    try {
+      // With no byte free it may not even be able to note its boot: then it has to say so and be started again.
+      await cluster.restartAgent(small).catch(() => undefined);
+    } finally {
+      await rm(ballast);
+    }
+    if (!small.program.isRunning) {
+      expect(small.program.output).toMatch(/ENOSPC|no space|disk/i);
+      await cluster.restartAgent(small);
+    }
+    expect(await running.result()).toMatchObject({ state: "failed", exitCode: 5 });
+    expect(startsIn(truth)).toBe(1);
+  });
+});
