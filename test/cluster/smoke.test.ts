@@ -21,7 +21,10 @@ describe("a node and two agents", () => {
 
   it("runs a script with its log on standard output and makes its exit code the command's", async () => {
     const ran = await cluster.cli("run", "--on", "web-01", "--", "echo hello; echo problem >&2; exit 3");
-    expect(ran).toMatchObject({ exitCode: 3, output: expect.stringMatching(/hello[\s\S]*problem|problem[\s\S]*hello/) });
+    expect(ran).toMatchObject({
+      exitCode: 3,
+      output: expect.stringMatching(/hello[\s\S]*problem|problem[\s\S]*hello/),
+    });
   });
 
   it("prefixes the lines of several agents and shows a table of results", async () => {
@@ -34,7 +37,10 @@ describe("a node and two agents", () => {
 
   it("delivers the whole log and one start when the server is killed in the middle of a script", async () => {
     const truth = join(cluster.folder, "truth-server");
-    const handle = await cluster.client.run({ on: "web-01", script: countingScript(truth, { count: 30, pauseSeconds: 0.1 }) });
+    const handle = await cluster.client.run({
+      on: "web-01",
+      script: countingScript(truth, { count: 30, pauseSeconds: 0.1 }),
+    });
     const [task] = handle.tasks;
     await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
     cluster.server.program.kill("SIGKILL");
@@ -49,7 +55,10 @@ describe("a node and two agents", () => {
 
   it("delivers the whole log and one start when the agent is killed in the middle of a script", async () => {
     const truth = join(cluster.folder, "truth-agent");
-    const handle = await cluster.client.run({ on: "web-01", script: countingScript(truth, { count: 30, pauseSeconds: 0.1 }) });
+    const handle = await cluster.client.run({
+      on: "web-01",
+      script: countingScript(truth, { count: 30, pauseSeconds: 0.1 }),
+    });
     const [task] = handle.tasks;
     await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
     web.program.kill("SIGKILL");
@@ -63,7 +72,11 @@ describe("a node and two agents", () => {
   });
 
   it("ends the whole process tree of a cancelled task and calls it cancelled only then", async () => {
-    const handle = await cluster.client.run({ on: "web-01", script: "echo up; sleep 98765 & sleep 98765", graceMs: 500 });
+    const handle = await cluster.client.run({
+      on: "web-01",
+      script: "echo up; sleep 98765 & sleep 98765",
+      graceMs: 500,
+    });
     for await (const piece of handle.bytes()) if ("bytes" in piece) break;
     await handle.cancel();
     expect(await cluster.finished(handle.tasks[0]?.id ?? "")).toMatchObject({ state: "cancelled" });

@@ -106,7 +106,16 @@ export class TestCluster {
     const { token } = await this.client.tokens.create({});
     const labelFlags = labels.flatMap((label) => ["--label", label]);
     const place = ["--name", name, "--data-dir", dataDirectory, ...labelFlags];
-    const registered = await this.cli("agent", "register", "--server", this.server.url, "--token", token, "--all-nodes", ...place);
+    const registered = await this.cli(
+      "agent",
+      "register",
+      "--server",
+      this.server.url,
+      "--token",
+      token,
+      "--all-nodes",
+      ...place,
+    );
     if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
     const agent = { name, dataDirectory, program: this.#runAgent(plan, dataDirectory) };
     this.agents.push(agent);

@@ -30,5 +30,7 @@ export async function eventually<State>(
 }
 
 function show(state: unknown): string {
-  return state instanceof Error ? state.message : (JSON.stringify(state, undefined, 1) ?? String(state)).slice(0, 4_000);
+  return state instanceof Error
+    ? state.message
+    : (JSON.stringify(state, undefined, 1) ?? String(state)).slice(0, 4_000);
 }

@@ -18,13 +18,24 @@ export interface TestNode {
   stop(): Promise<void>;
 }
 
-export async function startTestNode(options: Partial<NodeOptions> = {}, logger: Logger = silentLogger): Promise<TestNode> {
+export async function startTestNode(
+  options: Partial<NodeOptions> = {},
+  logger: Logger = silentLogger,
+): Promise<TestNode> {
   const database = await createDatabase(inject("databaseUrl"));
   const folder = await mkdtemp(join(tmpdir(), "holdfast-node-"));
   const loopback = { host: "127.0.0.1", port: 0 };
   const node = await startNode(
     { logger },
-    { dataDirectory: folder, databaseUrl: database.url, name: "node-a", version: "0.0.0-test", apiListen: loopback, agentListen: loopback, ...options },
+    {
+      dataDirectory: folder,
+      databaseUrl: database.url,
+      name: "node-a",
+      version: "0.0.0-test",
+      apiListen: loopback,
+      agentListen: loopback,
+      ...options,
+    },
   );
   const url = `http://127.0.0.1:${node.apiAddress.port}`;
   const apiKey = (await readFile(join(folder, "admin-api-key"), "utf8")).trim();

@@ -3,7 +3,10 @@
 import { readFileSync } from "node:fs";
 
 /** Appends a line per start to `truthFile`, then prints `count` numbered lines, one each `pauseSeconds`. */
-export function countingScript(truthFile: string, { count, pauseSeconds }: { readonly count: number; readonly pauseSeconds: number }): string {
+export function countingScript(
+  truthFile: string,
+  { count, pauseSeconds }: { readonly count: number; readonly pauseSeconds: number },
+): string {
   return [
     `echo "start $HOLDFAST_ATTEMPT_ID $$" >> '${truthFile}'`,
     `for i in $(seq 1 ${count}); do echo "line $i"; sleep ${pauseSeconds}; done`,
@@ -17,7 +20,9 @@ export function countedLines(count: number): string {
 
 export function startsIn(truthFile: string): number {
   try {
-    return readFileSync(truthFile, "utf8").split("\n").filter((line) => line.startsWith("start ")).length;
+    return readFileSync(truthFile, "utf8")
+      .split("\n")
+      .filter((line) => line.startsWith("start ")).length;
   } catch {
     return 0;
   }

@@ -37,7 +37,13 @@ describe("enrolment", () => {
 
   it("puts the token's labels over those the agent asks for", async () => {
     const token = await newToken({ labels: { role: "web" } });
-    await registerAgent({ server: cluster.url, token, name: "labelled", dataPath: join(folder, "labelled"), labels: { role: "admin", zone: "a" } });
+    await registerAgent({
+      server: cluster.url,
+      token,
+      name: "labelled",
+      dataPath: join(folder, "labelled"),
+      labels: { role: "admin", zone: "a" },
+    });
     expect((await cluster.client.agents.show("labelled")).labels).toEqual({ role: "web", zone: "a" });
   });
 
@@ -53,8 +59,14 @@ describe("enrolment", () => {
     const { tokenId } = decodeToken(expired);
     const revoked = await newToken();
     await cluster.client.tokens.revoke(decodeToken(revoked).tokenId);
-    await expect.poll(async () => (await cluster.client.tokens.list()).items.find((token) => token.id === tokenId)?.state, { timeout: 5_000 }).toBe("expired");
-    const refusals = await Promise.all([expired, revoked].map((token, index) => register(token, `never-${index}`).catch((cause: unknown) => cause)));
+    await expect
+      .poll(async () => (await cluster.client.tokens.list()).items.find((token) => token.id === tokenId)?.state, {
+        timeout: 5_000,
+      })
+      .toBe("expired");
+    const refusals = await Promise.all(
+      [expired, revoked].map((token, index) => register(token, `never-${index}`).catch((cause: unknown) => cause)),
+    );
     expect(refusals[0]).toMatchObject({ code: "token.refused" });
     expect(refusals[1]).toMatchObject({ code: "token.refused", message: (refusals[0] as Error).message });
   });
@@ -68,9 +80,13 @@ describe("enrolment", () => {
   it("refuses a name that is taken unless the token allows replacing it", async () => {
     await register(await newToken(), "taken");
     const again = { server: cluster.url, name: "taken", dataPath: join(folder, "taken-2") };
-    await expect(registerAgent({ ...again, token: await newToken() })).rejects.toMatchObject({ code: "agent.name-taken" });
+    await expect(registerAgent({ ...again, token: await newToken() })).rejects.toMatchObject({
+      code: "agent.name-taken",
+    });
     const { id } = await cluster.client.agents.show("taken");
-    await expect(registerAgent({ ...again, token: await newToken({ replace: "taken" }) })).resolves.toMatchObject({ agentId: id });
+    await expect(registerAgent({ ...again, token: await newToken({ replace: "taken" }) })).resolves.toMatchObject({
+      agentId: id,
+    });
   });
 
   it("keeps identity when a registered agent registers again", async () => {
@@ -96,7 +112,8 @@ describe("enrolment", () => {
       const secret = Buffer.from(decodeToken(token).secret);
       const sent = requests.map((request) => request.raw).join("\n");
       expect(requests.map((request) => request.method)).toEqual(["GET", "POST"]);
-      for (const form of [token, secret.toString("hex"), secret.toString("base64"), secret.toString("base64url")]) expect(sent).not.toContain(form);
+      for (const form of [token, secret.toString("hex"), secret.toString("base64"), secret.toString("base64url")])
+        expect(sent).not.toContain(form);
     } finally {
       server.close();
     }
@@ -131,7 +148,11 @@ async function recordingProxy(target: string): Promise<{ server: Server; url: st
     request.on("end", () => {
       const body = Buffer.concat(chunks).toString();
       requests.push({ method: request.method ?? "", raw: `${request.url} ${JSON.stringify(request.headers)} ${body}` });
-      const init = { method: request.method ?? "GET", headers: { "content-type": "application/json" }, ...(body === "" ? {} : { body }) };
+      const init = {
+        method: request.method ?? "GET",
+        headers: { "content-type": "application/json" },
+        ...(body === "" ? {} : { body }),
+      };
       void fetch(`${target}${request.url}`, init).then(async (answer) => {
         response.writeHead(answer.status, { "content-type": "application/json" });
         response.end(await answer.text());
