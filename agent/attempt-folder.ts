@@ -1,7 +1,7 @@
 // The files of one attempt under <data>/attempts/<id>: script, gate, signature, output, exit. Names and reading only;
 // who may do what when is execution.ts's and the shim's work. Invariant: `run` is only ever made, never removed.
-import { readFileSync } from "node:fs";
-import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -31,16 +31,17 @@ export class AttemptFolder {
     return join(this.path, "work");
   }
 
-  async write(scriptName: string, script: string): Promise<string> {
-    await mkdir(this.work, { recursive: true, mode: 0o700 });
+  /** At once: a handful of small writes takes less than their way through the thread pool, and the start waits for it. */
+  write(scriptName: string, script: string): string {
+    mkdirSync(this.work, { recursive: true, mode: 0o700 });
     const path = join(this.path, scriptName);
     try {
-      await writeFile(path, script, { mode: 0o700, flag: "wx" });
+      writeFileSync(path, script, { mode: 0o700, flag: "wx" });
     } catch (cause) {
       if (errnoOf(cause) !== "EEXIST") throw cause;
       // An older shim may be reading it this moment: it keeps its file, a half-written one is replaced.
-      await writeFile(`${path}.new`, script, { mode: 0o700 });
-      await rename(`${path}.new`, path);
+      writeFileSync(`${path}.new`, script, { mode: 0o700 });
+      renameSync(`${path}.new`, path);
     }
     return path;
   }

@@ -8,6 +8,7 @@ const ownVariables = new Set([
   "LISTEN_PID",
   "NODE_CHANNEL_FD",
   "NODE_OPTIONS",
+  "NODE_COMPILE_CACHE",
 ]);
 
 export function scriptEnvironment(

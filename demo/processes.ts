@@ -4,6 +4,8 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
+/** As bin/holdfast sets it. */
+const compileCache = join(root, "node_modules", ".cache", "holdfast");
 const keptOutput = 64 * 1024;
 
 export interface StartOptions {
@@ -28,7 +30,7 @@ export class Program {
     const command = [...wrapper, process.execPath, join(root, "cli", "holdfast.ts"), ...args];
     const [file = "", ...rest] = command;
     this.#child = spawn(file, rest, {
-      env: { ...process.env, ...environment },
+      env: { NODE_COMPILE_CACHE: compileCache, ...process.env, ...environment },
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
     });

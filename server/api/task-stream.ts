@@ -123,7 +123,7 @@ export class TaskStreams {
         const before = position;
         for (const piece of piecesFor(read, position)) {
           position = positionAfter(piece, position);
-          writeEvent(response, { event: "log", id: position, data: logEvent(piece) });
+          writeLog(response, { piece, id: position });
         }
         shown = this.#showState(response, { read, position, shown });
         if (reachedEnd(read, position)) {
@@ -190,14 +190,26 @@ function* split(piece: LogPiece): Generator<LogPiece> {
   }
 }
 
-function logEvent(piece: LogPiece): LogEvent {
-  const { stream, offset, content } = piece;
-  if ("omitted" in content) return { stream, offset, omitted: content.omitted };
-  return {
-    stream,
-    offset,
-    bytes: Buffer.from(content.bytes.buffer, content.bytes.byteOffset, content.bytes.byteLength).toString("base64"),
-  };
+/**
+ * One log event, its bytes as base64 in one buffer. As text it is copied by JSON, by joining and by the socket: following
+ * 100 MB written at 10 MB/s grew a fresh node by 128 to 142 MB that way, and by 93 to 97 MB this way.
+ */
+function writeLog(response: ServerResponse, log: { readonly piece: LogPiece; readonly id: LogPosition }): void {
+  const { stream, offset, content } = log.piece;
+  if ("omitted" in content) {
+    const data: LogEvent = { stream, offset, omitted: content.omitted };
+    writeEvent(response, { event: "log", id: log.id, data });
+    return;
+  }
+  const { buffer, byteOffset, byteLength } = content.bytes;
+  const base64 = Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+  const head = `event: log\nid: ${formatPosition(log.id)}\ndata: {"stream":"${stream}","offset":${offset},"bytes":"`;
+  const tail = '"}\n\n';
+  const event = Buffer.allocUnsafe(head.length + base64.length + tail.length);
+  const end = event.write(head, "latin1");
+  event.write(base64, end, "latin1");
+  event.write(tail, end + base64.length, "latin1");
+  response.write(event);
 }
 
 function reachedEnd(read: LogRead, position: LogPosition): boolean {

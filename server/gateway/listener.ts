@@ -192,8 +192,9 @@ interface Refusal {
 function refuse(socket: Duplex, { status, reason, retryAfterSeconds }: Refusal): void {
   const body = JSON.stringify({ message: reason });
   const retry = retryAfterSeconds === undefined ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
+  // In the status line too: it is the part of a refused upgrade that WebSocket clients hand on, and agents log.
   socket.end(
-    `HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Type: application/json\r\n${retry}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    `HTTP/1.1 ${status} ${reason}\r\nConnection: close\r\nContent-Type: application/json\r\n${retry}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
     () => socket.destroy(),
   );
 }

@@ -60,17 +60,24 @@ describe("a script", () => {
   it("with a background child that keeps standard output open has its result at once, and the child does not survive", async () => {
     const mark = "sleep 77123";
     const beganMs = performance.now();
-    const handle = await cluster.client.run({ on: "web-01", script: `(setsid ${mark} &) ; ${mark} & echo ready; exit 5`, graceMs: 500 });
+    const handle = await cluster.client.run({
+      on: "web-01",
+      script: `(setsid ${mark} &) ; ${mark} & echo ready; exit 5`,
+      graceMs: 500,
+    });
     const [task] = await handle.results();
     expect(performance.now() - beganMs).toBeLessThan(8_000);
     expect(task).toMatchObject({ state: "failed", exitCode: 5 });
     expect((await download(task?.id ?? "", "out")).toString()).toBe("ready\n");
-    await eventually("the whole tree is gone", () => ({ done: pidsWith(mark).length === 0, state: pidsWith(mark) }), { limitMs: 5_000 });
+    await eventually("the whole tree is gone", () => ({ done: pidsWith(mark).length === 0, state: pidsWith(mark) }), {
+      limitMs: 5_000,
+    });
   });
 
   it("with binary output is downloaded byte for byte", async () => {
     // All 256 values, in an order that a wrong encoding or a lost chunk cannot keep.
-    const program = "import sys,hashlib\nd=b''.join(hashlib.sha512(str(i).encode()).digest() for i in range(40000))+bytes(range(256))*64\nsys.stdout.buffer.write(d)\nsys.stderr.buffer.write(d[::-1])";
+    const program =
+      "import sys,hashlib\nd=b''.join(hashlib.sha512(str(i).encode()).digest() for i in range(40000))+bytes(range(256))*64\nsys.stdout.buffer.write(d)\nsys.stderr.buffer.write(d[::-1])";
     const handle = await cluster.client.run({ on: "web-01", interpreter: "python3", script: program });
     const [task] = await handle.results();
     expect(task).toMatchObject({ state: "succeeded", attempts: [{ outBytes: 2_576_384, errBytes: 2_576_384 }] });
@@ -134,9 +141,17 @@ describe("Ctrl-C of holdfast run", () => {
 
 describe("a second process on a data directory", () => {
   it("is refused with exit code 2 and a message that names directory and holder, and harms nothing", async () => {
-    const second = holdfast("server", "start", `--data-dir=${cluster.serverData}`, "--api-listen=127.0.0.1:0", "--agent-listen=127.0.0.1:0");
+    const second = holdfast(
+      "server",
+      "start",
+      `--data-dir=${cluster.serverData}`,
+      "--api-listen=127.0.0.1:0",
+      "--agent-listen=127.0.0.1:0",
+    );
     expect(await second.exited).toBe(2);
-    expect(second.output).toContain(`${cluster.serverData} is in use by another server, pid ${cluster.server.program.pid}`);
+    expect(second.output).toContain(
+      `${cluster.serverData} is in use by another server, pid ${cluster.server.program.pid}`,
+    );
     expect(second.output).toMatch(/--data-dir/);
     const agent = holdfast("agent", "run", "--data-dir", web.dataDirectory);
     expect(await agent.exited).toBe(78);

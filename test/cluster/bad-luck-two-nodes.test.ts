@@ -26,7 +26,8 @@ afterAll(async () => {
 /** The second node, on the database and with the master key of the first; on its old ports when it had some. */
 async function startSecond(): Promise<RunningServer> {
   const [, earlier] = cluster.servers;
-  const ports = earlier === undefined ? {} : { apiPort: Number(new URL(earlier.url).port), agentPort: earlier.agentPort };
+  const ports =
+    earlier === undefined ? {} : { apiPort: Number(new URL(earlier.url).port), agentPort: earlier.agentPort };
   const server = await cluster.startServer({
     name: "node-b",
     databaseUrl: await cluster.databaseUrl(),
@@ -54,7 +55,10 @@ async function counting(server: RunningServer, count: number): Promise<Counted> 
     return { done: task?.attempts[0]?.home === "node-b", state: task };
   });
   const truth = join(cluster.folder, `truth-${(truths += 1)}`);
-  const submitted = await through(server).run({ on: "web-01", script: countingScript(truth, { count, pauseSeconds: 0.1 }) });
+  const submitted = await through(server).run({
+    on: "web-01",
+    script: countingScript(truth, { count, pauseSeconds: 0.1 }),
+  });
   const id = submitted.tasks[0]?.id ?? "";
   await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
   return { handle: await cluster.client.tasks.follow(id), id, truth, count };
@@ -91,16 +95,24 @@ async function followWhole({ handle, id, truth, count }: Counted): Promise<{ rea
 describe("an agent registered with --all-nodes", () => {
   it("has a session with each node and shows both", async () => {
     const view = await cluster.client.agents.show("web-01");
-    expect(view.nodes.map((node) => [node.name, node.state]).toSorted()).toEqual([["node-a", "connected"], ["node-b", "connected"]]);
+    expect(view.nodes.map((node) => `${node.name} ${node.state}`).toSorted()).toEqual([
+      "node-a connected",
+      "node-b connected",
+    ]);
     const nodes = await cluster.client.nodes.list();
-    expect(nodes.items.map((node) => [node.name, node.state, node.sessions]).toSorted()).toEqual([["node-a", "live", 1], ["node-b", "live", 1]]);
+    expect(nodes.items.map((node) => `${node.name} ${node.state} ${node.sessions}`).toSorted()).toEqual([
+      "node-a live 1",
+      "node-b live 1",
+    ]);
   });
 
   it("runs what is submitted through either node once, and either node shows it", async () => {
     const truth = join(cluster.folder, "truth-both");
     const script = `echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'; echo $HOLDFAST_TASK_ID`;
     const nodes = [through(cluster.server), through(second)] as const;
-    const handles = await Promise.all(Array.from({ length: 60 }, (_, no) => (nodes[no % 2] ?? nodes[0]).run({ on: "web-01", script })));
+    const handles = await Promise.all(
+      Array.from({ length: 60 }, (_, no) => (nodes[no % 2] ?? nodes[0]).run({ on: "web-01", script })),
+    );
     for (const handle of handles) expect(await handle.result()).toMatchObject({ state: "succeeded" });
     expect(startsIn(truth)).toBe(60);
     for (const [no, handle] of handles.slice(0, 6).entries()) {
@@ -113,7 +125,8 @@ describe("an agent registered with --all-nodes", () => {
   });
 
   it("gives the same tasks to one idempotency key on both nodes", async () => {
-    const submit = (server: RunningServer) => through(server).run({ on: "web-01", script: "true", idempotencyKey: "both-nodes" });
+    const submit = (server: RunningServer) =>
+      through(server).run({ on: "web-01", script: "true", idempotencyKey: "both-nodes" });
     const handles = await Promise.all([submit(cluster.server), submit(second), submit(cluster.server), submit(second)]);
     expect(new Set(handles.map((handle) => handle.tasks[0]?.id)).size).toBe(1);
     expect(handles.filter((handle) => !handle.repeated)).toHaveLength(1);
@@ -131,8 +144,8 @@ describe("the home node of a running script", () => {
     await expectHome(script.id, "node-a");
     const { longestPauseMs } = await whole;
     process.stdout.write(`home killed: the log paused for ${longestPauseMs.toFixed(0)} ms at most\n`);
-    // Promise 4 says 1 s when the process dies; both nodes, agent and database share two cores with this test.
-    expect(longestPauseMs).toBeLessThan(2_000);
+    // Promise 4.
+    expect(longestPauseMs).toBeLessThan(1_000);
     second = await startSecond();
     await cluster.connected("web-01");
   });
@@ -145,7 +158,7 @@ describe("the home node of a running script", () => {
     expect(await second.program.exited).toBe(0);
     const { longestPauseMs } = await whole;
     process.stdout.write(`home ended by TERM: the log paused for ${longestPauseMs.toFixed(0)} ms at most\n`);
-    expect(longestPauseMs).toBeLessThan(2_000);
+    expect(longestPauseMs).toBeLessThan(1_000);
     second = await startSecond();
     await cluster.connected("web-01");
   });
@@ -157,13 +170,21 @@ describe("the home node of a running script", () => {
     second.program.kill("SIGSTOP");
     const stoppedMs = performance.now();
     try {
-      await eventually("another node is home", async () => ({ done: (await homeOf(script.id)) === "node-a", state: await homeOf(script.id) }), { limitMs: 40_000 });
+      await eventually(
+        "another node is home",
+        async () => ({ done: (await homeOf(script.id)) === "node-a", state: await homeOf(script.id) }),
+        { limitMs: 40_000 },
+      );
       const movedMs = performance.now() - stoppedMs;
       process.stdout.write(`home stopped: moved after ${(movedMs / 1_000).toFixed(1)} s\n`);
       expect(movedMs).toBeLessThan(30_000);
       const during = await cluster.client.run({ on: "web-01", script: "exit 7" });
       expect(await during.result()).toMatchObject({ exitCode: 7 });
-      await eventually("35 s have passed", () => ({ done: performance.now() - stoppedMs > 35_000, state: performance.now() - stoppedMs }), { limitMs: 40_000 });
+      await eventually(
+        "35 s have passed",
+        () => ({ done: performance.now() - stoppedMs > 35_000, state: performance.now() - stoppedMs }),
+        { limitMs: 40_000 },
+      );
     } finally {
       second.program.kill("SIGCONT");
     }
@@ -176,7 +197,10 @@ describe("the home node of a running script", () => {
   });
 
   it("leaves nothing open behind: every task of this file is final with one attempt", async () => {
-    const open = await queryRows(await cluster.databaseUrl(), "select task_id, state, number from attempt where rank < 9 or number > 1 or state not in ('succeeded', 'failed')");
+    const open = await queryRows(
+      await cluster.databaseUrl(),
+      "select task_id, state, number from attempt where rank < 9 or number > 1 or state not in ('succeeded', 'failed')",
+    );
     expect(open).toEqual([]);
     expect(web.program.isRunning).toBe(true);
   });

@@ -126,6 +126,8 @@ export class TestCluster {
   /** The same agent once more, after its process has ended. */
   async restartAgent(agent: TestAgent): Promise<void> {
     agent.program = this.#runAgent({ name: agent.name }, agent.dataDirectory);
+    // Its own word first: for a moment the server may still show the session of the process before.
+    await agent.program.says(/session open/);
     await this.connected(agent.name);
   }
 

@@ -5,7 +5,7 @@ import { createAgent, type Agent, type AgentDeps, type AgentOptions } from "../.
 import { registerAgent } from "../../agent/register.ts";
 import type { Labels } from "../../shared/task.ts";
 import { eventually } from "./eventually.ts";
-import type { TestNode } from "./node.ts";
+import { startTestNode, type TestNode } from "./node.ts";
 
 export interface EnrolPlan {
   readonly name: string;
@@ -18,6 +18,35 @@ export async function enrol(node: TestNode, { name, labels = {} }: EnrolPlan): P
   const dataPath = join(node.folder, "agents", name);
   await registerAgent({ server: node.url, token, name, labels, dataPath });
   return dataPath;
+}
+
+/** A node and the agents of one test, so that several may go on side by side; ends all of them in order. */
+export class TestSite implements AsyncDisposable {
+  readonly node: TestNode;
+  readonly #agents: Agent[] = [];
+
+  private constructor(node: TestNode) {
+    this.node = node;
+  }
+
+  static async start(options: Parameters<typeof startTestNode>[0] = {}): Promise<TestSite> {
+    return new TestSite(await startTestNode(options));
+  }
+
+  enrol(name: string): Promise<string> {
+    return enrol(this.node, { name });
+  }
+
+  async startAgent(dataPath: string, deps: AgentDeps = {}): Promise<Agent> {
+    const agent = await startAgentOn(dataPath, deps);
+    this.#agents.push(agent);
+    return agent;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const agent of this.#agents) await agent.stop();
+    await this.node.stop();
+  }
 }
 
 /** Starts an agent on a data directory and waits for nothing. */

@@ -75,7 +75,9 @@ export async function readEvents(
     const blocks = text.split("\n\n");
     text = blocks.pop() ?? "";
     for (const block of blocks) {
-      const fields = new Map(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
+      const fields = new Map(
+        block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]),
+      );
       const event = fields.get("event");
       if (event === undefined) continue;
       events.push({ event, id: fields.get("id") ?? "", data: eventData.parse(JSON.parse(fields.get("data") ?? "{}")) });

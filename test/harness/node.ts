@@ -25,6 +25,10 @@ export async function startTestNode(
   const database = await createDatabase(inject("databaseUrl"));
   const folder = await mkdtemp(join(tmpdir(), "holdfast-node-"));
   const loopback = { host: "127.0.0.1", port: 0 };
+  const clear = async (): Promise<void> => {
+    await database.drop();
+    await rm(folder, { recursive: true, force: true });
+  };
   const node = await startNode(
     { logger },
     {
@@ -36,7 +40,10 @@ export async function startTestNode(
       agentListen: loopback,
       ...options,
     },
-  );
+  ).catch(async (cause: unknown) => {
+    await clear();
+    throw cause;
+  });
   const url = `http://127.0.0.1:${node.apiAddress.port}`;
   const apiKey = (await readFile(join(folder, "admin-api-key"), "utf8")).trim();
   return {
@@ -48,8 +55,7 @@ export async function startTestNode(
     folder,
     async stop() {
       await node.stop();
-      await database.drop();
-      await rm(folder, { recursive: true, force: true });
+      await clear();
     },
   };
 }

@@ -70,5 +70,7 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
 }
 
 function allPids(): number[] {
-  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
 }

@@ -54,7 +54,12 @@ describe("behind load balancers", () => {
     try {
       await enrol(plain, { name: "idle-01" });
       const ask = apiCaller(plain.url, plain.apiKey);
-      const { body } = await ask("POST", "/api/v1/submissions", { on: "idle-01", spec: noop }, forwarded("203.0.113.9"));
+      const { body } = await ask(
+        "POST",
+        "/api/v1/submissions",
+        { on: "idle-01", spec: noop },
+        forwarded("203.0.113.9"),
+      );
       expect((await ask("GET", `/api/v1/submissions/${body.id}`)).body.address).toBe("127.0.0.1");
     } finally {
       await plain.stop();
@@ -82,7 +87,10 @@ describe("the audit trail", () => {
     const agent = await node.client.agents.show("audited");
 
     const keys = await rows("select id::text from api_key");
-    const trail = await rows("select actor, address, action, target from audit where id > $1 and address = '203.0.113.77' order by id", [before]);
+    const trail = await rows(
+      "select actor, address, action, target from audit where id > $1 and address = '203.0.113.77' order by id",
+      [before],
+    );
     const actor = keys[0]?.["id"];
     const entry = (action: string, target: string | undefined) => ({ actor, address: "203.0.113.77", action, target });
     expect(trail).toEqual([
@@ -117,7 +125,9 @@ describe("metrics", () => {
       expect(text).toMatch(/^holdfast_gateway_sessions 1$/m);
       expect(text).toMatch(/^holdfast_gateway_log_bytes 0$/m);
       expect(text).toMatch(/^holdfast_api_streams 0$/m);
-      expect(text).toMatch(/^holdfast_api_request_seconds_count\{method="GET",route="\/api\/v1\/tasks",status="200"\} [1-9]/m);
+      expect(text).toMatch(
+        /^holdfast_api_request_seconds_count\{method="GET",route="\/api\/v1\/tasks",status="200"\} [1-9]/m,
+      );
     } finally {
       await agent.stop();
     }
@@ -135,7 +145,16 @@ describe("the OpenAPI document", () => {
         z.enum(["get", "post", "put", "patch", "delete", "head"]),
         z.looseObject({
           summary: z.string().min(1),
-          parameters: z.array(z.looseObject({ name: z.string(), in: z.enum(["path", "query", "header"]), required: z.boolean().optional(), schema: z.object({}).loose() })).default([]),
+          parameters: z
+            .array(
+              z.looseObject({
+                name: z.string(),
+                in: z.enum(["path", "query", "header"]),
+                required: z.boolean().optional(),
+                schema: z.object({}).loose(),
+              }),
+            )
+            .default([]),
           responses: z.record(z.string().regex(/^([1-5]\d\d|default)$/), z.looseObject({ description: z.string() })),
         }),
       ),
@@ -147,21 +166,35 @@ describe("the OpenAPI document", () => {
     const document = documentSchema.parse(JSON.parse(text));
     expect(document.openapi).toMatch(/^3\.1\./);
     for (const reference of text.matchAll(/"\$ref":"#\/([^"]+)"/g)) {
-      const found = (reference[1] ?? "").split("/").reduce<unknown>((at, step) => (typeof at === "object" && at !== null ? Reflect.get(at, step) : undefined), JSON.parse(text));
-      expect(found, reference[0]).toBeDefined();
+      const found = (reference[1] ?? "")
+        .split("/")
+        .reduce<unknown>(
+          (at, step) => (typeof at === "object" && at !== null ? Reflect.get(at, step) : undefined),
+          JSON.parse(text),
+        );
+      expect(found, `${reference[0]}`).toBeDefined();
     }
     await using api = await startApi();
-    const shown = Object.entries(document.paths).flatMap(([path, operations]) => Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`));
+    const shown = Object.entries(document.paths).flatMap(([path, operations]) =>
+      Object.keys(operations).map((method) => `${method.toUpperCase()} ${path}`),
+    );
     const own = new Set(["/api/openapi.json", "/api/docs", "/api/docs.css"]);
-    const routes = api.server.routes.filter((route) => !own.has(route.url) && route.method !== "HEAD").map((route) => `${route.method} ${route.url.replaceAll(/:(\w+)/g, "{$1}")}`);
+    const routes = api.server.routes
+      .filter((route) => !own.has(route.url) && route.method !== "HEAD")
+      .map((route) => `${route.method} ${route.url.replaceAll(/:(\w+)/g, "{$1}")}`);
     expect(shown.filter((route) => !route.startsWith("HEAD ")).toSorted()).toEqual(routes.toSorted());
     for (const [path, operations] of Object.entries(document.paths)) {
       for (const [method, operation] of Object.entries(operations)) {
         const wanted = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
-        const declared = operation.parameters.filter((parameter) => parameter.in === "path" && parameter.required === true).map((parameter) => parameter.name);
+        const declared = operation.parameters
+          .filter((parameter) => parameter.in === "path" && parameter.required === true)
+          .map((parameter) => parameter.name);
         expect(declared, `${method} ${path}`).toEqual(wanted);
         expect(Object.keys(operation.responses), `${method} ${path}`).toContain("default");
-        expect(Object.keys(operation.responses).some((status) => status.startsWith("2")), `${method} ${path}`).toBe(true);
+        expect(
+          Object.keys(operation.responses).some((status) => status.startsWith("2")),
+          `${method} ${path}`,
+        ).toBe(true);
       }
     }
   });
@@ -182,7 +215,10 @@ describe("the OpenAPI document", () => {
 describe("a database that is away", () => {
   it("makes the node unready, fails submissions with 503 and Retry-After, and everything goes on when it is back", async () => {
     await enrol(node, { name: "patient" });
-    expect(await call("GET", "/readyz")).toMatchObject({ status: 200, body: { ready: true, database: "reachable", draining: false } });
+    expect(await call("GET", "/readyz")).toMatchObject({
+      status: 200,
+      body: { ready: true, database: "reachable", draining: false },
+    });
     gate.shut();
     try {
       await eventually("the node is not ready", async () => {
@@ -207,17 +243,24 @@ describe("a database that is away", () => {
   it("that cuts the connection under a submission leaves one set of tasks, whoever repeats it", async () => {
     await enrol(node, { name: "steadfast" });
     const keys = Array.from({ length: 40 }, (_, no) => `cut-${no}`);
-    const submit = (key: string) => call("POST", "/api/v1/submissions", { on: "steadfast", spec: noop }, { "idempotency-key": key });
+    const submit = (key: string) =>
+      call("POST", "/api/v1/submissions", { on: "steadfast", spec: noop }, { "idempotency-key": key });
     const first = Promise.all(keys.map(submit));
     gate.shut();
     gate.open();
     const answers = await first;
     for (const answer of answers) expect([201, 503]).toContain(answer.status);
-    await eventually("the node is ready again", async () => ({ done: (await call("GET", "/readyz")).status === 200, state: "unready" }));
+    await eventually("the node is ready again", async () => ({
+      done: (await call("GET", "/readyz")).status === 200,
+      state: "unready",
+    }));
     const again = await Promise.all(keys.map(submit));
     expect(again.map((answer) => answer.status)).toEqual(keys.map(() => 201));
-    for (const [at, answer] of answers.entries()) if (answer.status === 201) expect(again[at]?.body.id).toBe(answer.body.id);
-    const [stored] = await rows("select count(*)::int as tasks, count(distinct t.submission_id)::int as submissions from task t join agent a on a.id = t.agent_id where a.name = 'steadfast'");
+    const promised = answers.map((answer, at) => (answer.status === 201 ? answer.body.id : again[at]?.body.id));
+    expect(again.map((answer) => answer.body.id)).toEqual(promised);
+    const [stored] = await rows(
+      "select count(*)::int as tasks, count(distinct t.submission_id)::int as submissions from task t join agent a on a.id = t.agent_id where a.name = 'steadfast'",
+    );
     expect(stored).toEqual({ tasks: keys.length, submissions: keys.length });
   });
 });
@@ -229,13 +272,16 @@ describe("a node that drains", () => {
       const dataPath = await enrol(draining, { name: "late" });
       await draining.node.drain();
       const ask = apiCaller(draining.url, draining.apiKey);
-      expect(await ask("GET", "/readyz")).toMatchObject({ status: 503, body: { ready: false, draining: true, database: "reachable" } });
+      expect(await ask("GET", "/readyz")).toMatchObject({
+        status: 503,
+        body: { ready: false, draining: true, database: "reachable" },
+      });
       expect((await ask("GET", "/healthz")).status).toBe(200);
       const agent = await startAgentOn(dataPath);
       try {
         await eventually("the agent was told to come later", () => {
           const [seen] = agent.status().nodes;
-          return { done: seen?.lastEnd?.includes("503") ?? false, state: seen };
+          return { done: seen?.lastEnd?.includes("503 the node drains") ?? false, state: seen };
         });
       } finally {
         await agent.stop();

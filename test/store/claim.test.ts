@@ -90,7 +90,9 @@ describe("claim", () => {
     const agent = await lab.agent();
     await lab.queueOne(agent);
     await lab.sql(`update cluster set paused = true`);
-    expect(await lab.claim(agent).finally(() => lab.sql(`update cluster set paused = false`))).toEqual([]);
+    const claimed = await lab.claim(agent);
+    await lab.sql(`update cluster set paused = false`);
+    expect(claimed).toEqual([]);
     expect(await lab.claim(agent)).toHaveLength(1);
   });
 

@@ -186,7 +186,7 @@ export class Lab {
       [id, stream],
     );
     return rows
-      .map((row) => (row["content"] instanceof Buffer ? row["content"].toString() : `<${row["length"]}>`))
+      .map((row) => (row["content"] instanceof Buffer ? row["content"].toString() : `<${Number(row["length"])}>`))
       .join("");
   }
 

@@ -247,20 +247,15 @@ describe("a deadlock", () => {
     const [one, two] = tasks.map(({ attempt }) => attempt);
     const lock = raw(`select 1 from attempt where id = $1 for update`);
     const [other, mine] = [await lab.connect(), await lab.connect()];
-    let tookFirst = (): void => undefined;
-    const ready = new Promise<void>((resolve) => (tookFirst = resolve));
-    const outcomes = await Promise.allSettled([
-      mine.transaction(async (sql) => {
-        await sql.query(lock, [one]);
-        await ready;
-        await sql.query(lock, [two]);
-      }),
-      other.transaction(async (sql) => {
-        await sql.query(lock, [two]);
-        tookFirst();
-        await sql.query(lock, [one]);
-      }),
-    ]);
+    const reached = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const crosswise = (database: typeof mine, order: readonly [string | undefined, string | undefined], place: 0 | 1) =>
+      database.transaction(async (sql) => {
+        await sql.query(lock, [order[0]]);
+        reached[place]?.resolve();
+        await Promise.all(reached.map(({ promise }) => promise));
+        await sql.query(lock, [order[1]]);
+      });
+    const outcomes = await Promise.allSettled([crosswise(mine, [one, two], 0), crosswise(other, [two, one], 1)]);
     expect(outcomes.filter(({ status }) => status === "rejected")).toMatchObject([
       { reason: { code: "database.conflict", cause: { code: "40P01" } } },
     ]);

@@ -318,14 +318,10 @@ describe("cancel", () => {
       const { task, attempt } = await lab.queueOne(agent);
       const [claimed, cancelled] = await Promise.all([lab.claim(agent), cancel([task])]);
       const row = await lab.attempt(attempt);
-      if (claimed.length === 1) {
-        expect(row).toMatchObject({ rank: 1, cancel_requested: true });
-        expect(first(cancelled)).toMatchObject({ state: "offered", changed: true });
-        await lab.store.lose({ agent: agent.id, journalId: agent.journalId, attempts: [attempt], answer: "collected" });
-      } else {
-        expect(row).toMatchObject({ rank: 9, state: "cancelled" });
-        expect(first(cancelled)).toMatchObject({ state: "cancelled", changed: true });
-      }
+      const isOffered = claimed.length === 1;
+      expect(row).toMatchObject(isOffered ? { rank: 1, cancel_requested: true } : { rank: 9, state: "cancelled" });
+      expect(first(cancelled)).toMatchObject({ state: isOffered ? "offered" : "cancelled", changed: true });
+      await lab.store.lose({ agent: agent.id, journalId: agent.journalId, attempts: [attempt], answer: "collected" });
     }
   });
 });

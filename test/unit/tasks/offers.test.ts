@@ -1,0 +1,99 @@
+// Packing offers: every frame is one the agent's pre-scan admits, and what no frame can carry is set apart.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { packOffers } from "../../../server/tasks/courier-offer.ts";
+import { taskSpecSchema } from "../../../shared/task.ts";
+import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
+import { fromNodeSchema } from "../../../shared/wire/from-node.ts";
+import { attempt, claimed, scene } from "./scene.ts";
+
+const { journalId } = scene();
+const withSpec = (number: number, spec: object) => claimed(number, { spec: JSON.stringify(spec) });
+const script = (change: object) => ({
+  kind: "script",
+  interpreter: "sh",
+  script: "true",
+  args: [],
+  env: {},
+  timeoutMs: 1_000,
+  graceMs: 0,
+  ...change,
+});
+const sizes = (attempts: Parameters<typeof packOffers>[1]) =>
+  packOffers(journalId, attempts).messages.map(({ items }) => items.length);
+
+describe("packing offers", () => {
+  it("puts at most 64 into a frame, in order", () => {
+    const attempts = Array.from({ length: 130 }, (_, index) => claimed(index));
+    expect(sizes(attempts)).toEqual([64, 64, 2]);
+    expect(packOffers(journalId, attempts).messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual(
+      attempts.map((one) => one.attempt),
+    );
+  });
+
+  it("counts the bytes of a spec, not its characters: three scripts of 510 KiB in Chinese are three frames", () => {
+    const chinese = "言".repeat(174_000);
+    expect(sizes([1, 2, 3].map((number) => withSpec(number, script({ script: chinese }))))).toEqual([1, 1, 1]);
+  });
+
+  it("counts values, so that many arguments do not exceed what a pre-scan admits", () => {
+    const attempts = Array.from({ length: 64 }, (_, index) => withSpec(index, script({ args: Array(256).fill("a") })));
+    const packed = packOffers(journalId, attempts);
+    expect(packed.messages.length).toBeGreaterThan(1);
+    for (const message of packed.messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
+  });
+
+  it.each([
+    ["an environment name longer than a map key may be", script({ env: { ["N".repeat(65)]: "x" } })],
+    [
+      "more environment variables than a frame holds values",
+      script({ env: Object.fromEntries(Array.from({ length: 9_000 }, (_, index) => [`N${index}`, ""])) }),
+    ],
+    ["a spec this version does not know", { kind: "teleport" }],
+  ])("sets apart %s and offers the others", (_what, spec) => {
+    const packed = packOffers(journalId, [withSpec(1, spec), claimed(2)]);
+    expect(packed.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, why: expect.stringMatching(/./) }]);
+    expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+  });
+
+  it("ends an attempt that no frame can carry instead of ending its agent's session again and again", () => {
+    const session = scene({ work: 5 });
+    const effects = session.apply({
+      kind: "claimed",
+      attempts: [withSpec(1, script({ env: { ["N".repeat(65)]: "x" } }))],
+    });
+    expect(effects).toMatchObject([
+      { kind: "refuse", items: [{ attempt: attempt(1), offerNo: 1, class: "never", reason: "invalid" }] },
+    ]);
+    expect(session.apply({ kind: "closed" })).toEqual([]);
+  });
+
+  it("makes only frames that encode, pass the pre-scan and decode to what was claimed, whatever the specs", () => {
+    const spec = fc.record({
+      script: fc.oneof(
+        fc.string({ unit: "grapheme", maxLength: 200 }),
+        fc.integer({ min: 1, max: 500_000 }).map((length) => "x".repeat(length)),
+      ),
+      args: fc.array(fc.string({ maxLength: 5 }), { maxLength: 256 }),
+      env: fc.dictionary(fc.stringMatching(/^[A-Z_]{1,60}$/), fc.string({ maxLength: 5 }), {
+        maxKeys: 60,
+        noNullPrototype: true,
+      }),
+    });
+    fc.assert(
+      fc.property(fc.array(spec, { minLength: 1, maxLength: 40 }), (specs) => {
+        const attempts = specs
+          .map((one, index) => withSpec(index, script(one)))
+          .filter((one) => taskSpecSchema.safeParse(JSON.parse(one.spec)).success);
+        const { messages, unfit } = packOffers(journalId, attempts);
+        expect(unfit).toEqual([]);
+        const arrived = messages.flatMap((message) => {
+          const parsed = fromNodeSchema.parse(decodeFrame(encodeFrame(message)));
+          return parsed.type === "offer" ? parsed.items : [];
+        });
+        expect(arrived.map((item) => item.spec)).toEqual(attempts.map((one) => JSON.parse(one.spec)));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
