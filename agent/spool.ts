@@ -1,14 +1,14 @@
 // One output file of an attempt: how much was produced, what was punched out of its middle, its bytes on demand.
 // Leaves pacing to log-shipper.ts. Offsets count bytes produced. Invariant: what is read is what the script wrote; a
 // range that is or may be punched is never read but answered as omitted.
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
-import { read } from "node:fs";
-import { errnoOf } from "../shared/errors.ts";
+import { closeSync, fstatSync, openSync, read } from "node:fs";
+import { AppError, errnoOf } from "../shared/errors.ts";
 import type { LogContent } from "../shared/wire/log.ts";
 import { logFrameBytes } from "../shared/wire/fields.ts";
+import { punchHole, readHole, reserveHole, writeHole } from "./spool-hole.ts";
+import type { PunchHole } from "./spool-hole.ts";
 
 export interface SpoolOptions {
   readonly path: string;
@@ -17,6 +17,10 @@ export interface SpoolOptions {
   readonly tailBytes: number;
   /** Punched at a time, at least; less is not worth a process. Default 4 MiB. */
   readonly punchBytes: number;
+}
+
+export interface SpoolDeps {
+  readonly punchHole: PunchHole;
 }
 
 export const defaultSpoolOptions = {
@@ -29,18 +33,23 @@ const pageBytes = 4_096;
 
 export class Spool {
   readonly #options: SpoolOptions;
+  readonly #deps: SpoolDeps;
   #descriptor: number | undefined;
   #size = 0;
   /** Set when the stream is final: what a left-over process writes later does not count. */
   #end: number | undefined;
-  /** The hole is [headBytes, #holeEnd): one per stream, and it only grows. */
+  /** The hole is [headBytes, #holeEnd): one per stream, it only grows, and its marker is on disk. */
   #holeEnd = 0;
-  #punching: Promise<void> | undefined;
+  /** What is being punched, up to `to`: neither output nor omitted until it is over. */
+  #punching: { readonly to: number; readonly done: Promise<void> } | undefined;
+  /** Room for a marker, taken once a hole is to be expected. */
+  #reserving: Promise<void> | undefined;
   readonly #hash: Hash = createHash("sha256");
   #hashed = 0;
 
-  constructor(options: SpoolOptions) {
+  constructor(options: SpoolOptions, deps: SpoolDeps = { punchHole }) {
     this.#options = options;
+    this.#deps = deps;
     this.#holeEnd = readHole(options.path);
   }
 
@@ -65,23 +74,27 @@ export class Spool {
 
   /** The next piece at `offset`: up to `most` bytes, or everything punched from there on. Undefined at the end. */
   async piece(offset: number, most: number = logFrameBytes): Promise<LogContent | undefined> {
-    const omitted = this.#omittedAt(offset);
-    if (omitted > 0) return this.#digest(offset, { omitted });
     const { headBytes } = this.#options;
-    const count = Math.min(
-      most,
-      logFrameBytes,
-      this.size - offset,
-      offset < headBytes ? headBytes - offset : logFrameBytes,
-    );
-    this.#descriptor ??= openIfThere(this.#options.path);
-    if (count <= 0) return undefined;
-    if (this.#descriptor === undefined) return this.#lost(offset);
-    const bytes = await readAt(this.#descriptor, offset, count);
-    // Punched while it was read: the zeros of the hole must not pass for output.
-    const since = this.#omittedAt(offset);
-    if (since > 0) return this.#digest(offset, { omitted: since });
-    return bytes.length === 0 ? this.#lost(offset) : this.#digest(offset, { bytes });
+    for (;;) {
+      const omitted = this.#omittedAt(offset);
+      if (omitted > 0) return this.#digest(offset, { omitted });
+      // Whether these bytes are omitted is known once the punch is over: it may fail, and then they are not.
+      await this.#punchedAt(offset);
+      if (this.#omittedAt(offset) > 0) continue;
+      const count = Math.min(
+        most,
+        logFrameBytes,
+        this.size - offset,
+        offset < headBytes ? headBytes - offset : logFrameBytes,
+      );
+      this.#descriptor ??= openIfThere(this.#options.path);
+      if (count <= 0) return undefined;
+      if (this.#descriptor === undefined) return this.#lost(offset);
+      const bytes = await readAt(this.#descriptor, offset, count);
+      // Punched while it was read: the zeros of the hole must not pass for output.
+      if (this.#omittedAt(offset) > 0 || this.#punchedAt(offset) !== undefined) continue;
+      return bytes.length === 0 ? this.#lost(offset) : this.#digest(offset, { bytes });
+    }
   }
 
   /**
@@ -90,30 +103,47 @@ export class Spool {
    */
   async digest(): Promise<{ readonly length: number; readonly sha256: string }> {
     const length = this.seal();
-    await this.#punching;
+    // That a hole could not be punched costs room, never the result.
+    await this.#punching?.done.catch(() => undefined);
+    await this.#reserving;
     while (this.#hashed < length) if ((await this.piece(this.#hashed)) === undefined) break;
     return { length, sha256: this.#hash.copy().digest("hex") };
   }
 
-  get isPunching(): boolean {
-    return this.#punching !== undefined;
-  }
-
-  /** Punches what exceeds head and tail; resolves at once when there is too little. Only one at a time. */
+  /**
+   * Punches what exceeds head and tail; undefined when there is too little or one is under way. Rejects with
+   * `disk.full` or `internal` when nothing could be punched; then nothing is omitted and it may be tried again.
+   */
   punch(): Promise<void> | undefined {
-    if (this.#punching !== undefined || this.#end !== undefined || this.#descriptor === undefined)
-      return this.#punching;
+    if (this.#punching !== undefined || this.#end !== undefined || this.#descriptor === undefined) return undefined;
     const { headBytes, tailBytes, punchBytes, path } = this.#options;
+    if (this.#size > headBytes) this.#reserving ??= reserveHole(path).catch(() => undefined);
     const from = Math.max(headBytes, this.#holeEnd);
     const to = Math.floor((this.#size - tailBytes) / pageBytes) * pageBytes;
     if (to - from < punchBytes) return undefined;
-    // Written down before a byte goes, so that neither a reader nor a later process takes the hole for output.
-    this.#holeEnd = to;
-    writeFileSync(`${path}.hole`, `${to}\n`);
-    this.#punching = punchHole(path, from, to - from).finally(() => {
+    const done = this.#punch(from, to).finally(() => {
       this.#punching = undefined;
     });
-    return this.#punching;
+    this.#punching = { to, done };
+    return done;
+  }
+
+  async #punch(from: number, to: number): Promise<void> {
+    const { path } = this.#options;
+    await this.#reserving;
+    // Written down before a byte goes, so that no later process takes the hole for output.
+    await writeHole(path, to).catch((cause: unknown) => {
+      throw AppError.from(cause, errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal");
+    });
+    const outcome = await this.#deps.punchHole(path, from, to - from);
+    if (outcome.kind === "refused") {
+      // A marker that cannot be taken back costs a successor bytes it could have sent; it never invents any.
+      await writeHole(path, this.#holeEnd).catch(() => undefined);
+      throw new AppError("internal", outcome.why);
+    }
+    this.#holeEnd = to;
+    this.#reserving = reserveHole(path).catch(() => undefined);
+    if (outcome.kind === "unclear") throw new AppError("internal", outcome.why);
   }
 
   close(): void {
@@ -130,6 +160,13 @@ export class Spool {
 
   #omittedAt(offset: number): number {
     return offset >= this.#options.headBytes && offset < this.#holeEnd ? this.#holeEnd - offset : 0;
+  }
+
+  /** The end of the punch that may be taking the bytes at `offset` now. */
+  #punchedAt(offset: number): Promise<void> | undefined {
+    if (this.#punching === undefined || offset < this.#options.headBytes || offset >= this.#punching.to)
+      return undefined;
+    return this.#punching.done.catch(() => undefined);
   }
 
   /** Takes a piece into the digest the first time its place in the stream comes by. */
@@ -151,15 +188,6 @@ function openIfThere(path: string): number | undefined {
   }
 }
 
-function readHole(path: string): number {
-  try {
-    const end = Number(readFileSync(`${path}.hole`, "utf8"));
-    return Number.isSafeInteger(end) ? end : 0;
-  } catch {
-    return 0;
-  }
-}
-
 function readAt(descriptor: number, offset: number, most: number): Promise<Uint8Array<ArrayBuffer>> {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.allocUnsafe(most);
@@ -167,20 +195,5 @@ function readAt(descriptor: number, offset: number, most: number): Promise<Uint8
       if (error === null) resolve(bytes.subarray(0, count));
       else reject(error);
     });
-  });
-}
-
-/** Node has no fallocate; the program of util-linux (and busybox) costs about 1 ms. */
-function punchHole(path: string, offset: number, length: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(
-      "fallocate",
-      ["--punch-hole", "--keep-size", "--offset", String(offset), "--length", String(length), path],
-      {
-        stdio: "ignore",
-      },
-    );
-    child.on("error", reject);
-    child.on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`fallocate ended with ${code}`))));
   });
 }

@@ -84,7 +84,12 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
         background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
         const { nodes, renew } = deps;
         const sessionDeps = { socket, store, clock, background, logger, budget, nodes, events, renew };
-        return new AgentSession(sessionDeps, { agent: admitted.agent, agentName: admitted.name, node: options.node });
+        return new AgentSession(sessionDeps, {
+          agent: admitted.agent,
+          agentName: admitted.name,
+          thumbprint: admitted.thumbprint,
+          node: options.node,
+        });
       },
     },
     { ...options.listen, identity: options.identity },

@@ -32,6 +32,7 @@ import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.
 import { Database } from "./store/connection.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
+import { settlePresence } from "./store/presence.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
@@ -167,6 +168,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
             ?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
         }
       },
+      settlePresence: () => settlePresence(database.relaxed, { node, nodeBootId: bootId, agents: sessions.agents() }),
       ended: (tasks) => {
         meters.ended("given-up", tasks.length);
         for (const task of tasks) followers.wake(task);

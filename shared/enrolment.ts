@@ -3,7 +3,7 @@
 // anything is part of a transcript, and no transcript of one purpose can stand for another.
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
-import { agentIdSchema, clusterIdSchema, tokenIdSchema } from "./ids.ts";
+import { agentIdSchema, clusterIdSchema, isIdForm, tokenIdSchema } from "./ids.ts";
 import type { ClusterId } from "./ids.ts";
 import { labelsSchema, nameSchema } from "./task.ts";
 import type { Sha256Hex } from "./thumbprint.ts";
@@ -35,7 +35,7 @@ export type EnrolmentGreeting = z.infer<typeof enrolmentGreetingSchema>;
 
 export const enrolmentRequestSchema = z.object({
   tokenId: tokenIdSchema,
-  name: nameSchema,
+  name: nameSchema.refine((name) => !isIdForm(name), "must not have the form of an id"),
   labels: labelsSchema,
   /** The agent's public key, SPKI in DER, base64. */
   spki: base64(128),

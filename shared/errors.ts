@@ -41,7 +41,12 @@ export const errorRows = {
     "Set HOLDFAST_API_KEY to a valid key; the first one is in the server's data directory, file admin-api-key.",
   ),
   "auth.missing": row(401, 77, false, "Send `Authorization: Bearer <key>`, or set HOLDFAST_API_KEY."),
-  "certificate.invalid": row(500, 78, false, "Enrol again; if it happens again, run `holdfast agent doctor`."),
+  "certificate.invalid": row(
+    500,
+    78,
+    false,
+    "Enrol again; if it happens again, look at the agent's and the server's logs.",
+  ),
   "cluster.unreachable": row(503, 69, true, "Check the URL, the network and that a server runs there."),
   "config.invalid": row(400, 2, false, "See docs/configuration.md for the option's form and range."),
   "connection.closed": row(503, 69, true, "It is dialled again by itself."),
@@ -49,7 +54,7 @@ export const errorRows = {
   "data-directory.missing": row(400, 2, false, "Choose the right --data-dir, or create it first."),
   "database.conflict": row(503, 75, true, "Try again."),
   "database.schema": row(500, 78, false, "Run a server version that knows this schema."),
-  "database.unavailable": row(503, 75, true, "Try again when the database is back; `holdfast server status` shows it."),
+  "database.unavailable": row(503, 75, true, "Try again when the database is back; `/readyz` of the node shows it."),
   "disk.full": row(507, 75, true, "Free space on the disk named here."),
   "embedded-postgres.failed": row(
     503,

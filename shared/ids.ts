@@ -5,6 +5,11 @@ import type { Clock } from "./clock.ts";
 import type { Random } from "./random.ts";
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+/** Names of this form would be mistaken for ids where either is taken. */
+export function isIdForm(text: string): boolean {
+  return uuidPattern.test(text.toLowerCase());
+}
+
 const uuid = z.string().regex(uuidPattern, "expected a UUID in lower case");
 
 export const clusterIdSchema = uuid.brand<"ClusterId">();

@@ -17,6 +17,9 @@ export interface FrameSocket {
   /** Holds writes back until `uncork`, so that frames sent together leave in one system call. */
   cork?(): void;
   uncork?(): void;
+  /** Stops and goes on reading: how a receiver that cannot keep up slows its peer down. */
+  pause?(): void;
+  resume?(): void;
 }
 
 export interface LinkDeps {
@@ -99,12 +102,25 @@ export class Link<Sent extends Outgoing> {
     while (this.#state === "open" && this.#socket.bufferedAmount < this.#socketBytes) {
       const message = this.#shiftControl() ?? this.#shiftBulk();
       if (message === undefined) break;
-      this.#socket.send(encodeFrame(message), () => {
+      const frame = this.#encode(message);
+      if (frame === undefined) break;
+      this.#socket.send(frame, () => {
         if (this.queued > 0) this.#schedule();
       });
     }
     this.#socket.uncork?.();
     this.#pump = "idle";
+  }
+
+  /** A message that fits no frame ends the link: left out, it would be waited for by the other side for ever. */
+  #encode(message: Sent): Uint8Array | undefined {
+    try {
+      return encodeFrame(message);
+    } catch (cause) {
+      this.#state = "closed";
+      this.#socket.close(closeCode.tooLarge, `${message.type}: ${AppError.from(cause).message}`.slice(0, 120));
+      return undefined;
+    }
   }
 
   /** The next control message, joined with neighbours of its type that carry items too. */

@@ -47,6 +47,7 @@ export const limits = {
   scriptBytes: 512 * 1024,
   specBytes: 768 * 1024,
   argumentCount: 256,
+  environmentCount: 256,
   argumentBytes: 32 * 1024,
   argumentTotalBytes: 128 * 1024,
   idempotencyKeyChars: 128,
@@ -59,7 +60,8 @@ export const limits = {
   queueMs: 30 * 86_400_000,
 } as const;
 
-const bytesOf = (text: string): number => Buffer.byteLength(text);
+const encoder = new TextEncoder();
+const bytesOf = (text: string): number => encoder.encode(text).length;
 const printable = z.string().refine((text) => !text.includes("\0"), "must not contain NUL");
 const argument = printable.refine(
   (text) => bytesOf(text) <= limits.argumentBytes,
@@ -84,16 +86,19 @@ export type Labels = z.infer<typeof labelsSchema>;
 
 export const environmentNameSchema = z
   .string()
-  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "expected an environment variable's name");
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "expected an environment variable's name");
 
 export const scriptSpecSchema = z.object({
   kind: z.literal("script"),
   /** A name the agent knows (`bash`, `sh`, `python3`, `node`, `pwsh`) or an absolute path. */
-  interpreter: z.string().min(1).max(1_024).default("bash"),
+  interpreter: printable.min(1).max(1_024).default("bash"),
   script: printable.refine((text) => bytesOf(text) <= limits.scriptBytes, `at most ${limits.scriptBytes} bytes`),
   args: z.array(argument).max(limits.argumentCount).default([]),
-  env: z.record(environmentNameSchema, argument).default({}),
-  cwd: z.string().max(1_024).optional(),
+  env: z
+    .record(environmentNameSchema, argument)
+    .refine((env) => Object.keys(env).length <= limits.environmentCount, `at most ${limits.environmentCount} variables`)
+    .default({}),
+  cwd: printable.max(1_024).optional(),
   /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */

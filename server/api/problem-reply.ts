@@ -34,7 +34,10 @@ function toAppError(cause: unknown, request: FastifyRequest, logger: Logger): Ap
   if (cause instanceof AppError) {
     if (cause.code === "internal")
       logger.error({ err: cause, requestId: request.id, route: request.routeOptions.url }, cause.message);
-    return cause;
+    // What went wrong inside is for the log; a caller gets the request id to ask with.
+    return cause.code === "internal"
+      ? new AppError("internal", "the server met an error of its own", { cause })
+      : cause;
   }
   const known = isFastifyError(cause) ? fromFastify(cause, request) : undefined;
   if (known !== undefined) return known;

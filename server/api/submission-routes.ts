@@ -1,4 +1,5 @@
 // Submitting work and reading a submission back. The work itself is TaskBackend.submit's.
+import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { selectorOf } from "../../shared/api/selector.ts";
 import {
@@ -36,7 +37,8 @@ export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void 
     },
     preValidation: async (request) => refuseLargeScript(request.body),
     handler: async (request, reply) => {
-      const key = request.headers["idempotency-key"] ?? request.id;
+      // Without a key every request is a new one; the request id is the client's to repeat and no key.
+      const key = request.headers["idempotency-key"] ?? randomUUID();
       const answer = await tasks.submit(toSubmit(key, request.body), principalOf(request));
       return reply.code(201).send(answer);
     },

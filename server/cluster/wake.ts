@@ -8,16 +8,17 @@ import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import type { Database } from "../store/connection.ts";
 import { readCancels, type PendingCancel } from "../store/read-cancels.ts";
-import { readDistrusted, type Distrusted } from "../store/read-distrusted.ts";
+import { readDistrusted, type Distrusted, type SessionCredential } from "../store/read-distrusted.ts";
+import { VerdictPause } from "./verdict-pause.ts";
 import { readKnownWork, readWorkFeed } from "../store/read-work-feed.ts";
-import { sweepAttempts } from "../store/sweep-attempts.ts";
+import { readDatabaseClock, sweepAttempts } from "../store/sweep-attempts.ts";
 
 export interface WakeDeps {
   readonly database: Pick<Database, "durable">;
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
-  readonly sessions: { agents(): AgentId[] };
+  readonly sessions: { agents(): AgentId[]; credentials(): SessionCredential[] };
 }
 
 export interface WakeActs {
@@ -25,6 +26,8 @@ export interface WakeActs {
   readonly cancels: (cancels: readonly PendingCancel[]) => void;
   readonly distrusted: (agents: readonly Distrusted[]) => void;
   readonly ended: (tasks: readonly TaskId[]) => void;
+  /** Writes down again which agents have a session here. */
+  readonly settlePresence: () => Promise<void>;
 }
 
 /** Milliseconds between looks. */
@@ -44,6 +47,7 @@ export class Wake implements Service {
   readonly #deps: WakeDeps;
   readonly #acts: WakeActs;
   readonly #running = new Set<string>();
+  readonly #verdicts: VerdictPause;
   #timers: Timer[] = [];
   #lastQueueNo = 0;
   #feedDueMs = 0;
@@ -51,6 +55,7 @@ export class Wake implements Service {
   constructor(deps: WakeDeps, acts: WakeActs) {
     this.#deps = deps;
     this.#acts = acts;
+    this.#verdicts = new VerdictPause(deps);
   }
 
   start(): Promise<void> {
@@ -62,7 +67,8 @@ export class Wake implements Service {
     every(wakePeriods.cancels, () => this.cancels());
     every(wakePeriods.trust, () => this.trust());
     every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));
-    every(wakePeriods.giveUp, () => this.#look("giving up", async (sql) => this.#acts.ended(await sweepAttempts(sql))));
+    every(wakePeriods.giveUp, () => this.#look("giving up", (sql) => this.#giveUp(sql)));
+    every(wakePeriods.fullSweep, () => this.#look("presence", () => this.#acts.settlePresence()));
     return Promise.resolve();
   }
 
@@ -97,8 +103,17 @@ export class Wake implements Service {
   }
 
   trust(): void {
-    const agents = this.#deps.sessions.agents();
-    if (agents.length > 0) this.#look("trust", async (sql) => this.#acts.distrusted(await readDistrusted(sql, agents)));
+    const sessions = this.#deps.sessions.credentials();
+    if (sessions.length > 0)
+      this.#look("trust", async (sql) => this.#acts.distrusted(await readDistrusted(sql, sessions)));
+  }
+
+  /** No verdict while the database's clock and ours disagree on how much time has passed (DESIGN promise 9). */
+  async #giveUp(sql: Database["durable"]): Promise<void> {
+    const databaseMs = await readDatabaseClock(sql);
+    if (this.#verdicts.judge({ databaseMs, monotonicMs: this.#deps.clock.monotonicMs() }) === "allowed") {
+      this.#acts.ended(await sweepAttempts(sql));
+    }
   }
 
   /** One look of a kind at a time; a look that fails is repeated by its timer. */
@@ -110,6 +125,7 @@ export class Wake implements Service {
         await act(this.#deps.database.durable);
       } catch (cause) {
         if (AppError.from(cause).code !== "database.unavailable") throw cause;
+        this.#verdicts.wasAway(this.#deps.clock.monotonicMs());
         this.#deps.logger.debug({ err: cause }, `${name}: the database is away`);
       } finally {
         this.#running.delete(name);

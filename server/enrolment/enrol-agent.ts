@@ -54,8 +54,12 @@ export interface Enrolment {
 
 const refusedToken = (): AppError => new AppError("token.refused", "the token is unknown, used, expired or revoked");
 
+/** Exchanges at once: anybody may try, and each takes a connection and a signature check. */
+const exchangesAtOnce = 4;
+
 export function createEnrolment(deps: EnrolDeps, options: EnrolOptions = {}): Enrolment {
   const lifetimeMs = options.agentLeafMs ?? leafLifetimeMs;
+  let exchanges = 0;
   return {
     greeting() {
       const { cluster, nodesCaPems } = deps.trust();
@@ -72,7 +76,17 @@ export function createEnrolment(deps: EnrolDeps, options: EnrolOptions = {}): En
         );
       const request = parsed.data;
       deps.nonces.check(request.nonce);
-      const issued = await deps.database.transaction((sql) => exchange(sql, deps, { request, address, lifetimeMs }));
+      if (exchanges >= exchangesAtOnce) {
+        throw new AppError("rate.limited", `${exchanges} enrolments are under way on this node`, {
+          retryAfterSeconds: 1,
+        });
+      }
+      exchanges += 1;
+      const issued = await deps.database
+        .transaction((sql) => exchange(sql, deps, { request, address, lifetimeMs }))
+        .finally(() => {
+          exchanges -= 1;
+        });
       const { cluster, agentsCaPems, nodesCaPems } = deps.trust();
       const { version, nodes } = deps.nodes.current();
       const answer = {

@@ -25,6 +25,9 @@ import type { LogBudget } from "./log-budget.ts";
 
 const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
 
+/** Attempts of one session with writes on their way to the database before no more frames are read. */
+const writesAtOnce = 2_000;
+
 export interface SessionDeps {
   readonly socket: FrameSocket;
   readonly store: CourierStore;
@@ -52,6 +55,8 @@ export interface SessionEvents {
 export interface SessionOptions {
   readonly agent: AgentId;
   readonly agentName: string;
+  /** SHA-256 of the certificate the session was opened with, lower-case hex. */
+  readonly thumbprint: string;
   readonly node: { readonly id: NodeId; readonly name: string };
   readonly timings?: Timings;
 }
@@ -59,6 +64,7 @@ export interface SessionOptions {
 export class AgentSession {
   readonly agent: AgentId;
   readonly agentName: string;
+  readonly thumbprint: string;
   readonly #deps: SessionDeps;
   readonly #options: SessionOptions;
   readonly #link: Link<FromNode>;
@@ -66,6 +72,8 @@ export class AgentSession {
   readonly #writes: AttemptWrites;
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
+  #reading: "open" | "held" = "open";
+  #renewal: "idle" | "running" = "idle";
   #tick: Timer | undefined;
   #killing: Timer | undefined;
 
@@ -74,13 +82,14 @@ export class AgentSession {
     this.#options = options;
     this.agent = options.agent;
     this.agentName = options.agentName;
+    this.thumbprint = options.thumbprint;
     this.#link = new Link({ socket: deps.socket, defer: afterThisTurn });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
       {
         clock: deps.clock,
         ping: () => deps.socket.ping(),
-        onSilent: () => this.close(closeCode.silent, "no frame in time"),
+        onSilent: () => this.#silent(),
       },
       { pingMs: 0, silenceMs },
     );
@@ -135,6 +144,31 @@ export class AgentSession {
       this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
       this.close(incoming.code, incoming.reason);
     }
+    this.#hold();
+  }
+
+  /** Reads no further while the node's memory for logs, or this session's share of waiting writes, is full. */
+  #hold(): void {
+    if (this.#reading === "held" || !this.#isFull()) return;
+    this.#reading = "held";
+    this.#deps.socket.pause?.();
+  }
+
+  #goOn(): void {
+    if (this.#reading === "open" || this.#isFull()) return;
+    this.#reading = "open";
+    this.#heartbeat.heard();
+    this.#deps.socket.resume?.();
+  }
+
+  #isFull(): boolean {
+    return this.#deps.budget.isFull || this.#writes.size > writesAtOnce;
+  }
+
+  #silent(): void {
+    // Not reading is our doing: silence says nothing about the agent then.
+    if (this.#reading === "held") this.#heartbeat.start();
+    else this.close(closeCode.silent, "no frame in time");
   }
 
   /** A ping, pong or anything else that shows life. */
@@ -170,6 +204,7 @@ export class AgentSession {
     const { state, effects } = stepCourier(this.#state, event, this.#deps.clock.monotonicMs());
     this.#state = state;
     for (const effect of effects) this.#carryOut(effect);
+    if (event.kind !== "frame") this.#goOn();
   }
 
   #carryOut(effect: CourierEffect): void {
@@ -267,24 +302,36 @@ export class AgentSession {
           });
         }
         return;
-      case "lose": {
-        const journalId = this.identity?.journalId;
-        if (journalId === undefined) return;
-        background.run("lose attempts", async () => {
-          await store.lose({ agent, journalId, attempts: effect.attempts, answer: effect.answer });
-          for (const attempt of effect.attempts) events.changed(attempt);
-        });
+      case "lose":
+        for (const attempt of effect.attempts) {
+          this.#writes.run(attempt, "other", async () => {
+            const journalId = this.identity?.journalId;
+            if (journalId === undefined) return;
+            await store.lose({ agent, journalId, attempts: [attempt], answer: effect.answer });
+            events.changed(attempt);
+          });
+        }
         return;
-      }
       case "release":
         background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
         return;
       case "renew":
-        background.run("renew certificate", async () => {
-          this.#link.send(await this.#deps.renew({ agent, spki: effect.spki, proof: effect.proof }));
-        });
+        this.#renew(effect.spki, effect.proof);
         return;
     }
+  }
+
+  /** One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. */
+  #renew(spki: Uint8Array, proof: Uint8Array): void {
+    if (this.#renewal === "running") return;
+    this.#renewal = "running";
+    this.#deps.background.run("renew certificate", async () => {
+      try {
+        this.#link.send(await this.#deps.renew({ agent: this.agent, spki, proof }));
+      } finally {
+        this.#renewal = "idle";
+      }
+    });
   }
 
   #progress({

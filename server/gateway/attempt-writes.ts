@@ -66,6 +66,11 @@ export class AttemptWrites {
     this.#deps = deps;
   }
 
+  /** Attempts with a write waiting or under way. */
+  get size(): number {
+    return this.#lines.size;
+  }
+
   run(attempt: AttemptId, kind: WriteKind, act: () => Promise<void>): void {
     if (kind !== "other") this.#dropProgress(attempt);
     this.#push(attempt, { kind, act });

@@ -2,7 +2,7 @@
 // upgrade is answered; frames go to the agent's session. Bounds what strangers can hold; knows nothing of work.
 import { createServer, type Server } from "node:https";
 import type { IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { WebSocketServer, type WebSocket } from "ws";
@@ -23,6 +23,9 @@ import {
   limitAgentListener,
   type AgentListenerIdentity,
 } from "./tls-options.ts";
+
+const strangersAtOnce = 1_000;
+const strangersPerAddress = 500;
 
 export interface ListenerDeps extends AdmitDeps {
   readonly background: Background;
@@ -47,7 +50,8 @@ export class AgentListener implements Service {
   readonly #server: Server;
   readonly #webSockets: WebSocketServer;
   readonly #sockets = new Set<WebSocket>();
-  readonly #strangers = new Set<Duplex>();
+  /** Connections that were not admitted yet, by peer address and port. */
+  readonly #strangers = new Map<string, Socket>();
   #judging = 0;
 
   constructor(deps: ListenerDeps, options: ListenerOptions) {
@@ -61,10 +65,7 @@ export class AgentListener implements Service {
     );
     limitAgentListener(this.#server);
     this.#webSockets = new WebSocketServer({ ...agentWebSocketServer, handleProtocols: () => subprotocol });
-    this.#server.on("connection", (socket: Duplex) => {
-      this.#strangers.add(socket);
-      socket.once("close", () => this.#strangers.delete(socket));
-    });
+    this.#server.on("connection", (socket: Socket) => this.#stranger(socket));
     this.#server.on("tlsClientError", (cause, socket) => {
       deps.onRefused("tls");
       deps.logger.debug({ code: errnoOf(cause), peer: socket.remoteAddress }, `TLS refused: ${describeError(cause)}`);
@@ -106,11 +107,29 @@ export class AgentListener implements Service {
     for (const socket of this.#sockets) socket.close(closeCode.goingAway, "the node stops");
     const limit = this.#deps.clock.after(1_000, () => {
       for (const socket of this.#sockets) socket.terminate();
-      for (const socket of this.#strangers) socket.destroy();
+      this.#destroyStrangers();
     });
-    if (this.#sockets.size === 0) for (const socket of this.#strangers) socket.destroy();
+    if (this.#sockets.size === 0) this.#destroyStrangers();
     await closed;
     limit.cancel();
+  }
+
+  /** Who has not shown a certificate holds little: so many in all, so many from one address (SECURITY 5). */
+  #stranger(socket: Socket): void {
+    const { remoteAddress = "", remotePort = 0 } = socket;
+    const fromThere = [...this.#strangers.values()].filter((other) => other.remoteAddress === remoteAddress).length;
+    if (this.#strangers.size >= strangersAtOnce || fromThere >= strangersPerAddress) {
+      this.#deps.onRefused("too many strangers");
+      socket.destroy();
+      return;
+    }
+    const key = `${remoteAddress} ${remotePort}`;
+    this.#strangers.set(key, socket);
+    socket.once("close", () => this.#strangers.delete(key));
+  }
+
+  #destroyStrangers(): void {
+    for (const socket of this.#strangers.values()) socket.destroy();
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -145,7 +164,8 @@ export class AgentListener implements Service {
     });
   }
 
-  #opened(webSocket: WebSocket, stream: Duplex, admitted: Admitted): void {
+  #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
+    this.#strangers.delete(`${stream.remoteAddress ?? ""} ${stream.remotePort ?? 0}`);
     this.#sockets.add(webSocket);
     const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
     const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>
@@ -180,6 +200,8 @@ function frameSocket(webSocket: WebSocket, stream: Duplex): FrameSocket {
     terminate: () => webSocket.terminate(),
     cork: () => stream.cork(),
     uncork: () => stream.uncork(),
+    pause: () => webSocket.pause(),
+    resume: () => webSocket.resume(),
   };
 }
 

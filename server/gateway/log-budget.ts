@@ -1,5 +1,6 @@
-// The node's memory for log bytes received and not yet stored: 64 MiB, shared out as windows of 64 KiB to 1 MiB.
-// A window is a promise of memory to one stream; the smallest one is always granted, so that no stream stands still.
+// The node's memory for log bytes received and not yet stored: 64 MiB. Windows of 64 KiB to 1 MiB shrink as it fills; the
+// smallest is always granted, so that no stream stands still, and the bound itself is kept by reading no further frames
+// while it is full.
 import { initialWindowBytes, largestWindowBytes } from "../../shared/wire/fields.ts";
 
 export class LogBudget {
@@ -20,6 +21,11 @@ export class LogBudget {
 
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /** Sessions stop reading while it is. */
+  get isFull(): boolean {
+    return this.#heldBytes >= this.#totalBytes;
   }
 
   /** The window to grant now: a thirty-second of what is free, within its bounds. */

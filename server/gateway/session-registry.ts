@@ -22,6 +22,10 @@ export class SessionRegistry {
     return [...this.#open.keys()];
   }
 
+  credentials(): { readonly agent: AgentId; readonly thumbprint: string }[] {
+    return [...this.#open.values()].map(({ agent, thumbprint }) => ({ agent, thumbprint }));
+  }
+
   add(session: AgentSession): void {
     const older = this.#open.get(session.agent);
     this.#open.set(session.agent, session);

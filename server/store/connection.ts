@@ -1,7 +1,7 @@
 // The only home of `pg`: two pools on the primary of one or several hosts. `durable` commits synchronously, `relaxed`
 // may lose its last moments in a database crash and is used only where an agent's journal is the truth.
 // Every failure leaves as an AppError; a connection that failed or turned read-only is dropped, never returned.
-import { Client, Pool, types, type PoolClient, type PoolConfig } from "pg";
+import { Client, Pool, types, type PoolConfig } from "pg";
 import { systemClock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf, type ErrorCode } from "../../shared/errors.ts";
 import type { Logger } from "../../shared/logger.ts";
@@ -78,21 +78,29 @@ export class Database implements Service {
 
   /** Runs `act` in one transaction on the durable pool; rolls back when it throws. */
   async transaction<T>(act: (sql: Sql) => Promise<T>): Promise<T> {
-    const { durable } = await this.#connect();
-    const client = await this.#guard(() => durable.connect());
+    const pools = await this.#connect();
+    const client = await this.#guard(pools, () => pools.durable.connect());
+    // The pool listens to idle connections only: one that breaks between two statements must not end the process.
+    const onError = (cause: Error): void => this.#logger.debug({ err: cause }, "a connection broke in a transaction");
+    client.on("error", onError);
+    const release = (broken?: Error): void => {
+      client.off("error", onError);
+      client.release(broken);
+    };
+    const run = (text: string) => this.#guard(pools, () => client.query(text));
     try {
-      await this.#on(client, "begin");
+      await run("begin");
       const answer = await act({
         query: (statement, values) =>
-          this.#guard(async () => (await client.query({ ...statement, values: [...values] })).rows),
+          this.#guard(pools, async () => (await client.query({ ...statement, values: [...values] })).rows),
       });
-      await this.#on(client, "commit");
-      client.release();
+      await run("commit");
+      release();
       return answer;
     } catch (cause) {
       await client.query("rollback").then(
-        () => client.release(),
-        (failure: unknown) => client.release(failure instanceof Error ? failure : true),
+        () => release(),
+        (failure: unknown) => release(failure instanceof Error ? failure : new Error("rollback failed")),
       );
       throw cause;
     }
@@ -100,9 +108,10 @@ export class Database implements Service {
 
   /** A connection of its own for LISTEN; the caller ends it. Never from a pool. */
   async dedicated(): Promise<Client> {
-    const { durable } = await this.#connect();
-    const client = new Client(clientConfig(durable));
-    await this.#guard(() => client.connect());
+    const pools = await this.#connect();
+    const client = new Client(clientConfig(pools.durable));
+    client.on("error", (cause) => this.#logger.debug({ err: cause }, "a dedicated connection broke"));
+    await this.#guard(pools, () => client.connect());
     return client;
   }
 
@@ -110,33 +119,34 @@ export class Database implements Service {
     const startMs = systemClock.monotonicMs();
     try {
       const pools = await this.#connect();
-      return await this.#guard(async () => (await pools[pool].query({ ...statement, values: [...values] })).rows);
+      return await this.#guard(
+        pools,
+        async () => (await pools[pool].query({ ...statement, values: [...values] })).rows,
+      );
     } finally {
       this.#onStatement(statement.name, (systemClock.monotonicMs() - startMs) / 1_000);
     }
   }
 
-  async #on(client: PoolClient, text: string): Promise<void> {
-    await this.#guard(() => client.query(text));
-  }
-
-  async #guard<T>(act: () => Promise<T>): Promise<T> {
+  async #guard<T>(pools: Pools, act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (cause) {
       const error = databaseError(cause);
-      if (error.code === "database.unavailable") this.#drop(error);
+      if (isPrimaryLost(cause)) this.#drop(pools, error);
       throw error;
     }
   }
 
-  /** Forgets the pools, so that the next query looks for the primary again. Queries in flight fail by themselves. */
-  #drop(error: AppError): void {
-    if (this.#state.kind !== "connected") return;
-    const { durable, relaxed } = this.#state.pools;
-    this.#logger.warn({ err: error }, "database connections dropped; looking for the primary again");
+  /**
+   * Forgets these pools, so that the next query looks for the primary again; queries in flight end by themselves. A late
+   * failure of pools that were replaced already changes nothing, and one broken connection is the pool's own business.
+   */
+  #drop(pools: Pools, error: AppError): void {
+    if (this.#state.kind !== "connected" || this.#state.pools !== pools) return;
+    this.#logger.warn({ err: error }, "the database's primary is lost; looking for it again");
     this.#state = { kind: "stopped" };
-    for (const pool of [durable, relaxed])
+    for (const pool of [pools.durable, pools.relaxed])
       pool.end().catch((cause: unknown) => this.#logger.debug({ err: cause }, "pool end failed"));
   }
 
@@ -192,7 +202,7 @@ export class Database implements Service {
           `-c idle_in_transaction_session_timeout=10000${relaxed ? " -c synchronous_commit=off" : ""}`,
       };
       const pool = new Pool(config);
-      pool.on("error", (cause) => this.#drop(databaseError(cause)));
+      pool.on("error", (cause) => this.#logger.debug({ err: cause }, "an idle database connection broke"));
       return pool;
     };
     return { durable: make(false), relaxed: make(true) };
@@ -200,8 +210,8 @@ export class Database implements Service {
 }
 
 function clientConfig(pool: Pool): PoolConfig {
-  const { connectionString, connectionTimeoutMillis, keepAlive, options } = pool.options;
-  return { connectionString, connectionTimeoutMillis, keepAlive, options };
+  const { connectionString, connectionTimeoutMillis, query_timeout, keepAlive, options } = pool.options;
+  return { connectionString, connectionTimeoutMillis, query_timeout, keepAlive, options };
 }
 
 /** What PostgreSQL and the network say, as our codes. SQLSTATE classes: PostgreSQL manual, appendix A. */
@@ -210,10 +220,18 @@ function databaseError(cause: unknown): AppError {
   return new AppError(codeOf(cause), `database: ${describeError(cause)}`, { cause, retryAfterSeconds: 2 });
 }
 
+/** Nobody listens there any more, or what does is a standby now (25006) or not ready (57P03). */
+function isPrimaryLost(cause: unknown): boolean {
+  const state = errnoOf(cause) ?? "";
+  const gone = ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH", "EAI_AGAIN", "25006", "57P03"];
+  if (cause instanceof AggregateError) return cause.errors.some(isPrimaryLost);
+  return gone.includes(state);
+}
+
 function codeOf(cause: unknown): ErrorCode {
   const state = errnoOf(cause);
   if (state === undefined)
-    return describeError(cause).match(/timeout|terminated|ended|not queryable|closed/i)
+    return describeError(cause).match(/timeout|terminated|ended|not queryable|closed|calling end/i)
       ? "database.unavailable"
       : "internal";
   if (state.startsWith("E") || /^(08|53|57P|25006)/.test(state)) return "database.unavailable";

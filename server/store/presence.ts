@@ -1,5 +1,5 @@
-// Which agent has a session on which node. Written at connect and disconnect only, in batches, and true only while the
-// node lives with that boot id. `last_seen_at` is when the last session ended, for the unreachable limit.
+// Which agent has a session on which node. Written at connect and disconnect, in batches, and settled once a minute, for
+// a single write may be lost; true only while the node lives with that boot id. `last_seen_at` is when the last session ended, for the unreachable limit.
 import type { AgentId, BootId, NodeId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
 
@@ -23,6 +23,26 @@ insert into presence (agent_id, node_id, node_boot_id)
 select agent_id, node_id, boot_id from item where change = 'connected'
 on conflict (agent_id, node_id) do update set node_boot_id = excluded.node_boot_id, since = clock_timestamp(), round_trip_us = null`,
 };
+
+const settle = {
+  name: "settle-presence",
+  text: `
+with present as (select agent_id from unnest($1::uuid[]) p(agent_id) order by agent_id),
+gone as (delete from presence p where p.node_id = $2 and not p.agent_id = any($1::uuid[]))
+insert into presence (agent_id, node_id, node_boot_id) select agent_id, $2, $3 from present
+on conflict (agent_id, node_id) do update set node_boot_id = excluded.node_boot_id where presence.node_boot_id <> excluded.node_boot_id`,
+};
+
+export interface NodePresence {
+  readonly node: NodeId;
+  readonly nodeBootId: BootId;
+  readonly agents: readonly AgentId[];
+}
+
+/** Makes this node's rows what its sessions are, whatever single writes were lost. */
+export async function settlePresence(sql: Sql, { node, nodeBootId, agents }: NodePresence): Promise<void> {
+  await sql.query(settle, [agents, node, nodeBootId]);
+}
 
 export async function writePresence(sql: Sql, changes: readonly PresenceChange[]): Promise<void> {
   await sql.query(statement, [

@@ -71,12 +71,13 @@ new_task as (
   select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
 new_log as (insert into attempt_log (attempt_id, agent_id) select attempt_id, agent_id from item),
 new_attempt as (
-  insert into attempt (id, task_id, agent_id, lane, rank, state, offer_no, journal_id, offered_by, offer_until)
+  insert into attempt (id, task_id, agent_id, lane, rank, state, offer_no, journal_id, offered_by, offer_until, expires_at)
   select attempt_id, task_id, agent_id, lane,
     case when offered then 1 else 0 end, case when offered then 'offered' else 'queued' end,
     case when offered then 1 else 0 end, case when offered then journal_id end,
     case when offered then $17::uuid end,
-    case when offered then clock_timestamp() + make_interval(secs => $18::float8 / 1000) end
+    case when offered then clock_timestamp() + make_interval(secs => $18::float8 / 1000) end,
+    clock_timestamp() + make_interval(secs => queue_ms / 1000.0)
   from item order by place),
 new_audit as (
   insert into audit (actor, address, action, target, detail)

@@ -13,8 +13,8 @@ const expire = {
   name: "sweep-expire",
   text: `
 with due as (
-  select a.id from attempt a join task t on t.id = a.task_id
-  where a.rank = 0 and t.expires_at < clock_timestamp() order by a.id limit 500 for update of a skip locked),
+  select a.id from attempt a
+  where a.rank = 0 and a.expires_at < clock_timestamp() order by a.id limit 500 for update of a skip locked),
 ended as (
   update attempt a set rank = 9, state = 'expired', reason = 'queue-time-limit', finished_at = clock_timestamp()
   from due where a.id = due.id returning a.id, a.task_id),
@@ -60,6 +60,17 @@ locked_log as (select attempt_id from attempt_log where attempt_id in (select id
 closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
 select task_id as task from ended`,
 };
+
+const clock = {
+  name: "sweep-clock",
+  text: `select (extract(epoch from clock_timestamp()) * 1000)::float8 as "atMs"`,
+};
+
+/** The database's clock, which verdicts are made by: whoever sweeps holds it against its own monotonic one. */
+export async function readDatabaseClock(sql: Sql): Promise<number> {
+  const [found] = await rowsOf(sql, clock, [], z.object({ atMs: z.number() }));
+  return found?.atMs ?? 0;
+}
 
 export async function sweepAttempts(sql: Sql): Promise<TaskId[]> {
   const expired = await rowsOf(sql, expire, [], row);

@@ -2,8 +2,9 @@
 // only avoids asking it about frames that are plainly old.
 import type { AttemptId } from "../../shared/ids.ts";
 import { streams, type Stream } from "../../shared/task.ts";
+import { closeCode } from "../../shared/wire/close-code.ts";
 import { lengthOf, type Log } from "../../shared/wire/log.ts";
-import type { CourierEffect, CourierEvent, HeldHome, OpenSession } from "./courier-state.ts";
+import type { CourierEffect, CourierEvent, HeldHome, OpenSession, StreamPosition } from "./courier-state.ts";
 
 type EventOf<Kind extends CourierEvent["kind"]> = Extract<CourierEvent, { kind: Kind }>;
 
@@ -11,20 +12,30 @@ export function logFrame(session: OpenSession, { attempt, homeNo, stream, offset
   const home = homeOf(session, attempt, homeNo);
   const position = home.streams[stream];
   // The first frame of a stream this session has not placed yet: the database judges its offset.
-  if (position.received === unplaced) position.received = offset;
+  if (position.received === unplaced) place(position, offset, smallestWindow);
   if (offset !== position.received) {
     if (position.awaiting === "rewind") return [];
     position.awaiting = "rewind";
+    position.limit = Math.max(position.limit, position.received + smallestWindow);
     return [resumeFrom(attempt, stream, { offset: position.received, windowBytes: smallestWindow, homeNo })];
   }
+  const end = offset + lengthOf(content);
+  // An omission takes no memory: it moves the window along.
+  if ("omitted" in content) position.limit += content.omitted;
+  if (end > position.limit) {
+    return [{ kind: "close", code: closeCode.protocolError, reason: `log of ${stream} beyond its window` }];
+  }
   position.awaiting = "next";
-  position.received = offset + lengthOf(content);
+  position.received = end;
   return [{ kind: "append", attempt, homeNo, stream, offset, content }];
 }
 
 export function appended(session: OpenSession, event: EventOf<"appended">): CourierEffect[] {
   const { attempt, ends, outcome, windowBytes } = event;
-  if (outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
+  if (outcome.kind === "unknown") {
+    session.homes.delete(attempt);
+    return [resultAck(attempt, "unknown")];
+  }
   const home = session.homes.get(attempt);
   if (home === undefined) return [];
   return streams.flatMap((stream): CourierEffect[] => {
@@ -32,9 +43,11 @@ export function appended(session: OpenSession, event: EventOf<"appended">): Cour
     if (end === undefined) return [];
     // An attempt that the server has ended takes no more log; the agent is told to go on, so that its result can follow.
     if (outcome.closed || outcome.next[stream] === end) {
+      home.streams[stream].limit = Math.max(home.streams[stream].limit, end + windowBytes);
       return [{ kind: "send", message: { type: "log-ack", attempt, stream, offset: end, window: windowBytes } }];
     }
-    home.streams[stream] = { received: outcome.next[stream], awaiting: "rewind" };
+    place(home.streams[stream], outcome.next[stream], windowBytes);
+    home.streams[stream].awaiting = "rewind";
     return [resumeFrom(attempt, stream, { offset: outcome.next[stream], windowBytes, homeNo: outcome.homeNo })];
   });
 }
@@ -53,7 +66,8 @@ export function finished(session: OpenSession, event: EventOf<"finished">): Cour
     case "behind": {
       const home = homeOf(session, attempt, outcome.homeNo);
       return streams.map((stream) => {
-        home.streams[stream] = { received: outcome[stream], awaiting: "rewind" };
+        place(home.streams[stream], outcome[stream], windowBytes);
+        home.streams[stream].awaiting = "rewind";
         return resumeFrom(attempt, stream, { offset: outcome[stream], windowBytes, homeNo: outcome.homeNo });
       });
     }
@@ -66,7 +80,10 @@ export function resumed(session: OpenSession, event: EventOf<"resumed">): Courie
     if (outcome === undefined || outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
     if (outcome.homeNo <= homeNo) {
       const home = homeOf(session, attempt, homeNo);
-      for (const stream of streams) home.streams[stream] = { received: outcome[stream], awaiting: "next" };
+      for (const stream of streams) {
+        place(home.streams[stream], outcome[stream], event.windowBytes);
+        home.streams[stream].awaiting = "next";
+      }
     }
     return streams.map((stream) =>
       resumeFrom(attempt, stream, { offset: outcome[stream], windowBytes: event.windowBytes, homeNo: outcome.homeNo }),
@@ -77,16 +94,20 @@ export function resumed(session: OpenSession, event: EventOf<"resumed">): Courie
 const unplaced = -1;
 const smallestWindow = 64 * 1024;
 
+/** The stream goes on at `offset`, with a window from there. What was granted before still counts. */
+function place(position: StreamPosition, offset: number, windowBytes: number): void {
+  position.received = offset;
+  position.limit = Math.max(position.limit, offset + windowBytes);
+}
+
 function homeOf(session: OpenSession, attempt: AttemptId, homeNo: number): HeldHome {
   const held = session.homes.get(attempt);
   if (held !== undefined) {
     held.homeNo = Math.max(held.homeNo, homeNo);
     return held;
   }
-  const home: HeldHome = {
-    homeNo,
-    streams: { out: { received: unplaced, awaiting: "next" }, err: { received: unplaced, awaiting: "next" } },
-  };
+  const fresh = (): StreamPosition => ({ received: unplaced, limit: 0, awaiting: "next" });
+  const home: HeldHome = { homeNo, streams: { out: fresh(), err: fresh() } };
   session.homes.set(attempt, home);
   return home;
 }

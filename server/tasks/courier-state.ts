@@ -37,6 +37,8 @@ export interface OutstandingOffer {
 export interface StreamPosition {
   /** The next offset expected from the agent: stored, or on its way to the store. */
   received: number;
+  /** The agent may send up to here: the greatest offset + window it was told. */
+  limit: number;
   /** A `resume-from` was sent and its first matching frame has not come: frames in between are old. */
   awaiting: "next" | "rewind";
 }

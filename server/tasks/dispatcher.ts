@@ -141,8 +141,11 @@ export class Dispatcher {
       return;
     }
     this.#deliver(claimed);
-    if (claimed.length >= this.#options.largestClaim) this.#loop = "again";
-    else this.#clearExhausted(credits, claimed, stampBefore);
+    const asked = credits.reduce((sum, { credit }) => sum + credit, 0);
+    // A claim cut off at its limit says nothing about those it did not reach.
+    if (claimed.length >= this.#options.largestClaim || (asked > this.#options.largestClaim && claimed.length > 0)) {
+      this.#loop = "again";
+    } else this.#clearExhausted(credits, claimed, stampBefore);
   }
 
   /** A lane that got less than it had credit for has nothing left, unless it was marked again meanwhile. */

@@ -127,10 +127,10 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
       `the selector means ${pairs.length} agents; at most ${limits.tasksPerSubmission} tasks in one submission`,
     );
   }
+  // All texts first: what is refused for one task must not have set credit aside for another.
   const texts = new Map<TaskSpec, string>();
+  for (const { spec } of pairs) if (!texts.has(spec)) texts.set(spec, specText(spec));
   return pairs.map(({ target, spec }) => {
-    const text = texts.get(spec) ?? specText(spec);
-    texts.set(spec, text);
     return {
       name: target.name,
       task: {
@@ -138,7 +138,7 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
         attempt: newId(deps.ids, attemptIdSchema),
         agent: target.id,
         lane: request.lane,
-        spec: text,
+        spec: texts.get(spec) ?? "",
         queueMs: request.queueTimeoutMs ?? defaults.queueMs,
         unreachableLimitMs: request.unreachableLimitMs ?? defaults.unreachableMs,
         offer: deps.dispatcher.reserve(target.id, request.lane),
@@ -213,7 +213,9 @@ function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOut
       deps.dispatcher.settle(
         agent,
         lane,
-        isOffered ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec } : undefined,
+        isOffered
+          ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec, journalId: offer.journalId }
+          : undefined,
       );
     } else queued.push(agent);
   }

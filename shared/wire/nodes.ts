@@ -8,7 +8,14 @@ import { count } from "./fields.ts";
 export const addressSchema = z
   .string()
   .max(260)
-  .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port");
+  .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port")
+  .refine(isDialable, "no such address");
+
+/** What a dial would accept: 10.0.0.256 has the form of an address and is none. */
+function isDialable(address: string): boolean {
+  const port = Number(address.slice(address.lastIndexOf(":") + 1));
+  return port >= 1 && port <= 65_535 && URL.canParse(`wss://${address}`);
+}
 
 export const listedNodeSchema = z.object({
   id: nodeIdSchema,

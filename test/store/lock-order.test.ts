@@ -193,7 +193,7 @@ describe("rows stored in the opposite order of their ids", () => {
     const tasks = Array.from({ length: 8 }, () => newTask(agent.id));
     await lab.store.submit(newSubmission(lab.node, tasks.toReversed()));
     const wanted = tasks.map(({ task }) => task);
-    await lab.sql(`update task set expires_at = clock_timestamp() where id = any($1)`, [
+    await lab.sql(`update attempt set expires_at = clock_timestamp() where task_id = any($1)`, [
       kind === "expiry" ? wanted : [],
     ]);
     const act = () =>

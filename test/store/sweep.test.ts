@@ -32,7 +32,7 @@ describe("the queue time limit", () => {
     const offered = await lab.offered(agent, { queueMs: 1_000 });
     const due = await lab.queueOne(agent, { queueMs: 1_000 });
     const fresh = await lab.queueOne(agent);
-    await lab.sql(`update task set expires_at = expires_at - interval '2 seconds' where id = any($1)`, [
+    await lab.sql(`update attempt set expires_at = expires_at - interval '2 seconds' where task_id = any($1)`, [
       [due.task, offered.task],
     ]);
     expect(await sweep()).toEqual([due.task]);
@@ -51,7 +51,7 @@ describe("the queue time limit", () => {
     const agent = await lab.agent();
     for (let round = 0; round < 20; round += 1) {
       const { task, attempt } = await lab.queueOne(agent);
-      await lab.sql(`update task set expires_at = clock_timestamp() where id = $1`, [task]);
+      await lab.sql(`update attempt set expires_at = clock_timestamp() where task_id = $1`, [task]);
       const [expired, claimed] = await Promise.all([sweep(), lab.claim(agent)]);
       expect(expired.length + claimed.length).toBeLessThanOrEqual(1);
       const { state } = await lab.attempt(attempt);
@@ -133,7 +133,7 @@ describe("the unreachable limit", () => {
   it("ends more than one step's worth in several steps", async () => {
     const agent = await lab.agent();
     await lab.queue(agent, { count: 600, queueMs: 1 });
-    await lab.sql(`update task set expires_at = clock_timestamp() - interval '1 second' where agent_id = $1`, [
+    await lab.sql(`update attempt set expires_at = clock_timestamp() - interval '1 second' where agent_id = $1`, [
       agent.id,
     ]);
     expect([(await sweep()).length, (await sweep()).length, (await sweep()).length]).toEqual([500, 100, 0]);

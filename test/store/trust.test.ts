@@ -233,9 +233,12 @@ describe("revoking an agent", () => {
   it("shows among the distrusted of those asked about, and leaves it out of the targets", async () => {
     const [revoked, active] = [await lab.agent(), await lab.agent()];
     await revokeAgent(sql(), { nameOrId: revoked.id, ...by });
-    expect(await readDistrusted(sql(), [revoked.id, active.id])).toEqual([
-      { agent: revoked.id, status: "revoked", reason: "revoked by tester" },
-    ]);
+    expect(
+      await readDistrusted(
+        sql(),
+        [revoked, active].map(({ id }) => ({ agent: id, thumbprint: "unknown" })),
+      ),
+    ).toEqual([{ agent: revoked.id, status: "revoked", reason: "revoked by tester" }]);
     expect((await namedTargets(sql(), [revoked.name, active.name, active.id])).map(({ id }) => id)).toEqual([
       active.id,
     ]);

@@ -161,6 +161,8 @@ create table attempt (
   accepted_at timestamptz,
   started_at timestamptz,
   finished_at timestamptz,
+  -- When it expires if it is still queued.
+  expires_at timestamptz not null default 'infinity',
   unique (task_id, number)
 ) with (fillfactor = 70);
 -- The claim reads these three and nothing else: queued per agent in order, offered per journal, cancels that wait.
@@ -168,6 +170,7 @@ create index attempt_queue on attempt (agent_id, lane, band, queue_no) where ran
 create index attempt_offered on attempt (agent_id, journal_id) where rank = 1;
 create index attempt_open on attempt (agent_id) where rank in (1, 2, 3);
 create index attempt_cancel on attempt (agent_id) where cancel_requested and rank < 9;
+create index attempt_expiry on attempt (expires_at) where rank = 0;
 create index attempt_window on attempt (offer_until) where rank = 1;
 create index attempt_feed on attempt (queue_no) where rank = 0;
 

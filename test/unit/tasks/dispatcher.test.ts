@@ -156,7 +156,7 @@ describe("the claim loop", () => {
     });
     dispatcher.mayHaveWork([a.agent]);
     await settle();
-    expect(asked.map(({ most }) => most)).toEqual([2, 2]);
+    expect(asked.map(({ most }) => most)).toEqual([2, 2, 2]);
     expect(a.offered).toHaveLength(3);
   });
 
