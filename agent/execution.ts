@@ -22,6 +22,7 @@ import { attemptIdVariable, killTree, signal } from "./process-tree.ts";
 import type { ShimMark } from "./shim-report.ts";
 import type { SpoolOptions } from "./spool.ts";
 import { Spool, defaultSpoolOptions } from "./spool.ts";
+import { SpoolBound } from "./spool-bound.ts";
 
 export interface ExecutionDeps {
   readonly clock: Clock;
@@ -53,8 +54,6 @@ export interface ExecutionOptions {
 const gateLost = 75;
 const slowestPollMs = 250;
 const quickestPollMs = 50;
-/** Between two punches of a flood: each costs a process. */
-const punchPauseMs = 10;
 /** File events per poll beyond which watching costs more than polling. */
 const noisyEvents = 200;
 
@@ -64,6 +63,7 @@ export class Execution {
   readonly folder: AttemptFolder;
   readonly #spools: Readonly<Record<Stream, Spool>>;
   readonly #shippers: Readonly<Record<Stream, LogShipper>>;
+  readonly #bounds: Readonly<Record<Stream, SpoolBound>>;
   readonly #ended = new AbortController();
   #prepared: Promise<string> | undefined;
   #mark: ShimMark | undefined;
@@ -76,7 +76,7 @@ export class Execution {
   #events = 0;
   #lookedAtMs = 0;
   #soon: Timer | undefined;
-  readonly #again: Partial<Record<Stream, Timer>> = {};
+  #killing: "not-yet" | "begun" = "not-yet";
 
   constructor(deps: ExecutionDeps, options: ExecutionOptions) {
     this.#deps = deps;
@@ -96,6 +96,9 @@ export class Execution {
           deps.logger.error({ err: cause, stream }, `cannot read the output: ${describeError(cause)}`),
       });
     this.#shippers = { out: shipperOf("out"), err: shipperOf("err") };
+    const boundOf = (stream: Stream): SpoolBound =>
+      new SpoolBound({ clock: deps.clock, spool: this.#spools[stream], logger: deps.logger.child({ stream }) });
+    this.#bounds = { out: boundOf("out"), err: boundOf("err") };
   }
 
   perform(effect: AttemptEffect): Promise<void> {
@@ -109,14 +112,14 @@ export class Execution {
         this.#follow();
         return Promise.resolve();
       case "declare-never":
-        return this.folder.declareNever().then((winner) => this.#deps.onEvent({ kind: "gate", winner }));
+        return this.folder.declareNever(effect.ending).then((winner) => this.#deps.onEvent({ kind: "gate", winner }));
       case "arm-deadline":
         this.#armDeadline();
         return Promise.resolve();
       case "kill":
         return this.#kill(effect.graceMs);
       case "sweep":
-        return this.#kill(0);
+        return this.#sweep();
       case "measure":
         return this.#measure();
       default:
@@ -270,9 +273,18 @@ export class Execution {
     });
   }
 
-  /** Everything there is to see, in the order in which it comes to be: signature, bytes, exit, death. */
+  /** Called by timers and file events: what cannot be read now (no descriptor left, a bad block) is read at the next look. */
   #look(): void {
     if (this.#phase !== "following") return;
+    try {
+      this.#lookAtAll();
+    } catch (cause) {
+      this.#deps.logger.warn({ err: cause }, `cannot look at the attempt's files: ${describeError(cause)}`);
+    }
+  }
+
+  /** Everything there is to see, in the order in which it comes to be: signature, bytes, exit, death. */
+  #lookAtAll(): void {
     this.#lookedAtMs = this.#deps.clock.monotonicMs();
     if (this.#mark === undefined) this.#lookForMark();
     for (const stream of streams) this.#grow(stream);
@@ -305,24 +317,7 @@ export class Execution {
     const spool = this.#spools[stream];
     const before = spool.size;
     if (spool.refresh() > before) this.#shippers[stream].pump();
-    this.#bound(stream);
-  }
-
-  /** Punches for as long as the script writes faster than one punch takes: the disk's bound is what grows meanwhile. */
-  #bound(stream: Stream): void {
-    const spool = this.#spools[stream];
-    if (spool.isPunching) return;
-    spool.punch()?.then(
-      () => {
-        this.#again[stream] = this.#deps.clock.after(punchPauseMs, () => {
-          if (this.#phase !== "following") return;
-          spool.refresh();
-          this.#bound(stream);
-        });
-      },
-      (cause: unknown) =>
-        this.#deps.logger.warn({ err: cause, stream }, `cannot punch the spool: ${describeError(cause)}`),
-    );
+    this.#bounds[stream].look();
   }
 
   /** The shim is dead; its rename of `exit` may have come between our look at the file and at the process. */
@@ -341,7 +336,7 @@ export class Execution {
     this.#poll?.cancel();
     this.#soon?.cancel();
     this.#soon = undefined;
-    for (const stream of streams) this.#again[stream]?.cancel();
+    for (const stream of streams) this.#bounds[stream].stop();
   }
 
   #armDeadline(): void {
@@ -351,8 +346,27 @@ export class Execution {
     );
   }
 
+  /** Ends the tree, unless the script had already ended by itself and nothing was signalled yet: then its exit stands. */
   async #kill(graceMs: number): Promise<void> {
     this.#deadline?.cancel();
+    const wasOver = this.#killing === "not-yet" && this.folder.isConcluding();
+    this.#killing = "begun";
+    const left = await this.#endTree(graceMs);
+    const exit = this.folder.exit()?.exit;
+    this.#phase = "seen-exit";
+    this.#unfollow();
+    this.#deps.onEvent(wasOver && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
+  }
+
+  async #sweep(): Promise<void> {
+    this.#deadline?.cancel();
+    const left = await this.#endTree(0);
+    this.#phase = "seen-exit";
+    this.#unfollow();
+    this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
+  }
+
+  async #endTree(graceMs: number): Promise<number[]> {
     const marker = this.folder.marker();
     const shim = marker.kind === "shim" ? marker.mark : undefined;
     const tree = { attempt: this.#options.attempt, shim, isConcluding: () => this.folder.isConcluding() };
@@ -365,9 +379,7 @@ export class Execution {
       if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
       await clock.sleep(3, this.#ended.signal);
     }
-    this.#phase = "seen-exit";
-    this.#unfollow();
-    this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
+    return left;
   }
 
   async #measure(): Promise<void> {

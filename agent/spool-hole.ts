@@ -2,7 +2,7 @@
 // Invariant: the marker is replaced as a whole and synced before a byte goes, so that a successor, whatever killed us,
 // never takes the zeros of a hole for output.
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { constants, readFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { errnoOf } from "../shared/errors.ts";
 
@@ -42,10 +42,7 @@ export async function reserveHole(path: string): Promise<void> {
 /** The file alone is synced: a file system that journals keeps the rename before the punch that follows it. */
 async function writeSpare(path: string, text: string, durability: "sync" | "no-sync"): Promise<void> {
   // Neither truncated nor replaced, so that the spare's room stays taken.
-  const handle = await open(`${path}.hole.new`, "a+", 0o600).then(async (made) => {
-    await made.close();
-    return open(`${path}.hole.new`, "r+");
-  });
+  const handle = await open(`${path}.hole.new`, constants.O_WRONLY | constants.O_CREAT, 0o600);
   try {
     await handle.write(Buffer.from(`${text.padEnd(markerBytes - 1)}\n`), 0, markerBytes, 0);
     if (durability === "sync") await handle.datasync();

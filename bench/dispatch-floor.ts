@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import {
   closeSync,
   fdatasyncSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -106,17 +107,19 @@ async function twoFdatasync(folder: string): Promise<number> {
   return found;
 }
 
-/** What the agent does for `echo x`: one detached sh that runs the interpreter on a file with its output in files. */
+/** The agent's own shim on `echo x`, from spawn to the first byte in the output file. */
 async function spawnThroughShim(folder: string): Promise<number> {
-  const script = join(folder, "script");
-  writeFileSync(script, "echo x\n");
-  let turn = 0;
+  const shim = join(import.meta.dirname, "..", "agent", "shim.sh");
   const samples: number[] = [];
   for (let index = 0; index < times; index += 1) {
-    const out = join(folder, `out-${(turn += 1)}`);
+    const attempt = join(folder, `attempt-${index}`);
+    mkdirSync(attempt);
+    const script = join(attempt, "script");
+    writeFileSync(script, "echo x\n");
+    const out = join(attempt, "out");
     const startMs = performance.now();
-    const line = `/bin/sh ${script} >>${out} 2>&1 </dev/null; :`;
-    const child = spawn("/bin/sh", ["-c", line], { detached: true, stdio: "ignore" });
+    const reset = "/usr/bin/env --default-signal=INT,QUIT";
+    const child = spawn("/bin/sh", [shim, attempt, attempt, reset, "/bin/sh", script], { detached: true, stdio: "ignore" });
     const ended = new Promise((resolve) => void child.once("close", resolve));
     while ((statSync(out, { throwIfNoEntry: false })?.size ?? 0) === 0)
       await new Promise((resolve) => void setImmediate(resolve));

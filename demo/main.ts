@@ -19,8 +19,11 @@ async function demo(mode: "once" | "stay"): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "holdfast-demo-"));
   steps.push(() => rm(folder, { recursive: true, force: true }));
   say("1. A server node starts, with a PostgreSQL of its own.");
-  const server = await startServer({ name: "node-a", dataDirectory: join(folder, "server") });
-  steps.push(() => server.program.stop());
+  const server = await startServer({
+    name: "node-a",
+    dataDirectory: join(folder, "server"),
+    onProgram: (program) => steps.push(() => program.stop()),
+  });
   const apiKey = (await readFile(join(folder, "server", "admin-api-key"), "utf8")).trim();
   const client = new Holdfast({ url: server.url, apiKey });
 
@@ -97,8 +100,15 @@ async function cleanUp(): Promise<void> {
 }
 
 const interrupted = new Promise<void>((resolve) => {
-  process.on("SIGINT", () => resolve());
-  process.on("SIGTERM", () => resolve());
+  let asked = 0;
+  const onSignal = (): void => {
+    asked += 1;
+    // The second time nothing is waited for any more.
+    if (asked > 1) process.exit(130);
+    resolve();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
 });
 
 try {

@@ -126,6 +126,8 @@ export interface ServerPlan {
   readonly agentPort?: number;
   readonly arguments?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
+  /** Told of the process at once, so that it can be ended while it still starts. */
+  readonly onProgram?: (program: Program) => void;
 }
 
 export interface RunningServer {
@@ -152,6 +154,7 @@ export async function startServer(plan: ServerPlan): Promise<RunningServer> {
     ],
     ...(plan.environment === undefined ? {} : { environment: plan.environment }),
   });
+  plan.onProgram?.(program);
   const [, url = "", port = ""] = await program.says(/serves: API (\S+), agents on port (\d+)/);
   return { program, url, agentPort: Number(port) };
 }

@@ -34,6 +34,7 @@ import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
 import { settlePresence } from "./store/presence.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
+import { prune } from "./store/retention.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
 import { Dispatcher } from "./tasks/dispatcher.ts";
@@ -289,8 +290,11 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       { ...options.apiListen, trustedProxies: options.trustedProxies ?? [], version: options.version },
     ),
   );
-  const partitions = clock.every(3_600_000, () =>
-    background.run("partitions", () => ensurePartitions(database, clock)),
+  const housekeeping = clock.every(3_600_000, () =>
+    background.run("housekeeping", async () => {
+      await ensurePartitions(database, clock);
+      await prune(database, clock);
+    }),
   );
   const drain = async (): Promise<void> => {
     if (mode === "draining") return;
@@ -311,7 +315,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     stop() {
       stopping ??= (async () => {
         await drain();
-        partitions.cancel();
+        housekeeping.cancel();
         loopDelay.stop();
         dispatcher.stop();
         await door.stop();

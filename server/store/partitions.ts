@@ -3,6 +3,7 @@
 import type { Clock } from "../../shared/clock.ts";
 import { firstIdAt } from "../../shared/ids.ts";
 import type { Database } from "./connection.ts";
+import { partitionName } from "./retention.ts";
 
 const dayMs = 86_400_000;
 const daysAhead = 3;
@@ -14,7 +15,7 @@ export async function ensurePartitions(database: Database, clock: Clock): Promis
   await database.transaction(async (sql) => {
     await sql.query({ name: "", text: "select pg_advisory_xact_lock($1)" }, [lockKey]);
     for (let day = today; day <= today + daysAhead; day += 1) {
-      const name = `log_chunk_${new Date(day * dayMs).toISOString().slice(0, 10).replaceAll("-", "")}`;
+      const name = partitionName(day * dayMs);
       const exists = await sql.query({ name: "", text: "select 1 from pg_class where relname = $1" }, [name]);
       if (exists.length > 0) continue;
       const [from, to] = [firstIdAt(day * dayMs), firstIdAt((day + 1) * dayMs)];
