@@ -12,7 +12,9 @@ const lab = useLab();
 
 describe("retention", () => {
   const partitions = async (): Promise<string[]> =>
-    (await lab.sql(`select relname from pg_class where relname ~ '^log_chunk_[0-9]{8}$' order by relname`, [])).map((row) => String(row["relname"]));
+    (await lab.sql(`select relname from pg_class where relname ~ '^log_chunk_[0-9]{8}$' order by relname`, [])).map(
+      (row) => String(row["relname"]),
+    );
 
   it("drops the partitions of logs older than 30 days and keeps the others", async () => {
     await ensurePartitions(lab.database, systemClock);
@@ -32,7 +34,9 @@ describe("retention", () => {
     await prune(lab.database, later(89));
     expect(await lab.sql(`select id from task where id = $1`, [over.task])).toHaveLength(1);
     await prune(lab.database, later(91));
-    expect(await lab.sql(`select id from task where id = any($1)`, [[open.task, over.task]])).toEqual([{ id: open.task }]);
+    expect(await lab.sql(`select id from task where id = any($1)`, [[open.task, over.task]])).toEqual([
+      { id: open.task },
+    ]);
     expect(await lab.sql(`select attempt_id from attempt_log where attempt_id = $1`, [over.attempt])).toEqual([]);
   });
 });
