@@ -14,6 +14,7 @@ import { silentLogger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
 import { systemRandom } from "../shared/random.ts";
 import type { Service } from "../shared/service.ts";
+import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
@@ -36,8 +37,6 @@ import type { RosterOptions, SessionNo } from "./roster-event.ts";
 import { defaultRosterOptions } from "./roster-event.ts";
 import { scriptEnvironment } from "./script-environment.ts";
 import { findSignalReset, installShim } from "./shim-install.ts";
-
-export const agentVersion = "0.1.0";
 
 export interface AgentOptions {
   readonly dataPath: string;
@@ -225,10 +224,11 @@ class HoldfastAgent implements Agent {
         ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
       },
     );
+    const version = ownVersion();
     const hello = (): Hello => ({
       type: "hello",
       protocols: ownProtocols,
-      version: agentVersion,
+      version,
       bootCounter: journal.boot.counter,
       bootId: journal.boot.bootId,
       journalId: journal.id,

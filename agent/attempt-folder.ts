@@ -1,8 +1,9 @@
 // The files of one attempt under <data>/attempts/<id>: script, gate, signature, output, exit. Names and reading only;
 // who may do what when is execution.ts's and the shim's work. Invariant: `run` is only ever made, never removed.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { attemptIdSchema } from "../shared/ids.ts";
@@ -10,14 +11,20 @@ import type { Stream } from "../shared/task.ts";
 import type { ExitReport, ShimMark } from "./shim-report.ts";
 import { parseExitReport, parseShimMark } from "./shim-report.ts";
 
+/** Why an attempt never started; it is the result's outcome and reason. */
+const neverEndingSchema = z.object({ outcome: z.enum(["cancelled", "failed"]), reason: z.string().max(1_024) });
+export type NeverEnding = z.infer<typeof neverEndingSchema>;
+
 export type Marker =
   | { readonly kind: "none" }
-  | { readonly kind: "never" }
+  /** `ending` is missing in a marker of the first versions, which only cancels left. */
+  | { readonly kind: "never"; readonly ending: NeverEnding | undefined }
   | { readonly kind: "unclear" }
   | { readonly kind: "shim"; readonly mark: ShimMark };
 
 export class AttemptFolder {
   readonly path: string;
+  #hasWon = false;
 
   constructor(options: { readonly attemptsPath: string; readonly attempt: AttemptId }) {
     this.path = join(options.attemptsPath, options.attempt);
@@ -46,24 +53,37 @@ export class AttemptFolder {
     return path;
   }
 
-  /** Tries to win the gate so that the attempt never starts. */
-  async declareNever(): Promise<"us" | "shim"> {
-    await mkdir(this.path, { recursive: true, mode: 0o700 });
-    try {
-      await mkdir(join(this.path, "run"), { mode: 0o700 });
-    } catch (cause) {
-      if (errnoOf(cause) !== "EEXIST") throw cause;
-      return this.marker().kind === "never" ? "us" : "shim";
+  /**
+   * Tries to win the gate so that the attempt never starts, and leaves there why, for a successor that has to say it.
+   * May be called again after it failed: a gate that was won stays won.
+   */
+  async declareNever(ending: NeverEnding): Promise<"us" | "shim"> {
+    const gate = join(this.path, "run");
+    if (!this.#hasWon) {
+      await mkdir(this.path, { recursive: true, mode: 0o700 });
+      try {
+        await mkdir(gate, { mode: 0o700 });
+      } catch (cause) {
+        if (errnoOf(cause) !== "EEXIST") throw cause;
+        return this.isDeclaredNever() ? "us" : "shim";
+      }
+      this.#hasWon = true;
     }
-    await writeFile(join(this.path, "run", "never"), "");
+    await writeFile(join(gate, "never.new"), JSON.stringify(ending));
+    await rename(join(gate, "never.new"), join(gate, "never"));
     return "us";
+  }
+
+  isDeclaredNever(): boolean {
+    return exists(join(this.path, "run", "never"));
   }
 
   marker(): Marker {
     const shim = read(join(this.path, "run", "shim"));
     const mark = shim === undefined ? undefined : parseShimMark(shim);
     if (mark !== undefined) return { kind: "shim", mark };
-    if (read(join(this.path, "run", "never")) !== undefined) return { kind: "never" };
+    const never = read(join(this.path, "run", "never"));
+    if (never !== undefined) return { kind: "never", ending: parseNeverEnding(never) };
     return exists(join(this.path, "run")) ? { kind: "unclear" } : { kind: "none" };
   }
 
@@ -89,6 +109,14 @@ export async function listAttemptFolders(attemptsPath: string): Promise<AttemptI
     const parsed = attemptIdSchema.safeParse(name);
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+function parseNeverEnding(text: string): NeverEnding | undefined {
+  try {
+    return neverEndingSchema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
 }
 
 function read(path: string): string | undefined {

@@ -2,9 +2,11 @@
 // Leaves homes, credit and resends to roster.ts and the acts to execution.ts.
 // Invariant: INTENT is durable before accept, STARTING before spawn, CANCELLING or a won gate before a cancel acts,
 // RESULT before it is sent; and only the gate decides between "started" and "never started".
+import type { AttemptId } from "../shared/ids.ts";
 import type { Outcome } from "../shared/task.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
+import type { NeverEnding } from "./attempt-folder.ts";
 import type { Exit } from "./exit.ts";
 import type { AttemptFacts, JournalRecord } from "./journal-record.ts";
 import type { RecoveryAction } from "./recovery.ts";
@@ -25,7 +27,7 @@ export type AttemptState =
   /** The shim was told to start; who won the gate is not known yet. */
   | { readonly kind: "starting" }
   /** We try to win the gate so that it never starts. */
-  | { readonly kind: "declaring"; readonly ending: Ending; readonly graceMs: number }
+  | { readonly kind: "declaring"; readonly ending: Ending; readonly graceMs: number; readonly seen: Seen }
   | { readonly kind: "running" }
   /** CANCELLING is on its way to the disk. */
   | { readonly kind: "recording-cancel"; readonly graceMs: number }
@@ -38,6 +40,14 @@ export type AttemptState =
   /** RESULT is on its way to the disk. */
   | { readonly kind: "concluding"; readonly record: ResultRecord }
   | { readonly kind: "finished"; readonly record: ResultRecord };
+
+/** What was seen of a shim while the gate was asked: it is told once, and counts when the shim turns out to have won. */
+export interface Seen {
+  readonly startedAtMs?: number;
+  readonly exit?: Exit;
+  /** Why the shim is dead without an exit. */
+  readonly vanished?: string;
+}
 
 export type DurableMark = "intent" | "starting" | "cancelling" | "result";
 
@@ -57,6 +67,8 @@ export type AttemptEvent =
   | { readonly kind: "vanished"; readonly reason: string }
   | { readonly kind: "deadline" }
   | { readonly kind: "cancel"; readonly graceMs: number }
+  /** The script had ended by itself before the kill signalled anything; what was left of its tree is gone but for `left`. */
+  | { readonly kind: "outrun"; readonly exit: Exit; readonly left: readonly number[] }
   /** The kill or sweep is over; `left` are pids that would not die. */
   | { readonly kind: "killed"; readonly exit: Exit | undefined; readonly left: readonly number[] }
   | { readonly kind: "measured"; readonly measurement: Measurement };
@@ -69,8 +81,8 @@ export type AttemptEffect =
   | { readonly kind: "prepare" }
   | { readonly kind: "spawn" }
   | { readonly kind: "adopt" }
-  /** Try to win the gate; answered by `gate`. */
-  | { readonly kind: "declare-never" }
+  /** Try to win the gate and leave the reason there; answered by `gate`. */
+  | { readonly kind: "declare-never"; readonly ending: NeverEnding }
   | { readonly kind: "arm-deadline" }
   | { readonly kind: "kill"; readonly graceMs: number }
   | { readonly kind: "sweep" }
@@ -97,7 +109,12 @@ export interface AttemptContext {
 
 const emptyStream = { length: 0, sha256: sha256Hex("") };
 const step = (state: AttemptState, ...effects: AttemptEffect[]): AttemptStep => ({ state, effects });
-const cancelledBeforeStart: Ending = { outcome: "cancelled", reason: "never-started", exitCode: null, signal: null };
+const cancelledBeforeStart: NeverEnding = { outcome: "cancelled", reason: "never-started" };
+const declareNever = (ending: NeverEnding, graceMs: number): AttemptStep =>
+  step(
+    { kind: "declaring", ending: { ...ending, exitCode: null, signal: null }, graceMs, seen: {} },
+    { kind: "declare-never", ending },
+  );
 
 /** The record of an attempt that never started. */
 export function neverStartedRecord(ending: Ending, wallMs: number): ResultRecord {
@@ -111,20 +128,23 @@ export function neverStartedRecord(ending: Ending, wallMs: number): ResultRecord
   };
 }
 
+/** There is nothing to run, so it is over where it begins; after a torn write, where its intent is found without result. */
+export function concludeNoOp(attempt: AttemptId, wallMs: number): AttemptStep {
+  const nowMs = Math.trunc(wallMs);
+  const ending: Ending = { outcome: "succeeded", reason: "", exitCode: null, signal: null };
+  const record = { ...neverStartedRecord(ending, nowMs), startedAtMs: nowMs };
+  return step(
+    { kind: "concluding", record },
+    { kind: "append", record: { kind: "result", attempt, record }, mark: "result" },
+  );
+}
+
 /** A new attempt. A no-op has nothing to run, so its intent and its result share one sync. */
 export function beginAttempt(context: AttemptContext, options: { readonly slot: "held" | "wanted" }): AttemptStep {
   const { facts, hostBootId } = context;
   if (facts.spec.kind === "no-op") {
-    const nowMs = Math.trunc(context.wallMs);
-    const record = {
-      ...neverStartedRecord({ outcome: "succeeded", reason: "", exitCode: null, signal: null }, nowMs),
-      startedAtMs: nowMs,
-    };
-    return step(
-      { kind: "concluding", record },
-      { kind: "append", record: { kind: "intent", facts, startingOn: hostBootId }, mark: "intent" },
-      { kind: "append", record: { kind: "result", attempt: facts.attempt, record }, mark: "result" },
-    );
+    const intent: JournalRecord = { kind: "intent", facts, startingOn: hostBootId };
+    return prepend({ kind: "append", record: intent, mark: "intent" }, concludeNoOp(facts.attempt, context.wallMs));
   }
   const intent: JournalRecord =
     options.slot === "held" ? { kind: "intent", facts, startingOn: hostBootId } : { kind: "intent", facts };
@@ -138,8 +158,7 @@ export function beginAttempt(context: AttemptContext, options: { readonly slot: 
 export function stepAttempt(state: AttemptState, event: AttemptEvent, context: AttemptContext): AttemptStep {
   const { attempt } = context.facts;
   const { hostBootId } = context;
-  const declare = (graceMs: number): AttemptStep =>
-    step({ kind: "declaring", ending: cancelledBeforeStart, graceMs }, { kind: "declare-never" });
+  const declare = (graceMs: number): AttemptStep => declareNever(cancelledBeforeStart, graceMs);
   const conclude = (record: ResultRecord): AttemptStep =>
     step(
       { kind: "concluding", record },
@@ -186,10 +205,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
           return declare(event.graceMs);
         case "not-started": {
           const reason = `start-failed: ${event.detail}`.slice(0, 1_000);
-          return step(
-            { kind: "declaring", ending: { outcome: "failed", reason, exitCode: null, signal: null }, graceMs: 0 },
-            { kind: "declare-never" },
-          );
+          return declareNever({ outcome: "failed", reason }, 0);
         }
         case "exited":
           return sweep(endingOf(event.exit));
@@ -200,10 +216,25 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       }
     case "declaring":
       // Whether the shim was first is the gate's to say; its marker or exit may be seen before the gate's answer.
-      if (event.kind !== "gate") return step(state);
+      switch (event.kind) {
+        case "started":
+          return step({ ...state, seen: { ...state.seen, startedAtMs: event.startedAtMs } });
+        case "exited":
+          return step({ ...state, seen: { ...state.seen, exit: event.exit } });
+        case "vanished":
+          return step({ ...state, seen: { ...state.seen, vanished: event.reason } });
+        case "gate":
+          break;
+        default:
+          return step(state);
+      }
       if (event.winner === "us") return conclude(neverStartedRecord(state.ending, context.wallMs));
+      if (state.seen.exit !== undefined) return sweep(endingOf(state.seen.exit));
       if (state.ending.outcome === "cancelled") return recordCancel(state.graceMs);
-      return step({ kind: "starting" }, { kind: "adopt" });
+      if (state.seen.vanished !== undefined) return sweep(interrupted(state.seen.vanished));
+      return state.seen.startedAtMs === undefined
+        ? step({ kind: "starting" }, { kind: "adopt" })
+        : begin(state.seen.startedAtMs);
     case "running":
       switch (event.kind) {
         case "exited":
@@ -223,11 +254,13 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       if (event.kind !== "durable" || event.mark !== "cancelling") return step(state);
       return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs: state.graceMs });
     case "ending":
+      // The exit was there before the first signal, so it stands.
+      if (event.kind === "outrun") return measure(swept(endingOf(event.exit), event.left));
       if (event.kind !== "killed") return step(state);
       return measure(killedEnding(state.cause, event.exit, event.left));
     case "sweeping":
       if (event.kind !== "killed") return step(state);
-      return measure(event.left.length === 0 ? state.ending : { ...state.ending, reason: incomplete(event.left) });
+      return measure(swept(state.ending, event.left));
     case "measuring":
       if (event.kind !== "measured") return step(state);
       return conclude({ ...state.ending, ...event.measurement });
@@ -270,6 +303,10 @@ function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, 
   };
 }
 
+function swept(ending: Ending, left: readonly number[]): Ending {
+  return left.length === 0 ? ending : { ...ending, reason: incomplete(left) };
+}
+
 function incomplete(left: readonly number[]): string {
   return `kill-incomplete: ${left.slice(0, 64).join(" ")}`;
 }
@@ -289,7 +326,7 @@ export function resumeAttempt(action: ResumeAction, graceMs: number): AttemptSte
     case "interrupted":
       return step({ kind: "sweeping", ending: interrupted(action.reason) }, { kind: "sweep" });
     case "never-started":
-      return step({ kind: "declaring", ending: cancelledBeforeStart, graceMs }, { kind: "declare-never" });
+      return declareNever(action.ending ?? cancelledBeforeStart, graceMs);
     case "finish-cancel":
       return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs });
   }

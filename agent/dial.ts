@@ -32,7 +32,12 @@ export type Dial = (target: DialTarget, handlers: DialHandlers) => FrameSocket;
 export const dial: Dial = (target, handlers) => {
   // A peer that does not answer the close frame is not waited for: ws would keep the socket for 30 s.
   const options = { ...agentTlsOptions(target.identity), closeTimeout: 1_000 };
-  const socket = new WebSocket(`wss://${target.address}${agentPath}`, [subprotocol], options);
+  let socket: WebSocket;
+  try {
+    socket = new WebSocket(`wss://${target.address}${agentPath}`, [subprotocol], options);
+  } catch (cause) {
+    return stillborn(dialError(target.address, cause), handlers);
+  }
   let ending: DialEnd | undefined;
   let isEnded = false;
   const end = (fallback: DialEnd): void => {
@@ -74,6 +79,24 @@ export const dial: Dial = (target, handlers) => {
     uncork: () => process.nextTick(() => stream?.uncork()),
   };
 };
+
+/**
+ * An address that is none (`10.0.0.256:10943`) or a certificate that cannot be read throws before there is a socket. The
+ * caller sees the end that every other failure has, after it has the socket.
+ */
+function stillborn(error: AppError, handlers: DialHandlers): FrameSocket {
+  process.nextTick(() => handlers.onEnd({ kind: "failed", error }));
+  const nothing = (): void => undefined;
+  return {
+    bufferedAmount: 0,
+    send: (_frame, done) => done(error),
+    ping: nothing,
+    close: nothing,
+    terminate: nothing,
+    cork: nothing,
+    uncork: nothing,
+  };
+}
 
 /** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */
 export function dialError(address: string, cause: unknown): AppError {

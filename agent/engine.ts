@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Background } from "../shared/background.ts";
 import type { Clock, Timer } from "../shared/clock.ts";
-import { AppError } from "../shared/errors.ts";
+import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId, NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { Stream } from "../shared/task.ts";
@@ -28,6 +28,7 @@ import type { LogOutlet } from "./log-shipper.ts";
 import { Outbox } from "./outbox.ts";
 import type { Evidence } from "./recovery.ts";
 import { recover } from "./recovery.ts";
+import { repeatUntilDone } from "./repeating.ts";
 import { Roster } from "./roster.ts";
 import type { Admission, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
 import type { Session } from "./connection.ts";
@@ -53,6 +54,11 @@ export interface EngineOptions extends Omit<ExecutionOptions, "attempt" | "facts
 
 const tickMs = 500;
 
+/** Effects whose one answer the attempt waits for; without it, it would stay where it is for ever. */
+function isAwaited({ kind }: AttemptEffect): boolean {
+  return kind === "declare-never" || kind === "kill" || kind === "sweep" || kind === "measure";
+}
+
 export class Engine {
   readonly #deps: EngineDeps;
   readonly #options: EngineOptions;
@@ -67,6 +73,7 @@ export class Engine {
   #ticker: Timer | undefined;
   #free = Number.MAX_SAFE_INTEGER;
   #aliveAtMs = bootMs();
+  readonly #stopping = new AbortController();
   #stage: "running" | "stopped" = "running";
 
   constructor(deps: EngineDeps, options: EngineOptions) {
@@ -100,6 +107,7 @@ export class Engine {
   /** Stops following; scripts go on. */
   async stop(): Promise<void> {
     this.#stage = "stopped";
+    this.#stopping.abort(new AppError("aborted", "the agent stops"));
     this.#ticker?.cancel();
     for (const execution of this.#executions.values()) await execution.stop();
     this.#executions.clear();
@@ -230,7 +238,7 @@ export class Engine {
   }
 
   #performAttempt(attempt: AttemptId, effect: AttemptEffect): void {
-    const { journal, background } = this.#deps;
+    const { journal } = this.#deps;
     if (effect.kind === "append") {
       this.#durably(journal.append(effect.record), {
         kind: "attempt",
@@ -240,15 +248,27 @@ export class Engine {
     } else if (effect.kind === "note") {
       journal.note(effect.record);
     } else {
-      const execution = this.#execution(attempt);
-      if (execution !== undefined) {
-        background.run(`${effect.kind} of attempt ${attempt}`, () =>
-          execution.perform(effect).catch((cause: unknown) => {
-            if (this.#stage === "running") throw cause;
-          }),
-        );
-      }
+      this.#carryOutExecution(attempt, effect);
     }
+  }
+
+  #carryOutExecution(attempt: AttemptId, effect: AttemptEffect): void {
+    const { background, clock, logger } = this.#deps;
+    const execution = this.#execution(attempt);
+    if (execution === undefined) return;
+    const name = `${effect.kind} of attempt ${attempt}`;
+    const perform = async (): Promise<void> => execution.perform(effect);
+    if (!isAwaited(effect)) {
+      background.run(name, () =>
+        perform().catch((cause: unknown) => {
+          if (this.#stage === "running") throw cause;
+        }),
+      );
+      return;
+    }
+    const onFailure = (cause: unknown): void =>
+      logger.error({ err: cause, attempt }, `${name} failed and is repeated: ${describeError(cause)}`);
+    background.run(name, () => repeatUntilDone(perform, { clock, signal: this.#stopping.signal, onFailure }));
   }
 
   #durably(written: Promise<void>, then: RosterEvent): void {
@@ -348,8 +368,8 @@ export class Engine {
         const action = recover(this.#evidence(attempt, journaled));
         logger.info({ attempt, action: action.kind }, "recovered an attempt of an earlier process");
         if (action.kind === "orphan" || action.kind === "ignore") continue;
-        const graceMs = journaled.cancelGraceMs ?? 0;
-        this.#carryOut(this.#roster.restore(journaled.facts, action, { homeNo: journaled.homeNo, graceMs }));
+        const { facts, homeNo, cancelGraceMs: graceMs = 0 } = journaled;
+        this.#carryOut(this.#roster.restore(facts, action, { homeNo, graceMs, wallMs: clock.wallMs() }));
       }
     }
     if (journal.corruption !== undefined) return;

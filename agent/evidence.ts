@@ -17,6 +17,7 @@ export function gatherEvidence(
     journal: phaseOf(journaled),
     hostBoot: startingOn === undefined || startingOn === hostBootId ? "same" : "other",
     marker: marker.kind,
+    declared: marker.kind === "never" ? marker.ending : undefined,
     shim,
     exit: folder.exit()?.exit,
   };

@@ -1,7 +1,7 @@
 // Carries out what the core of one attempt decides: writes the folder, spawns the shim, follows its files, kills, measures.
 // Leaves every decision to attempt.ts. Invariant: it survives being created from nothing but the folder on disk, and
 // whatever it sees is told as an event, never acted on.
-import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { statSync, watch } from "node:fs";
 import type { FSWatcher } from "node:fs";
 import type { Clock, Timer } from "../shared/clock.ts";
@@ -18,8 +18,10 @@ import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
-import { attemptIdVariable, killTree, signal } from "./process-tree.ts";
+import { killTree, signal } from "./process-tree.ts";
 import type { ShimMark } from "./shim-report.ts";
+import { startShim } from "./shim-start.ts";
+import type { ShimStartOptions } from "./shim-start.ts";
 import type { SpoolOptions } from "./spool.ts";
 import { Spool, defaultSpoolOptions } from "./spool.ts";
 import { SpoolBound } from "./spool-bound.ts";
@@ -32,17 +34,11 @@ export interface ExecutionDeps {
   readonly onDrained: () => void;
 }
 
-export interface ExecutionOptions {
+export interface ExecutionOptions extends ShimStartOptions {
   readonly attempt: AttemptId;
   /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
-  readonly shimPath: string;
-  /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
-  readonly resetSignals: string;
-  readonly agentName: string;
-  /** The environment scripts inherit, already without the agent's own settings. */
-  readonly environment: Readonly<Record<string, string | undefined>>;
   readonly spool?: Partial<Omit<SpoolOptions, "path">>;
   /** How long a shim that won the gate may take to sign. Default 5,000. */
   readonly signMs?: number;
@@ -76,7 +72,8 @@ export class Execution {
   #events = 0;
   #lookedAtMs = 0;
   #soon: Timer | undefined;
-  #killing: "not-yet" | "begun" = "not-yet";
+  /** Whether the script had ended by itself before anything was signalled; the first kill finds out. */
+  #wasOver: boolean | undefined;
 
   constructor(deps: ExecutionDeps, options: ExecutionOptions) {
     this.#deps = deps;
@@ -173,42 +170,14 @@ export class Execution {
   }
 
   async #spawn(): Promise<void> {
-    const { spec, task, attempt, attemptNumber } = this.#facts;
-    const { shimPath, resetSignals, agentName, environment } = this.#options;
-    let scriptPath: string;
+    let child: ChildProcess;
     try {
-      scriptPath = await (this.#prepared ?? this.#prepare());
+      const path = await (this.#prepared ?? this.#prepare());
+      child = startShim({ facts: this.#facts, path }, this.folder, this.#options);
     } catch (cause) {
       this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) });
       return;
     }
-    const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
-    if (interpreter === undefined) {
-      this.#deps.onEvent({ kind: "not-started", detail: `interpreter ${spec.interpreter} is no longer there` });
-      return;
-    }
-    const args = [
-      shimPath,
-      this.folder.path,
-      spec.cwd ?? this.folder.work,
-      resetSignals,
-      interpreter.program,
-      ...interpreter.args,
-      scriptPath,
-    ];
-    const child = spawn("/bin/sh", [...args, ...spec.args], {
-      detached: true,
-      stdio: "ignore",
-      cwd: "/",
-      env: {
-        ...environment,
-        ...spec.env,
-        HOLDFAST_TASK_ID: task,
-        [attemptIdVariable]: attempt,
-        HOLDFAST_ATTEMPT: String(attemptNumber),
-        HOLDFAST_AGENT: agentName,
-      },
-    });
     child.unref();
     child.on("error", (cause) => this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) }));
     child.on("exit", (code) => this.#shimEnded(code));
@@ -220,7 +189,7 @@ export class Execution {
     this.#look();
     if (this.#mark !== undefined || this.#phase === "seen-exit") return;
     // An older shim won the gate: it is followed as if it were ours. Anything else never got to its signature.
-    if (code === gateLost && this.folder.marker().kind !== "never") return;
+    if (code === gateLost && !this.folder.isDeclaredNever()) return;
     this.#deps.onEvent({ kind: "not-started", detail: `the shim ended with ${String(code)} before it signed` });
   }
 
@@ -349,9 +318,9 @@ export class Execution {
   /** Ends the tree, unless the script had already ended by itself and nothing was signalled yet: then its exit stands. */
   async #kill(graceMs: number): Promise<void> {
     this.#deadline?.cancel();
-    const wasOver = this.#killing === "not-yet" && this.folder.isConcluding();
-    this.#killing = "begun";
-    const left = await this.#endTree(graceMs);
+    this.#wasOver ??= this.folder.isConcluding();
+    const wasOver = this.#wasOver;
+    const left = await this.#endTree(wasOver ? 0 : graceMs);
     const exit = this.folder.exit()?.exit;
     this.#phase = "seen-exit";
     this.#unfollow();

@@ -199,6 +199,8 @@ export class Homes {
     }
     if (entry.acknowledgedAtMs !== undefined) return;
     entry.acknowledgedAtMs = this.nowMs;
+    // The result says all that may still be asked; ten minutes of scripts would not fit into memory.
+    entry.facts = undefined;
     entry.resend = undefined;
     entry.home = undefined;
     this.keep(attempt);

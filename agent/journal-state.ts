@@ -9,7 +9,7 @@ import { closedPerRecord } from "./journal-record.ts";
 export const closedKept = 100_000;
 
 export interface JournaledAttempt {
-  /** Missing for an attempt that was cancelled before it was offered. */
+  /** Missing for an attempt that was cancelled before it was offered, and once its result is acknowledged: specs are large. */
   readonly facts: AttemptFacts | undefined;
   /** The host's boot id under which STARTING was written. */
   readonly startingOn: string | undefined;
@@ -69,7 +69,12 @@ export function applyRecord(state: JournalState, record: JournalRecord): void {
       const attempt = state.open.get(record.attempt);
       if (attempt === undefined) return;
       state.open.delete(record.attempt);
-      state.acknowledged.set(record.attempt, attempt);
+      state.acknowledged.set(record.attempt, {
+        ...attempt,
+        facts: undefined,
+        startingOn: undefined,
+        cancelGraceMs: undefined,
+      });
       return;
     }
     case "tombstone":

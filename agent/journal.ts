@@ -2,9 +2,10 @@
 // Leaves the meaning of records to journal-state.ts and exclusivity to data-lock.ts.
 // Invariant: nothing is reported durable before its bytes are synced; a damaged journal is never written to.
 import type { FileHandle } from "node:fs/promises";
-import { open, readFile, rename } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { AppError, errnoOf } from "../shared/errors.ts";
+import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { BootId, JournalId } from "../shared/ids.ts";
 import { journalIdSchema, bootIdSchema } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
@@ -30,6 +31,9 @@ export interface JournalDeps {
   readonly freeReserve?: () => Promise<void>;
 }
 
+/** A rewrite that failed is tried again after the file grew by this, or by an eighth. */
+const leastGrowth = 64 * 1024;
+
 interface Waiter {
   readonly resolve: () => void;
   readonly reject: (cause: unknown) => void;
@@ -49,7 +53,8 @@ export class Journal {
   #frames: Buffer[] = [];
   #waiters: Waiter[] = [];
   #bytes = 0;
-  #compactedBytes = 0;
+  /** Size at which the file is rewritten next. */
+  #compactAtBytes = 0;
   #writing: Promise<void> | undefined;
 
   constructor(deps: JournalDeps, options: JournalOptions) {
@@ -76,7 +81,7 @@ export class Journal {
     const counter = (this.state.boot?.counter ?? 0) + 1;
     await this.append({ kind: "boot", counter, bootId, hostBootId: this.#options.hostBootId });
     if (file === undefined) await syncDirectory(dirname(path));
-    this.#compactedBytes = this.#bytes;
+    this.#compactAtBytes = this.#nextCompaction(this.#bytes);
   }
 
   /** Why the journal takes no records and the agent no work; undefined when it is sound. */
@@ -188,13 +193,15 @@ export class Journal {
       this.#frames = [];
       this.#waiters = [];
       try {
-        if (this.#isDueForCompaction()) await this.#compact();
-        else await this.#write(this.#mode.handle, Buffer.concat(frames), waiters.length > 0);
+        const { handle } = this.#mode;
+        if (!(await this.#compactIfDue())) await this.#write(handle, Buffer.concat(frames), waiters.length > 0);
         for (const waiter of waiters) waiter.resolve();
       } catch (cause) {
         const why = AppError.from(cause, errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal");
         // The state in memory is ahead of the disk: nothing more may be decided on it.
+        const { handle } = this.#mode;
         this.#mode = { kind: "failed", why };
+        await handle.close().catch(() => undefined);
         for (const waiter of [...waiters, ...this.#waiters]) waiter.reject(why);
         this.#waiters = [];
       }
@@ -215,27 +222,48 @@ export class Journal {
     this.#bytes += bytes.length;
   }
 
-  #isDueForCompaction(): boolean {
-    return this.#bytes > Math.max(this.#options.compactBytes ?? 16 * 1024 * 1024, 2 * this.#compactedBytes);
+  #nextCompaction(bytes: number): number {
+    return Math.max(this.#options.compactBytes ?? 16 * 1024 * 1024, 2 * bytes);
   }
 
-  /** The state already holds every record taken so far, so the snapshot covers the frames it replaces. */
-  async #compact(): Promise<void> {
+  /** True when the file was rewritten, and with it everything taken so far. */
+  async #compactIfDue(): Promise<boolean> {
+    if (this.#bytes <= this.#compactAtBytes) return false;
     const { path } = this.#options;
-    this.#frames = [];
-    const frames = [...snapshotRecords(this.state)].map((record) => encodeJournalFrame(encodeRecord(record)));
-    const bytes = Buffer.concat(frames);
-    const next = await open(`${path}.new`, "w", 0o600);
-    await writeWhole(next, bytes);
-    await next.sync();
-    await rename(`${path}.new`, path);
-    await syncDirectory(dirname(path));
-    await next.close();
-    if (this.#mode.kind === "open") await this.#mode.handle.close();
-    this.#mode = { kind: "open", handle: await open(path, "a", 0o600) };
+    // The state holds every record taken so far, so the snapshot covers the frames it replaces; no await before it.
+    const bytes = Buffer.concat([...snapshotRecords(this.state)].map((one) => encodeJournalFrame(encodeRecord(one))));
+    const next = await this.#writeNew(`${path}.new`, bytes);
+    if (next === undefined) return false;
+    const before = this.#mode;
+    this.#mode = { kind: "open", handle: next };
     this.#deps.logger.info({ beforeBytes: this.#bytes, afterBytes: bytes.length }, "rewrote the journal");
     this.#bytes = bytes.length;
-    this.#compactedBytes = bytes.length;
+    this.#compactAtBytes = this.#nextCompaction(bytes.length);
+    if (before.kind === "open") await before.handle.close();
+    await syncDirectory(dirname(path));
+    return true;
+  }
+
+  /** The rewritten journal in its place. Undefined when there is no room, or anything else: then the old one goes on. */
+  async #writeNew(path: string, bytes: Buffer): Promise<FileHandle | undefined> {
+    let next: FileHandle | undefined;
+    try {
+      // For appending, as the handle it replaces: a write cut short by a full disk is truncated and written again.
+      next = await open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_TRUNC, 0o600);
+      await writeWhole(next, bytes);
+      await next.sync();
+      await rename(path, this.#options.path);
+      return next;
+    } catch (cause) {
+      this.#deps.logger.warn(
+        { err: cause },
+        `the journal could not be rewritten and grows on: ${describeError(cause)}`,
+      );
+      await next?.close().catch(() => undefined);
+      await rm(path, { force: true }).catch(() => undefined);
+      this.#compactAtBytes = this.#bytes + Math.max(leastGrowth, this.#bytes / 8);
+      return undefined;
+    }
   }
 }
 

@@ -15,7 +15,7 @@ export interface LogOutlet {
 
 export interface LogShipperDeps {
   readonly clock: Clock;
-  readonly spool: Spool;
+  readonly spool: Pick<Spool, "size" | "piece">;
   /** Everything up to the sealed end was sent. */
   readonly onDrained: () => void;
   readonly onError: (cause: unknown) => void;
@@ -29,6 +29,10 @@ export interface LogShipperOptions {
   /** Queued messages at which the shipper pauses. Default 64. */
   readonly pauseAtQueued?: number;
 }
+
+/** A file that cannot be read is tried again this often, not as fast as it fails. */
+const unreadableMs = 1_000;
+const shrunkMs = 50;
 
 type State =
   | { readonly kind: "detached" }
@@ -112,14 +116,14 @@ export class LogShipper {
     if (this.#available() <= 0) return;
     const waitMs = this.#waitMs(this.#state.outlet);
     if (waitMs > 0) {
-      this.#pause = this.#deps.clock.after(waitMs, () => {
-        this.#pause = undefined;
-        this.pump();
-      });
+      this.#rest(waitMs);
       return;
     }
     this.#pumping = this.#send(this.#state)
-      .catch(this.#deps.onError)
+      .catch((cause: unknown) => {
+        this.#deps.onError(cause);
+        this.#rest(unreadableMs);
+      })
       .finally(() => {
         this.#pumping = undefined;
         if (this.#available() > 0 || this.isDrained) this.pump();
@@ -147,6 +151,14 @@ export class LogShipper {
     this.pump();
   }
 
+  #rest(delayMs: number): void {
+    if (this.#state.kind !== "flowing" || this.#pause !== undefined) return;
+    this.#pause = this.#deps.clock.after(delayMs, () => {
+      this.#pause = undefined;
+      this.pump();
+    });
+  }
+
   #available(): number {
     return this.#state.kind === "flowing" ? Math.min(this.#deps.spool.size, this.#limit) - this.#next : 0;
   }
@@ -163,7 +175,11 @@ export class LogShipper {
       const offset = this.#next;
       // Only what may be sent is read, for what was read counts as sent in the digest.
       const piece = await this.#deps.spool.piece(offset, this.#limit - offset);
-      if (piece === undefined) return;
+      if (piece === undefined) {
+        // The file is shorter than it was a moment ago: its follower will see that too.
+        this.#rest(shrunkMs);
+        return;
+      }
       // While it was read the home may have changed or the node may have named another position.
       if (this.#state !== state || this.#next !== offset) return;
       state.outlet.send(offset, piece);

@@ -6,6 +6,7 @@ import { bootIdSchema, journalIdSchema } from "../shared/ids.ts";
 import { Link, readFrame } from "../shared/link.ts";
 import { fromNodeSchema } from "../shared/wire/from-node.ts";
 import type { FromAgent } from "../shared/wire/from-agent.ts";
+import { ownVersion } from "../shared/version.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
 import type { Welcome } from "../shared/wire/welcome.ts";
 import type { Dial, DialEnd, DialTarget } from "./dial.ts";
@@ -41,7 +42,7 @@ export function probe(
           type: "hello",
           probe: true,
           protocols: ownProtocols,
-          version: "0.1.0",
+          version: ownVersion(),
           bootCounter: 0,
           bootId: bootIdSchema.parse(nobody),
           journalId: journalIdSchema.parse(nobody),

@@ -1,6 +1,7 @@
 // What a starting agent does about each attempt its journal or its disk knows: the recovery table of DESIGN section 4
 // as one pure function. Gathering the evidence is folder.ts's and process-tree.ts's work.
 // Invariant: after STARTING, nothing is started again unless the gate is still open on the same host boot.
+import type { NeverEnding } from "./attempt-folder.ts";
 import type { Exit } from "./exit.ts";
 
 export interface Evidence {
@@ -9,6 +10,8 @@ export interface Evidence {
   readonly hostBoot: "same" | "other";
   /** `never`: the gate was won to declare it never started; `unclear`: won, but nobody has signed yet. */
   readonly marker: "none" | "never" | "unclear" | "shim";
+  /** What a `never` marker says of the reason. */
+  readonly declared?: NeverEnding | undefined;
   /** By pid and start time, never by pid alone. */
   readonly shim: "alive" | "dead";
   readonly exit: Exit | undefined;
@@ -24,7 +27,7 @@ export type RecoveryAction =
   | { readonly kind: "await-shim" }
   | { readonly kind: "interrupted"; readonly reason: string }
   /** It never started and never will: the gate is, or is to be, won for that. */
-  | { readonly kind: "never-started" }
+  | { readonly kind: "never-started"; readonly ending?: NeverEnding | undefined }
   /** Kill the tree; the cancel was recorded before the agent died. */
   | { readonly kind: "finish-cancel" }
   /** Runs, and no journal knows it: report it, leave it running. */
@@ -36,8 +39,8 @@ export function recover(evidence: Evidence): RecoveryAction {
   if (journal === "none")
     return hostBoot === "same" && marker === "shim" && shim === "alive" ? { kind: "orphan" } : { kind: "ignore" };
   if (exit !== undefined) return { kind: "finished", exit };
-  // Only cancels declare; the one that did died before it could say so in the journal.
-  if (marker === "never") return { kind: "never-started" };
+  // Whoever declared it died before the result was in the journal; the marker says what the result was to be.
+  if (marker === "never") return { kind: "never-started", ending: evidence.declared };
   if (journal === "cancelling") {
     if (marker === "none") return { kind: "never-started" };
     return hostBoot === "same" ? { kind: "finish-cancel" } : { kind: "interrupted", reason: "host-reboot" };

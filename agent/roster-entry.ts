@@ -8,8 +8,8 @@ import type { SessionNo } from "./roster-event.ts";
 
 export interface Entry {
   readonly attempt: AttemptId;
-  /** Missing for an attempt that was cancelled before it was offered. */
-  readonly facts: AttemptFacts | undefined;
+  /** Missing for an attempt that was cancelled before it was offered, and once its result is acknowledged: specs are large. */
+  facts: AttemptFacts | undefined;
   state: AttemptState;
   slot: Lane | undefined;
   home: SessionNo | undefined;

@@ -11,7 +11,7 @@ import type { RefuseItem } from "../shared/wire/refuse.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
 import type { Verdict } from "../shared/wire/welcome.ts";
 import type { AttemptEvent, AttemptState, AttemptStep, ResumeAction } from "./attempt.ts";
-import { beginAttempt, neverStartedRecord, resumeAttempt, stepAttempt } from "./attempt.ts";
+import { beginAttempt, concludeNoOp, neverStartedRecord, resumeAttempt, stepAttempt } from "./attempt.ts";
 import { Homes } from "./homes.ts";
 import type { AttemptFacts, Refusal } from "./journal-record.ts";
 import type { Entry } from "./roster-entry.ts";
@@ -62,9 +62,12 @@ export class Roster {
   restore(
     facts: AttemptFacts,
     action: ResumeAction,
-    options: { readonly homeNo: number; readonly graceMs: number },
+    options: { readonly homeNo: number; readonly graceMs: number; readonly wallMs: number },
   ): RosterEffect[] {
-    const next = resumeAttempt(action, options.graceMs);
+    const next =
+      facts.spec.kind === "no-op"
+        ? concludeNoOp(facts.attempt, options.wallMs)
+        : resumeAttempt(action, options.graceMs);
     const entry = this.#add(facts.attempt, facts, next.state, options.homeNo);
     const holds = next.state.kind === "starting" || next.state.kind === "ending";
     if (holds) this.#hold(entry, facts.lane);

@@ -53,8 +53,7 @@ export class SpoolBound {
 
   #failed(cause: unknown): void {
     // Said once per streak: it may last as long as the script writes.
-    if (this.#retryMs === 0)
-      this.#deps.logger.warn({ err: cause }, `cannot punch the spool: ${describeError(cause)}`);
+    if (this.#retryMs === 0) this.#deps.logger.warn({ err: cause }, `cannot punch the spool: ${describeError(cause)}`);
     this.#retryMs = Math.min(retryMs.most, Math.max(retryMs.first, this.#retryMs * 2));
     this.#rest(this.#retryMs);
   }

@@ -119,7 +119,10 @@ async function spawnThroughShim(folder: string): Promise<number> {
     const out = join(attempt, "out");
     const startMs = performance.now();
     const reset = "/usr/bin/env --default-signal=INT,QUIT";
-    const child = spawn("/bin/sh", [shim, attempt, attempt, reset, "/bin/sh", script], { detached: true, stdio: "ignore" });
+    const child = spawn("/bin/sh", [shim, attempt, attempt, reset, "/bin/sh", script], {
+      detached: true,
+      stdio: "ignore",
+    });
     const ended = new Promise((resolve) => void child.once("close", resolve));
     while ((statSync(out, { throwIfNoEntry: false })?.size ?? 0) === 0)
       await new Promise((resolve) => void setImmediate(resolve));

@@ -1,0 +1,45 @@
+// Spawns the shim of one attempt with everything its script inherits. Leaves following it to execution.ts.
+// Invariant: the spec's environment never overrides the attempt's marks, by which its processes are found.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { AppError } from "../shared/errors.ts";
+import type { ScriptSpec } from "../shared/task.ts";
+import type { AttemptFolder } from "./attempt-folder.ts";
+import { findInterpreter } from "./interpreters.ts";
+import type { AttemptFacts } from "./journal-record.ts";
+import { attemptIdVariable } from "./process-tree.ts";
+
+export interface ShimStartOptions {
+  readonly shimPath: string;
+  /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
+  readonly resetSignals: string;
+  readonly agentName: string;
+  /** The environment scripts inherit, already without the agent's own settings. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/** Throws when the interpreter has gone; what the system refuses may also come as the child's `error` event. */
+export function startShim(
+  script: { readonly facts: AttemptFacts & { readonly spec: ScriptSpec }; readonly path: string },
+  folder: AttemptFolder,
+  options: ShimStartOptions,
+): ChildProcess {
+  const { spec, task, attempt, attemptNumber } = script.facts;
+  const { shimPath, resetSignals, agentName, environment } = options;
+  const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
+  if (interpreter === undefined) throw new AppError("internal", `interpreter ${spec.interpreter} is no longer there`);
+  const program = [interpreter.program, ...interpreter.args, script.path, ...spec.args];
+  return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...program], {
+    detached: true,
+    stdio: "ignore",
+    cwd: "/",
+    env: {
+      ...environment,
+      ...spec.env,
+      HOLDFAST_TASK_ID: task,
+      [attemptIdVariable]: attempt,
+      HOLDFAST_ATTEMPT: String(attemptNumber),
+      HOLDFAST_AGENT: agentName,
+    },
+  });
+}
