@@ -33,6 +33,8 @@ export interface LogShipperOptions {
 /** A file that cannot be read is tried again this often, not as fast as it fails. */
 const unreadableMs = 1_000;
 const shrunkMs = 50;
+/** How soon it is looked whether the socket has taken what waits behind it. */
+const queuedMs = 20;
 
 type State =
   | { readonly kind: "detached" }
@@ -51,7 +53,8 @@ export class LogShipper {
   #limit = 0;
   #acknowledged = 0;
   #sentAtMs = -Infinity;
-  #pause: Timer | undefined;
+  /** `gathering` ends early when there is enough to send or nothing more will come; `resting` does not. */
+  #pause: { readonly kind: "gathering" | "resting"; readonly timer: Timer } | undefined;
   #pumping: Promise<void> | undefined;
   /** `drained` is said once per position the node named. */
   #end: "open" | "sealed" | "drained" = "open";
@@ -107,22 +110,23 @@ export class LogShipper {
 
   /** Sends what may be sent now; call it when the file has grown. */
   pump(): void {
-    if (this.#state.kind !== "flowing" || this.#pumping !== undefined || this.#pause !== undefined) return;
+    if (this.#state.kind !== "flowing" || this.#pumping !== undefined || this.#pause?.kind === "resting") return;
     if (this.isDrained) {
       if (this.#end === "sealed") this.#deps.onDrained();
       this.#end = "drained";
       return;
     }
     if (this.#available() <= 0) return;
-    const waitMs = this.#waitMs(this.#state.outlet);
-    if (waitMs > 0) {
-      this.#rest(waitMs);
+    const pause = this.#pauseOf(this.#state.outlet);
+    if (pause !== undefined) {
+      if (this.#pause === undefined) this.#rest(pause.kind, pause.forMs);
       return;
     }
+    this.#endPause();
     this.#pumping = this.#send(this.#state)
       .catch((cause: unknown) => {
         this.#deps.onError(cause);
-        this.#rest(unreadableMs);
+        this.#rest("resting", unreadableMs);
       })
       .finally(() => {
         this.#pumping = undefined;
@@ -137,8 +141,7 @@ export class LogShipper {
 
   #enter(state: State): void {
     if (this.#state.kind === "asking") this.#state.timer.cancel();
-    this.#pause?.cancel();
-    this.#pause = undefined;
+    this.#endPause();
     this.#state = state;
   }
 
@@ -151,33 +154,42 @@ export class LogShipper {
     this.pump();
   }
 
-  #rest(delayMs: number): void {
-    if (this.#state.kind !== "flowing" || this.#pause !== undefined) return;
-    this.#pause = this.#deps.clock.after(delayMs, () => {
+  #rest(kind: "gathering" | "resting", forMs: number): void {
+    this.#endPause();
+    if (this.#state.kind !== "flowing") return;
+    const timer = this.#deps.clock.after(forMs, () => {
       this.#pause = undefined;
       this.pump();
     });
+    this.#pause = { kind, timer };
+  }
+
+  #endPause(): void {
+    this.#pause?.timer.cancel();
+    this.#pause = undefined;
   }
 
   #available(): number {
     return this.#state.kind === "flowing" ? Math.min(this.#deps.spool.size, this.#limit) - this.#next : 0;
   }
 
-  #waitMs(outlet: LogOutlet): number {
-    if (outlet.queued > this.#pauseAtQueued) return 20;
+  /** Why nothing is sent at this moment, and for how long at most. */
+  #pauseOf(outlet: LogOutlet): { readonly kind: "gathering" | "resting"; readonly forMs: number } | undefined {
+    if (outlet.queued > this.#pauseAtQueued) return { kind: "resting", forMs: queuedMs };
     const pending = this.#deps.spool.size - this.#next;
-    if (this.#end !== "open" || pending >= logFrameBytes) return 0;
-    return Math.ceil(this.#sentAtMs + this.#coalesceMs - this.#deps.clock.monotonicMs());
+    if (this.#end !== "open" || pending >= logFrameBytes) return undefined;
+    const forMs = Math.ceil(this.#sentAtMs + this.#coalesceMs - this.#deps.clock.monotonicMs());
+    return forMs > 0 ? { kind: "gathering", forMs } : undefined;
   }
 
   async #send(state: Extract<State, { kind: "flowing" }>): Promise<void> {
-    while (this.#state === state && this.#available() > 0 && this.#waitMs(state.outlet) <= 0) {
+    while (this.#state === state && this.#available() > 0 && this.#pauseOf(state.outlet) === undefined) {
       const offset = this.#next;
       // Only what may be sent is read, for what was read counts as sent in the digest.
       const piece = await this.#deps.spool.piece(offset, this.#limit - offset);
       if (piece === undefined) {
         // The file is shorter than it was a moment ago: its follower will see that too.
-        this.#rest(shrunkMs);
+        this.#rest("resting", shrunkMs);
         return;
       }
       // While it was read the home may have changed or the node may have named another position.

@@ -28,6 +28,7 @@ export interface ServerOptions {
   readonly databaseUrl: string | undefined;
   readonly masterKeyFile: string | undefined;
   readonly trustedProxies: readonly string[];
+  readonly allowOrigins: readonly string[];
   readonly logLevel: LogLevel;
 }
 
@@ -73,6 +74,7 @@ function nodeOptions(options: ServerOptions, name: string) {
     agentListen: options.agentListen,
     advertise: options.advertise.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),
     trustedProxies: options.trustedProxies,
+    allowOrigins: options.allowOrigins,
     ...(options.masterKeyFile === undefined ? {} : { masterKeyFile: options.masterKeyFile }),
   };
 }

@@ -53,6 +53,8 @@ export interface NodeOptions {
   /** Default `<dataDirectory>/master.key`. */
   readonly masterKeyFile?: string;
   readonly trustedProxies?: readonly string[];
+  /** Origins whose pages may call the API from a browser; default none. */
+  readonly allowOrigins?: readonly string[];
   /** Life of agents' certificates in milliseconds; default 30 days. */
   readonly agentLeafMs?: number;
   /** Life of the node's own certificate in milliseconds; default 30 days. */
@@ -287,7 +289,12 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const api = await begin(
     new ApiServer(
       { backend, enrolment, clock, ids, logger, registry },
-      { ...options.apiListen, trustedProxies: options.trustedProxies ?? [], version: options.version },
+      {
+        ...options.apiListen,
+        trustedProxies: options.trustedProxies ?? [],
+        allowOrigins: options.allowOrigins ?? [],
+        version: options.version,
+      },
     ),
   );
   const housekeeping = clock.every(3_600_000, () =>

@@ -21,6 +21,8 @@ export interface ServerOptions {
   readonly databaseUrl: string | undefined;
   readonly masterKeyFile: string | undefined;
   readonly trustedProxies: readonly string[];
+  /** Origins whose pages may call the API from a browser. */
+  readonly allowOrigins: readonly string[];
   readonly logLevel: LogLevel;
 }
 
@@ -33,6 +35,7 @@ interface StartFlags {
   readonly databaseUrl?: string;
   readonly masterKeyFile?: string;
   readonly trustedProxies?: readonly string[];
+  readonly allowOrigin?: readonly string[];
   readonly logLevel: LogLevel;
 }
 
@@ -78,6 +81,12 @@ function startCommand({ shell, finish }: CommandContext): Command {
         kind: "setting",
         repeatable: "repeatable",
       }),
+      option({
+        flags: "--allow-origin <origin...>",
+        description: "origins whose pages may call the API from a browser (repeatable)",
+        kind: "setting",
+        repeatable: "repeatable",
+      }),
       logLevelOption(),
     ],
     examples: [
@@ -98,6 +107,7 @@ function startCommand({ shell, finish }: CommandContext): Command {
       databaseUrl: flags.databaseUrl === undefined ? undefined : await resolveSecret(shell, flags.databaseUrl),
       masterKeyFile: flags.masterKeyFile,
       trustedProxies: split(flags.trustedProxies),
+      allowOrigins: split(flags.allowOrigin),
       logLevel: flags.logLevel,
     };
     finish(await runServer(options));

@@ -13,6 +13,7 @@ import { addAgentRoutes } from "./agent-routes.ts";
 import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
 import { parseTrustedProxies } from "./client-address.ts";
+import { installCrossOrigin, parseOrigins } from "./cross-origin.ts";
 import { addEnrolmentRoutes } from "./enrolment-routes.ts";
 import { addHealthRoutes } from "./health-routes.ts";
 import { addNodeRoutes } from "./node-routes.ts";
@@ -40,6 +41,8 @@ export interface ApiServerOptions {
   readonly port: number;
   /** Addresses and ranges whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
+  /** Origins whose pages may call the API from a browser; default none. */
+  readonly allowOrigins?: readonly string[];
   /** Holdfast's version, shown by /healthz and in the OpenAPI document. */
   readonly version: string;
   readonly streams?: Partial<TaskStreamsOptions>;
@@ -169,6 +172,7 @@ export class ApiServer implements Service {
         .header("x-content-type-options", "nosniff")
         .header("cache-control", "no-store");
     });
+    installCrossOrigin(app, parseOrigins(this.#options.allowOrigins ?? []));
     installAuthorization(app, { keys: backend, proxies: parseTrustedProxies(this.#options.trustedProxies) });
     app.addHook("onRoute", (route) => {
       parts.routes.push({ method: String(route.method), url: route.url, permission: String(route.config?.permission) });

@@ -35,6 +35,7 @@ test.each([
   "--database-url",
   "--master-key-file",
   "--trusted-proxies",
+  "--allow-origin",
 ])("server start takes %s from flag or environment", (flag) => {
   expect(
     rows.find((row) => row.command === "holdfast server start" && row.flags.startsWith(flag))?.environment,

@@ -65,6 +65,8 @@ describe("a start", () => {
     ["certificate checks turned off", { environment: { NODE_TLS_REJECT_UNAUTHORIZED: "0" } }],
     ["an inspector", { environment: { NODE_OPTIONS: "--inspect=0" } }],
     ["weak TLS", { execArgv: ["--tls-min-v1.0"] }],
+    ["the system's certificates", { environment: { NODE_OPTIONS: "--use-openssl-ca" } }],
+    ["a log of TLS keys", { execArgv: ["--tls-keylog=/x"] }],
     ["an old Node", { nodeVersion: "v22.1.0" }],
     ["a clock before the build", { wallMs: 0 }],
   ])("with %s is refused", (_name, change) => {

@@ -123,6 +123,24 @@ describe("what the records add up to", () => {
     expect(state.open.get(attempt(4))).toMatchObject({ facts: undefined, result: { outcome: "cancelled" } });
   });
 
+  test("holds no spec of an acknowledged attempt, in memory or after a rewrite", () => {
+    const state = emptyJournalState();
+    const spec = taskSpecSchema.parse({ kind: "script", script: "#".repeat(500_000) });
+    applyRecord(state, { kind: "intent", facts: { ...facts(1), spec }, startingOn: "boot-1" });
+    applyRecord(state, { kind: "home", attempt: attempt(1), homeNo: 3 });
+    applyRecord(state, { kind: "result", attempt: attempt(1), record: result });
+    applyRecord(state, { kind: "acknowledged", attempt: attempt(1) });
+    expect(JSON.stringify([...state.acknowledged]).length).toBeLessThan(2_000);
+    const records = [...snapshotRecords(state)];
+    expect(records.map((record) => encodeRecord(record).length).reduce((sum, length) => sum + length)).toBeLessThan(
+      2_000,
+    );
+    expect(state.acknowledged.get(attempt(1))).toMatchObject({ homeNo: 3, result });
+    const again = emptyJournalState();
+    for (const record of records) applyRecord(again, decodeRecord(encodeRecord(record)));
+    expect(again).toEqual(state);
+  });
+
   test("keeps the ids of the last 100,000 closed attempts", () => {
     const state = emptyJournalState();
     for (let no = 0; no < closedKept + 10; no += 1) applyRecord(state, { kind: "closed", attempts: [attempt(no)] });

@@ -146,6 +146,21 @@ describe("the pace", () => {
     expect(drained).toBe(1);
   });
 
+  test("does not wait any longer once the stream is sealed", async () => {
+    shipper.attach(outlet, "start");
+    await grow(1);
+    await grow(3);
+    expect(sent).toHaveLength(1);
+    shipper.seal();
+    await shipper.settle();
+    expect(spans()).toEqual([
+      [0, 1],
+      [1, 3],
+    ]);
+    expect(drained).toBe(1);
+    expect(clock.timers).toBe(0);
+  });
+
   test("pauses while messages queue behind the socket", async () => {
     shipper.attach(outlet, "start");
     outlet.queued = 65;

@@ -1,4 +1,6 @@
 // The agent's pure core: offers, credit, homes, resends and cancels, without clock, disk or network.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Refusal } from "../../../agent/journal-record.ts";
 import { Roster } from "../../../agent/roster.ts";
@@ -275,6 +277,38 @@ describe("a result", () => {
     expect(sent(step({ kind: "inquiries", session: 1, attempts: [id(1)] }))).toMatchObject([
       { type: "state", item: { state: "collected" } },
     ]);
+  });
+
+  test("that is acknowledged lets go of the script, which may be large", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect: () => void = runInNewContext("gc");
+    // Made and offered in a call of its own, so that nothing here holds it.
+    const begin = (): WeakRef<object> => {
+      const spec = { kind: "script" as const, script: "#".repeat(500_000) };
+      const item = {
+        attempt: id(2),
+        task: taskIdSchema.parse(uuid(702)),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId,
+        lane: "work" as const,
+        startWindowMs: 3_000,
+        spec: { ...spec, interpreter: "sh", args: [], env: {}, timeoutMs: 1_000, graceMs: 0 },
+      };
+      step({ kind: "offers", session: 1, offers: [{ offer: item, admission: { kind: "ok" } }] });
+      return new WeakRef(item.spec);
+    };
+    const held = begin();
+    durable(2, "intent");
+    finish(2, 5);
+    step({ kind: "log-drained", attempt: id(2), homeNo: 1 });
+    step({ kind: "result-ack", attempt: id(2), verdict: "acknowledged" });
+    // A WeakRef is held until the turn in which it was made is over.
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(held.deref()).toBeUndefined();
+    const asked = step({ kind: "inquiries", session: 1, attempts: [id(2)] });
+    expect(asked).toContainEqual(expect.objectContaining({ kind: "attach-log", attempt: id(2) }));
   });
 
   test("of an unknown row is kept and asked about rarely", () => {

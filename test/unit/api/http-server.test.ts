@@ -259,3 +259,27 @@ test("start on a taken port says so and leaves nothing behind", async () => {
     message: expect.stringContaining("EADDRINUSE"),
   });
 });
+
+test("pages of an allowed origin may call, after a preflight without a key; others get no leave", async () => {
+  await using api = await startApi({ allowOrigins: ["https://deploy.example.com"] });
+  const preflight = (origin: string) =>
+    fetch(`${api.url}/api/v1/submissions`, {
+      method: "OPTIONS",
+      headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" },
+    });
+  const allowed = await preflight("https://deploy.example.com");
+  expect(allowed.status).toBe(204);
+  expect(allowed.headers.get("access-control-allow-origin")).toBe("https://deploy.example.com");
+  expect(allowed.headers.get("access-control-allow-headers")).toContain("authorization");
+  const other = await preflight("https://evil.example.com");
+  expect({ status: other.status, origin: other.headers.get("access-control-allow-origin") }).toEqual({
+    status: 404,
+    origin: null,
+  });
+  const read = await call(api, "/api/v1/tasks", { headers: { origin: "https://deploy.example.com" } });
+  expect(read.headers.get("access-control-allow-origin")).toBe("https://deploy.example.com");
+});
+
+test("an origin that is none is refused at the start", async () => {
+  await expect(startApi({ allowOrigins: ["*"] })).rejects.toMatchObject({ code: "config.invalid" });
+});

@@ -1,0 +1,210 @@
+// Hosts that refuse an agent what it asks of them, and journals that were torn at the worst place: a result comes all the same.
+import { once } from "node:events";
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Journal } from "../../agent/journal.ts";
+import { scanJournal } from "../../agent/journal-frame.ts";
+import { decodeRecord } from "../../agent/journal-record.ts";
+import type { AttemptId } from "../../shared/ids.ts";
+import { attemptIdSchema, nodeIdSchema } from "../../shared/ids.ts";
+import { silentLogger } from "../../shared/logger.ts";
+import { systemRandom } from "../../shared/random.ts";
+import { ownVersion } from "../../shared/version.ts";
+import type { ResultRecord } from "../../shared/wire/result.ts";
+import { AgentBench } from "../fakes/node-cluster.ts";
+
+const isRoot = process.getuid?.() === 0;
+let bench: AgentBench;
+
+beforeEach(() => {
+  bench = new AgentBench();
+});
+
+afterEach(() => bench.stop());
+
+const result = (attempt: AttemptId, withinMs = 20_000): Promise<ResultRecord> =>
+  bench.store.until(`the result of ${attempt}`, () => bench.store.row(attempt).result, withinMs);
+
+/** Cuts the journal behind its last record of a kind, as a write that power loss tore does. */
+async function tearAfter(kind: string): Promise<void> {
+  const bytes = await readFile(bench.path("journal"));
+  let at = 0;
+  let end = 0;
+  for (const payload of scanJournal(bytes).payloads) {
+    at += 12 + payload.length;
+    if (decodeRecord(payload).kind === kind) end = at;
+  }
+  expect(end).toBeGreaterThan(0);
+  await writeFile(bench.path("journal"), bytes.subarray(0, end + 5));
+}
+
+test("a no-op whose result was torn off the journal is finished by the next process", async () => {
+  await bench.start();
+  bench.store.acknowledges = false;
+  const first = await bench.agent();
+  const attempt = await bench.node.offer({ kind: "no-op" });
+  await bench.store.until("a first result", () => bench.store.row(attempt).resultsSeen > 0);
+  await first.stop();
+  await tearAfter("intent");
+  bench.store.acknowledges = true;
+  await bench.agent();
+  expect(await result(attempt)).toMatchObject({ outcome: "succeeded", exitCode: null });
+});
+
+test("a start that failed is told as failed by the next process too", async () => {
+  await bench.start();
+  bench.store.acknowledges = false;
+  const first = await bench.agent();
+  // The shim cannot even be read: it ends before it wins the gate.
+  await rename(bench.path("shim.sh"), bench.path("shim.away")).catch(() => undefined);
+  for (const name of readdirSync(bench.folder)) if (/^shim.*\.sh$/.test(name)) await rm(bench.path(name));
+  const attempt = await bench.node.run("echo never");
+  await bench.store.until("a first result", () => bench.store.row(attempt).resultsSeen > 0);
+  await first.stop();
+  await tearAfter("intent");
+  bench.store.acknowledges = true;
+  await bench.agent();
+  const record = await result(attempt);
+  expect(record.outcome).toBe("failed");
+  expect(record.reason).toMatch(/^start-failed: /);
+});
+
+test("a script that ended by itself while its agent stood still is not called cancelled", async () => {
+  await bench.start();
+  const agent = bench.process();
+  const attempt = await bench.node.run(`while [ ! -e ${bench.path("go")} ]; do sleep 0.01; done; exit 4`);
+  await bench.store.until("started", () => bench.store.row(attempt).started > 0);
+  agent.kill("SIGSTOP");
+  await writeFile(bench.path("go"), "");
+  await bench.store.until("the exit", () => existsSync(bench.path("attempts", attempt, "exit")));
+  bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 0 }] });
+  agent.kill("SIGCONT");
+  expect(await result(attempt)).toMatchObject({ outcome: "failed", exitCode: 4 });
+});
+
+test("what an attempt waits for is tried again when the host refused it", async () => {
+  await bench.start();
+  await bench.agent({ slots: 1 });
+  const running = await bench.node.run("sleep 30");
+  await bench.store.until("started", () => bench.store.row(running).started > 0);
+  const waiting = await bench.node.run("true", {}, { ignoreCredit: true });
+  await bench.store.until("accepted", () => bench.store.row(waiting).accepted > 0);
+  // Where the gate should be made there is a file: declaring it never started fails.
+  const folder = bench.path("attempts", waiting);
+  await bench.store.until("the folder", () => existsSync(join(folder, "work")));
+  await rename(folder, `${folder}.away`);
+  await writeFile(folder, "");
+  bench.node.send({ type: "cancel", items: [{ attempt: waiting, graceMs: 0 }] });
+  await bench.store.until("a failure", () => undefined, 300).catch(() => undefined);
+  expect(bench.store.row(waiting).result).toBeUndefined();
+  await rm(folder);
+  expect(await result(waiting, 5_000)).toMatchObject({ outcome: "cancelled", reason: "never-started" });
+});
+
+test("an address that is none in the list of nodes leaves the agent at work", async () => {
+  await bench.start();
+  const agent = bench.process();
+  await bench.store.until("a session", () => bench.node.session);
+  const bad = {
+    id: nodeIdSchema.parse("00000000-0000-7000-8000-000000000777"),
+    name: "bad",
+    addresses: ["10.0.0.256:10943"],
+  };
+  bench.node.send({ type: "nodes", version: 2, want: 0, nodes: [bench.node.listed(), bad] });
+  await bench.store.until("the list on disk", () => existsSync(bench.path("nodes.json")) || undefined);
+  expect(await result(await bench.node.run("exit 0"))).toMatchObject({ outcome: "succeeded" });
+  expect(agent.exitCode).toBeNull();
+  agent.kill("SIGTERM");
+  expect((await once(agent, "exit"))[0]).toBe(0);
+});
+
+test("the hello tells the package's version", async () => {
+  await bench.start();
+  await bench.agent();
+  await bench.store.until("a session", () => bench.node.session);
+  expect(bench.node.session?.hello.version).toBe(ownVersion());
+});
+
+describe("a journal that cannot be rewritten", () => {
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-000000000001");
+  let folder: string;
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "holdfast-journal-"));
+  });
+
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  async function openJournal(path: string): Promise<Journal> {
+    const options = { path, hostBootId: "boot", compactBytes: 20_000 };
+    const journal = new Journal({ logger: silentLogger, random: systemRandom }, options);
+    await journal.open();
+    return journal;
+  }
+
+  /** Descriptors of this process that lead to the journal or to what was to replace it. */
+  const descriptors = (): number =>
+    readdirSync("/proc/self/fd").filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(join(folder, "journal"));
+      } catch {
+        return false;
+      }
+    }).length;
+
+  const fill = async (journal: Journal, from: number, to: number): Promise<void> => {
+    for (let homeNo = from; homeNo < to; homeNo += 1) await journal.append({ kind: "home", attempt, homeNo });
+  };
+
+  test("goes on in the old file, leaks nothing, and is rewritten when it can be", async () => {
+    const path = join(folder, "journal");
+    const journal = await openJournal(path);
+    await mkdir(`${path}.new`);
+    await fill(journal, 1, 400);
+    const grown = (await readFile(path)).length;
+    expect(grown).toBeGreaterThan(40_000);
+    expect(descriptors()).toBe(1);
+    await rmdir(`${path}.new`);
+    await fill(journal, 400, 2_000);
+    const bytes = await readFile(path);
+    expect(bytes.length).toBeLessThan(grown * 2);
+    expect(descriptors()).toBe(1);
+    await journal.close();
+    expect(descriptors()).toBe(0);
+    const again = await openJournal(path);
+    expect(again.state.open.get(attempt)?.homeNo).toBe(1_999);
+    expect(again.boot.counter).toBe(2);
+    await again.close();
+  });
+
+  test.runIf(isRoot)("for want of room leaves no half file and keeps every record", async () => {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "none", folder]);
+    try {
+      const path = join(folder, "journal");
+      const journal = await openJournal(path);
+      await writeFile(join(folder, "ballast"), Buffer.alloc(180_000));
+      // The state itself is 12 kB, which no longer fits twice.
+      for (let no = 0; no < 120; no += 1) {
+        const other = attemptIdSchema.parse(`00000000-0000-7000-8000-${String(1_000 + no).padStart(12, "0")}`);
+        await journal.append({ kind: "home", attempt: other, homeNo: 2 });
+      }
+      await writeFile(join(folder, "ballast2"), Buffer.alloc(32_000)).catch(() => undefined);
+      await fill(journal, 1, 100);
+      expect(readdirSync(folder)).not.toContain("journal.new");
+      await rm(join(folder, "ballast"));
+      await fill(journal, 100, 1_500);
+      await journal.close();
+      expect((await readFile(path)).length).toBeLessThan(150_000);
+      const again = await openJournal(path);
+      expect(again.state.open.size).toBe(121);
+      expect(again.state.open.get(attempt)?.homeNo).toBe(1_499);
+      await again.close();
+    } finally {
+      execFileSync("umount", [folder]);
+    }
+  });
+});

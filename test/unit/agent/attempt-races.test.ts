@@ -1,0 +1,141 @@
+// What the core of one attempt makes of events that come in an unlucky order, and of what a torn journal left behind.
+import { beforeEach, describe, expect, test } from "vitest";
+import type { AttemptEffect, AttemptEvent, AttemptState } from "../../../agent/attempt.ts";
+import { beginAttempt, resumeAttempt, stepAttempt } from "../../../agent/attempt.ts";
+import { recover } from "../../../agent/recovery.ts";
+import { Roster } from "../../../agent/roster.ts";
+import { defaultRosterOptions } from "../../../agent/roster-event.ts";
+import { attemptIdSchema, journalIdSchema, nodeIdSchema, taskIdSchema } from "../../../shared/ids.ts";
+import { taskSpecSchema } from "../../../shared/task.ts";
+import { sha256Hex } from "../../../shared/thumbprint.ts";
+
+const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-000000000001");
+const task = taskIdSchema.parse("00000000-0000-7000-8000-000000000002");
+const facts = (spec: object) => ({
+  attempt,
+  task,
+  attemptNumber: 1,
+  offerNo: 1,
+  lane: "work" as const,
+  spec: taskSpecSchema.parse(spec),
+});
+const context = { facts: facts({ kind: "script", script: "true" }), hostBootId: "boot", wallMs: 1_000 };
+const empty = { length: 0, sha256: sha256Hex("") };
+const ended: AttemptEvent = { kind: "exited", exit: { exitCode: 0, signal: null } };
+const killed: AttemptEvent = { kind: "killed", exit: undefined, left: [] };
+const measured: AttemptEvent = {
+  kind: "measured",
+  measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 },
+};
+
+let state: AttemptState;
+let effects: readonly AttemptEffect[];
+
+function post(...events: AttemptEvent[]): string[] {
+  for (const event of events) ({ state, effects } = stepAttempt(state, event, context));
+  return effects.map(({ kind }) => kind);
+}
+
+const result = (): unknown => effects.find((effect) => effect.kind === "append")?.record;
+
+beforeEach(() => {
+  ({ state, effects } = beginAttempt(context, { slot: "held" }));
+  post({ kind: "durable", mark: "intent" });
+  expect(state.kind).toBe("starting");
+});
+
+describe("an exit that was there first stands", () => {
+  test("when it is seen while a cancel asks the gate", () => {
+    expect(post({ kind: "cancel", graceMs: 0 })).toEqual(["declare-never"]);
+    post({ kind: "started", startedAtMs: 5 }, ended);
+    expect(post({ kind: "gate", winner: "shim" })).toEqual(["sweep"]);
+    post(killed, measured);
+    expect(result()).toMatchObject({ kind: "result", record: { outcome: "succeeded", exitCode: 0 } });
+  });
+
+  test("when the kill of a cancel finds it", () => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "cancel", graceMs: 0 });
+    expect(post({ kind: "durable", mark: "cancelling" })).toEqual(["kill"]);
+    post({ kind: "outrun", exit: { exitCode: 0, signal: null }, left: [] }, measured);
+    expect(result()).toMatchObject({ record: { outcome: "succeeded", exitCode: 0, reason: "" } });
+  });
+
+  test("when the kill of a time-out finds it", () => {
+    post({ kind: "started", startedAtMs: 5 });
+    expect(post({ kind: "deadline" })).toEqual(["kill"]);
+    post({ kind: "outrun", exit: { exitCode: 4, signal: null }, left: [77] }, measured);
+    expect(result()).toMatchObject({ record: { outcome: "failed", exitCode: 4, reason: "kill-incomplete: 77" } });
+  });
+
+  test("but not when the kill brought it about", () => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "cancel", graceMs: 0 }, { kind: "durable", mark: "cancelling" });
+    post(ended);
+    post({ kind: "killed", exit: { exitCode: null, signal: "SIGTERM" }, left: [] }, measured);
+    expect(result()).toMatchObject({ record: { outcome: "cancelled", signal: "SIGTERM" } });
+  });
+});
+
+describe("what is seen of another shim while a failed start asks the gate", () => {
+  beforeEach(() => {
+    expect(post({ kind: "not-started", detail: "EAGAIN" })).toEqual(["declare-never"]);
+  });
+
+  test("is not lost: a start runs on with its deadline", () => {
+    post({ kind: "started", startedAtMs: 5 });
+    expect(post({ kind: "gate", winner: "shim" })).toContain("arm-deadline");
+    expect(state).toEqual({ kind: "running" });
+  });
+
+  test("is not lost: a death ends it", () => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "vanished", reason: "shim-died" });
+    expect(post({ kind: "gate", winner: "shim" })).toEqual(["sweep"]);
+    post(killed, measured);
+    expect(result()).toMatchObject({ record: { outcome: "interrupted", reason: "shim-died" } });
+  });
+
+  test("is waited for when there is nothing yet", () => {
+    expect(post({ kind: "gate", winner: "shim" })).toEqual(["adopt"]);
+    expect(post({ kind: "started", startedAtMs: 5 })).toContain("arm-deadline");
+  });
+});
+
+describe("a start that failed", () => {
+  test("is still a failure for the successor of an agent that died before its result was synced", () => {
+    post({ kind: "not-started", detail: "EAGAIN" });
+    const declared = effects.find((effect) => effect.kind === "declare-never")?.ending;
+    expect(declared).toEqual({ outcome: "failed", reason: "start-failed: EAGAIN" });
+    const action = recover({
+      journal: "starting",
+      hostBoot: "same",
+      marker: "never",
+      declared,
+      shim: "dead",
+      exit: undefined,
+    });
+    if (action.kind !== "never-started") throw new Error(action.kind);
+    ({ state, effects } = resumeAttempt(action, 0));
+    post({ kind: "gate", winner: "us" });
+    expect(result()).toMatchObject({ record: { outcome: "failed", reason: "start-failed: EAGAIN" } });
+  });
+});
+
+describe("a no-op whose result was torn off the journal", () => {
+  test.each(["same", "other"] as const)("is concluded at once on the %s boot", (hostBoot) => {
+    const journalId = journalIdSchema.parse("00000000-0000-7000-8000-000000000009");
+    const roster = new Roster({ closed: new Map() }, { ...defaultRosterOptions, journalId, hostBootId: "boot" });
+    const action = recover({ journal: "starting", hostBoot, marker: "none", shim: "dead", exit: undefined });
+    if (action.kind === "orphan" || action.kind === "ignore") throw new Error(action.kind);
+    const begun = roster.restore(facts({ kind: "no-op" }), action, { homeNo: 1, graceMs: 0, wallMs: 1_000 });
+    expect(begun).toMatchObject([
+      { kind: "attempt", effect: { kind: "append", mark: "result", record: { record: { outcome: "succeeded" } } } },
+    ]);
+    expect(roster.size.running).toBe(0);
+    const now = { monotonicMs: 0, wallMs: 1_000 };
+    const node = nodeIdSchema.parse("00000000-0000-7000-8000-000000000008");
+    roster.step({ kind: "session-opened", session: 1, node, verdicts: [] }, now);
+    const done = roster.step({ kind: "attempt", attempt, event: { kind: "durable", mark: "result" } }, now);
+    expect(done).toContainEqual(
+      expect.objectContaining({ kind: "send", message: expect.objectContaining({ type: "result" }) }),
+    );
+  });
+});
