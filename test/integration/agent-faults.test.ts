@@ -59,8 +59,7 @@ test("a start that failed is told as failed by the next process too", async () =
   await bench.start();
   bench.store.acknowledges = false;
   const first = await bench.agent();
-  // The shim cannot even be read: it ends before it wins the gate.
-  await rename(bench.path("shim.sh"), bench.path("shim.away")).catch(() => undefined);
+  // Without its text the shim ends before it wins the gate.
   for (const name of readdirSync(bench.folder)) if (/^shim.*\.sh$/.test(name)) await rm(bench.path(name));
   const attempt = await bench.node.run("echo never");
   await bench.store.until("a first result", () => bench.store.row(attempt).resultsSeen > 0);
@@ -166,7 +165,7 @@ describe("a journal that cannot be rewritten", () => {
     await mkdir(`${path}.new`);
     await fill(journal, 1, 400);
     const grown = (await readFile(path)).length;
-    expect(grown).toBeGreaterThan(40_000);
+    expect(grown).toBeGreaterThan(30_000);
     expect(descriptors()).toBe(1);
     await rmdir(`${path}.new`);
     await fill(journal, 400, 2_000);
