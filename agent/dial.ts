@@ -1,7 +1,9 @@
 // Opens one WebSocket to a node with exactly the options of tls-options.ts. The only importer of `ws` in the agent.
 // Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
+import { X509Certificate } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
+import { systemClock } from "../shared/clock.ts";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { FrameSocket } from "../shared/link.ts";
 import { agentPath, subprotocol } from "../shared/wire/version.ts";
@@ -63,7 +65,7 @@ export const dial: Dial = (target, handlers) => {
     end(ending);
   });
   socket.on("error", (cause) => {
-    ending ??= { kind: "failed", error: dialError(target.address, cause) };
+    ending ??= { kind: "failed", error: expiryError(target) ?? dialError(target.address, cause) };
   });
   socket.on("close", (code, reason) => end({ kind: "closed", code, reason: reason.toString("utf8") }));
   return {
@@ -96,6 +98,17 @@ function stillborn(error: AppError, handlers: DialHandlers): FrameSocket {
     cork: nothing,
     uncork: nothing,
   };
+}
+
+/** A node refuses an expired certificate with a bare reset; only our own look at it can say why. */
+function expiryError({ address, identity }: DialTarget): AppError | undefined {
+  const { validToDate } = new X509Certificate(identity.cert);
+  const now = new Date(systemClock.wallMs());
+  if (validToDate > now) return undefined;
+  const message = `${address}: this agent's certificate expired at ${validToDate.toISOString()}; this machine's clock says ${now.toISOString()}`;
+  return new AppError("tls.refused", message, {
+    mend: "Set the clock if it is wrong, else enrol the agent again with a new token.",
+  });
 }
 
 /** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */

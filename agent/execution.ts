@@ -25,6 +25,7 @@ import type { ShimStartOptions } from "./shim-start.ts";
 import type { SpoolOptions } from "./spool.ts";
 import { Spool, defaultSpoolOptions } from "./spool.ts";
 import { SpoolBound } from "./spool-bound.ts";
+import { reserveFirstHole } from "./spool-hole.ts";
 
 export interface ExecutionDeps {
   readonly clock: Clock;
@@ -50,6 +51,8 @@ export interface ExecutionOptions extends ShimStartOptions {
 const gateLost = 75;
 const slowestPollMs = 250;
 const quickestPollMs = 50;
+/** Between two looks that file events cause: each costs half a dozen system calls. */
+const lookPauseMs = 1;
 /** File events per poll beyond which watching costs more than polling. */
 const noisyEvents = 200;
 
@@ -166,7 +169,9 @@ export class Execution {
   async #prepare(): Promise<string> {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
-    return this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    for (const stream of streams) reserveFirstHole(this.folder.stream(stream));
+    return path;
   }
 
   async #spawn(): Promise<void> {
@@ -221,9 +226,9 @@ export class Execution {
     }
     if (this.#soon !== undefined) return;
     const sinceMs = this.#deps.clock.monotonicMs() - this.#lookedAtMs;
-    if (sinceMs >= 2) this.#look();
+    if (sinceMs >= lookPauseMs) this.#look();
     else
-      this.#soon = this.#deps.clock.after(2, () => {
+      this.#soon = this.#deps.clock.after(lookPauseMs - sinceMs, () => {
         this.#soon = undefined;
         this.#look();
       });

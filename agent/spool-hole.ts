@@ -2,7 +2,7 @@
 // Invariant: the marker is replaced as a whole and synced before a byte goes, so that a successor, whatever killed us,
 // never takes the zeros of a hole for output.
 import { spawn } from "node:child_process";
-import { constants, readFileSync } from "node:fs";
+import { constants, readFileSync, writeFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { errnoOf } from "../shared/errors.ts";
 
@@ -16,6 +16,7 @@ export type PunchHole = (path: string, offset: number, length: number) => Promis
 
 /** One length for every marker: a spare is overwritten in place, which needs no room on a full disk. */
 const markerBytes = 32;
+const blank = `${" ".repeat(markerBytes - 1)}\n`;
 /** A punch takes milliseconds; one that hangs on a broken disk must not hold up a result for longer than this. */
 const punchMs = 10_000;
 
@@ -32,6 +33,11 @@ export function readHole(path: string): number {
 export async function writeHole(path: string, end: number): Promise<void> {
   await writeSpare(path, `${end}`, "sync");
   await rename(`${path}.hole.new`, `${path}.hole`);
+}
+
+/** The first spare, before the script can fill the disk. At once: it is part of what is written while INTENT is synced. */
+export function reserveFirstHole(path: string): void {
+  writeFileSync(`${path}.hole.new`, blank, { mode: 0o600 });
 }
 
 /** Takes the room of the next marker while there is some: it is the full disk on which the hole is needed most. */

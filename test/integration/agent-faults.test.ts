@@ -1,16 +1,18 @@
 // Hosts that refuse an agent what it asks of them, and journals that were torn at the worst place: a result comes all the same.
-import { once } from "node:events";
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, rmdir, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { AttemptEvent } from "../../agent/attempt.ts";
+import { Execution } from "../../agent/execution.ts";
 import { Journal } from "../../agent/journal.ts";
 import { scanJournal } from "../../agent/journal-frame.ts";
 import { decodeRecord } from "../../agent/journal-record.ts";
+import { systemClock } from "../../shared/clock.ts";
 import type { AttemptId } from "../../shared/ids.ts";
-import { attemptIdSchema, nodeIdSchema } from "../../shared/ids.ts";
+import { attemptIdSchema } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { systemRandom } from "../../shared/random.ts";
 import { ownVersion } from "../../shared/version.ts";
@@ -85,6 +87,33 @@ test("a script that ended by itself while its agent stood still is not called ca
   expect(await result(attempt)).toMatchObject({ outcome: "failed", exitCode: 4 });
 });
 
+test.each([
+  ["finds the exit of a script that had ended, and reports that", true, "outrun"],
+  ["finds no exit, and reports its work", false, "killed"],
+])("a kill that %s", async (_name, hasExit, kind) => {
+  await bench.start();
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
+  const events: AttemptEvent[] = [];
+  const execution = new Execution(
+    { clock: systemClock, logger: silentLogger, onEvent: (event) => events.push(event), onDrained: () => undefined },
+    {
+      attempt,
+      facts: undefined,
+      attemptsPath: bench.path("attempts"),
+      shimPath: "",
+      resetSignals: "",
+      agentName: "web-01",
+      environment: {},
+    },
+  );
+  await mkdir(join(execution.folder.path, "run"), { recursive: true });
+  await writeFile(join(execution.folder.path, "run", "shim"), "1 4194304 1 1.00 .\n");
+  if (hasExit) await writeFile(join(execution.folder.path, "exit"), "1 0 5.25 [1] + Done .\n");
+  await execution.perform({ kind: "kill", graceMs: 0 });
+  expect(events).toMatchObject([{ kind, left: [] }]);
+  await execution.stop();
+});
+
 test("what an attempt waits for is tried again when the host refused it", async () => {
   await bench.start();
   await bench.agent({ slots: 1 });
@@ -102,23 +131,6 @@ test("what an attempt waits for is tried again when the host refused it", async 
   expect(bench.store.row(waiting).result).toBeUndefined();
   await rm(folder);
   expect(await result(waiting, 5_000)).toMatchObject({ outcome: "cancelled", reason: "never-started" });
-});
-
-test("an address that is none in the list of nodes leaves the agent at work", async () => {
-  await bench.start();
-  const agent = bench.process();
-  await bench.store.until("a session", () => bench.node.session);
-  const bad = {
-    id: nodeIdSchema.parse("00000000-0000-7000-8000-000000000777"),
-    name: "bad",
-    addresses: ["10.0.0.256:10943"],
-  };
-  bench.node.send({ type: "nodes", version: 2, want: 0, nodes: [bench.node.listed(), bad] });
-  await bench.store.until("the list on disk", () => existsSync(bench.path("nodes.json")) || undefined);
-  expect(await result(await bench.node.run("exit 0"))).toMatchObject({ outcome: "succeeded" });
-  expect(agent.exitCode).toBeNull();
-  agent.kill("SIGTERM");
-  expect((await once(agent, "exit"))[0]).toBe(0);
 });
 
 test("the hello tells the package's version", async () => {
@@ -185,17 +197,19 @@ describe("a journal that cannot be rewritten", () => {
     try {
       const path = join(folder, "journal");
       const journal = await openJournal(path);
-      await writeFile(join(folder, "ballast"), Buffer.alloc(180_000));
-      // The state itself is 12 kB, which no longer fits twice.
+      // A state of three pages, which is to be rewritten where two are free.
       for (let no = 0; no < 120; no += 1) {
         const other = attemptIdSchema.parse(`00000000-0000-7000-8000-${String(1_000 + no).padStart(12, "0")}`);
         await journal.append({ kind: "home", attempt: other, homeNo: 2 });
       }
-      await writeFile(join(folder, "ballast2"), Buffer.alloc(32_000)).catch(() => undefined);
-      await fill(journal, 1, 100);
+      while ((await readFile(path)).length < 19_500) await journal.append({ kind: "home", attempt, homeNo: 1 });
+      const { bavail } = await statfs(folder);
+      await writeFile(join(folder, "ballast"), Buffer.alloc((bavail - 2) * 4_096));
+      await fill(journal, 1, 60);
+      expect((await readFile(path)).length).toBeGreaterThan(20_000);
       expect(readdirSync(folder)).not.toContain("journal.new");
       await rm(join(folder, "ballast"));
-      await fill(journal, 100, 1_500);
+      await fill(journal, 60, 1_500);
       await journal.close();
       expect((await readFile(path)).length).toBeLessThan(150_000);
       const again = await openJournal(path);

@@ -41,7 +41,6 @@ const result = (): unknown => effects.find((effect) => effect.kind === "append")
 beforeEach(() => {
   ({ state, effects } = beginAttempt(context, { slot: "held" }));
   post({ kind: "durable", mark: "intent" });
-  expect(state.kind).toBe("starting");
 });
 
 describe("an exit that was there first stands", () => {
@@ -77,7 +76,7 @@ describe("an exit that was there first stands", () => {
 
 describe("what is seen of another shim while a failed start asks the gate", () => {
   beforeEach(() => {
-    expect(post({ kind: "not-started", detail: "EAGAIN" })).toEqual(["declare-never"]);
+    post({ kind: "not-started", detail: "EAGAIN" });
   });
 
   test("is not lost: a start runs on with its deadline", () => {

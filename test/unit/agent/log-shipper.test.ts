@@ -85,8 +85,8 @@ function expectWhole(list: readonly Sent[], from: number, to: number): void {
   let next = from;
   for (const { offset, content } of list) {
     expect(offset).toBe(next);
-    if ("bytes" in content)
-      expect(content.bytes).toEqual(Uint8Array.from({ length: content.bytes.length }, (_, at) => (offset + at) % 251));
+    const right = Uint8Array.from({ length: lengthOf(content) }, (_, at) => (offset + at) % 251);
+    expect("bytes" in content ? content.bytes : right).toEqual(right);
     next += lengthOf(content);
   }
   expect(next).toBe(to);
