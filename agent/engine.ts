@@ -21,7 +21,7 @@ import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
 import { gatherEvidence } from "./evidence.ts";
 import { Execution } from "./execution.ts";
 import type { ExecutionOptions } from "./execution.ts";
-import { bootMs, freeBytes } from "./host.ts";
+import { bootMs, freeBytesNow } from "./host.ts";
 import type { Journal } from "./journal.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
 import type { LogOutlet } from "./log-shipper.ts";
@@ -71,7 +71,6 @@ export class Engine {
   /** Being stepped (the first) and waiting to be: emptied before the call that filled it returns. */
   readonly #events: RosterEvent[] = [];
   #ticker: Timer | undefined;
-  #free = Number.MAX_SAFE_INTEGER;
   #aliveAtMs = bootMs();
   readonly #stopping = new AbortController();
   #stage: "running" | "stopped" = "running";
@@ -99,7 +98,6 @@ export class Engine {
   /** Recovers what earlier processes left, then begins to tick. */
   async start(): Promise<void> {
     await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
-    await this.#measureDisk();
     await this.#recoverAll();
     this.#ticker = this.#deps.clock.every(tickMs, () => this.#tick());
   }
@@ -137,13 +135,13 @@ export class Engine {
   /** Messages about attempts; the others are connections.ts's and renewal.ts's. */
   receive(session: SessionNo, message: FromNode): void {
     switch (message.type) {
-      case "offer":
-        this.#step({
-          kind: "offers",
-          session,
-          offers: message.items.map((offer) => ({ offer, admission: this.#admit(offer) })),
-        });
+      case "offer": {
+        // Looked at now: what a disk had free half a second ago says nothing about a flood.
+        const free = freeBytesNow(this.#options.dataPath);
+        const offers = message.items.map((offer) => ({ offer, admission: this.#admit(offer, free) }));
+        this.#step({ kind: "offers", session, offers });
         return;
+      }
       case "cancel":
         this.#step({ kind: "cancels", session, items: message.items });
         return;
@@ -336,17 +334,12 @@ export class Engine {
 
   #tick(): void {
     this.#aliveAtMs = bootMs();
-    this.#deps.background.run("measure the disk", () => this.#measureDisk());
     this.#step({ kind: "tick" });
   }
 
-  async #measureDisk(): Promise<void> {
-    this.#free = await freeBytes(this.#options.dataPath);
-  }
-
-  #admit(offer: OfferItem): Admission {
+  #admit(offer: OfferItem, free: number): Admission {
     return admitOffer(offer, {
-      freeBytes: this.#free,
+      freeBytes: free,
       freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
       stoodMs: bootMs() - this.#aliveAtMs,
       searchPath: this.#options.environment["PATH"],

@@ -1,5 +1,5 @@
 // What the host says of itself: boot id, time since boot, free space. The only reader of these outside process-table.ts.
-import { readFileSync } from "node:fs";
+import { readFileSync, statfsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { hostname, uptime } from "node:os";
 import { systemClock } from "../shared/clock.ts";
@@ -23,6 +23,16 @@ export function bootMs(): number {
 }
 
 /** Bytes an ordinary user may still write on the file system that holds `path`. */
+/** Unknown counts as plenty: a file system that cannot say must not stop work. */
+export function freeBytesNow(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return Number.MAX_SAFE_INTEGER;
+  }
+}
+
 export async function freeBytes(path: string): Promise<number> {
   const { bavail, bsize } = await statfs(path);
   return bavail * bsize;

@@ -37,7 +37,11 @@ export async function writeHole(path: string, end: number): Promise<void> {
 
 /** The first spare, before the script can fill the disk. At once: it is part of what is written while INTENT is synced. */
 export function reserveFirstHole(path: string): void {
-  writeFileSync(`${path}.hole.new`, blank, { mode: 0o600 });
+  try {
+    writeFileSync(`${path}.hole.new`, blank, { mode: 0o600 });
+  } catch {
+    // No room even for this: the marker is tried again when there is something to punch.
+  }
 }
 
 /** Takes the room of the next marker while there is some: it is the full disk on which the hole is needed most. */
