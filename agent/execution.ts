@@ -169,9 +169,7 @@ export class Execution {
   async #prepare(): Promise<string> {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
-    const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
-    for (const stream of streams) reserveFirstHole(this.folder.stream(stream));
-    return path;
+    return this.folder.write(interpreter?.scriptName ?? "script", spec.script);
   }
 
   async #spawn(): Promise<void> {
@@ -184,6 +182,8 @@ export class Execution {
       return;
     }
     child.unref();
+    // The shim takes milliseconds to its script. Not while INTENT is synced: two new files make that sync slower.
+    for (const stream of streams) reserveFirstHole(this.folder.stream(stream));
     child.on("error", (cause) => this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) }));
     child.on("exit", (code) => this.#shimEnded(code));
     this.#follow();

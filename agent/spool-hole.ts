@@ -35,7 +35,7 @@ export async function writeHole(path: string, end: number): Promise<void> {
   await rename(`${path}.hole.new`, `${path}.hole`);
 }
 
-/** The first spare, before the script can fill the disk. At once: it is part of what is written while INTENT is synced. */
+/** The first spare, before the script can fill the disk: at once, for it may do so within milliseconds. */
 export function reserveFirstHole(path: string): void {
   try {
     writeFileSync(`${path}.hole.new`, blank, { mode: 0o600 });
