@@ -100,7 +100,7 @@ async function run(cluster: BenchCluster, plan: Plan) {
     }),
   );
   const submitMs = performance.now() - startMs;
-  const limitMs = performance.now() + 60_000;
+  const limitMs = performance.now() + 180_000;
   for (let done = 0; done < submitted; done = (await finished(cluster)) - before) {
     if (performance.now() > limitMs) throw new Error(`${done} of ${submitted} tasks finished`);
     await new Promise((resolve) => void setTimeout(resolve, 100));

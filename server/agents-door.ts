@@ -61,7 +61,7 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
     opened(session: AgentSession): void {
       sessions.add(session);
       record(session, "connected");
-      dispatcher.mayHaveWork([session.agent]);
+      dispatcher.mayHaveWork([session.agent], [session.agent]);
     },
     closed(session: AgentSession): void {
       if (!sessions.remove(session)) return;

@@ -159,7 +159,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const wake = new Wake(
     { database, clock, background, logger, sessions },
     {
-      work: (agents) => dispatcher.mayHaveWork(agents),
+      work: (agents, unanswered) => dispatcher.mayHaveWork(agents, unanswered),
       cancels: (cancels) => {
         for (const { agent, attempt, graceMs } of cancels)
           sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });

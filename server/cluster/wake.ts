@@ -22,7 +22,8 @@ export interface WakeDeps {
 }
 
 export interface WakeActs {
-  readonly work: (agents: readonly AgentId[]) => void;
+  /** Agents that may have work, and those of them that may have an offer nobody answered. */
+  readonly work: (agents: readonly AgentId[], unanswered: readonly AgentId[]) => void;
   readonly cancels: (cancels: readonly PendingCancel[]) => void;
   readonly distrusted: (agents: readonly Distrusted[]) => void;
   readonly ended: (tasks: readonly TaskId[]) => void;
@@ -33,7 +34,7 @@ export interface WakeActs {
 /** Milliseconds between looks. */
 export const wakePeriods = {
   busyFeed: 1_000,
-  idleFeed: 5_000,
+  idleFeed: 1_000,
   cancels: 2_000,
   trust: 5_000,
   fullSweep: 60_000,
@@ -81,20 +82,21 @@ export class Wake implements Service {
   /** New queued rows since the last look, and offers nobody answered. */
   feed(): void {
     this.#look("work feed", async (sql) => {
-      const { agents, last } = await readWorkFeed(sql, Math.max(0, this.#lastQueueNo - overlap));
+      const { agents, unanswered, last } = await readWorkFeed(sql, Math.max(0, this.#lastQueueNo - overlap));
       const isBusy = last > this.#lastQueueNo || agents.length > 0;
       this.#lastQueueNo = last;
       this.#feedDueMs = this.#deps.clock.monotonicMs() + (isBusy ? 0 : wakePeriods.idleFeed);
-      this.#acts.work(agents);
+      this.#acts.work(agents, unanswered);
     });
   }
 
   /** Whether these agents have work, by one indexed read. */
   known(agents: readonly AgentId[]): void {
     if (agents.length === 0) return;
-    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) =>
-      this.#acts.work(await readKnownWork(sql, agents)),
-    );
+    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) => {
+      const found = await readKnownWork(sql, agents);
+      this.#acts.work(found, found);
+    });
   }
 
   cancels(): void {

@@ -1,5 +1,7 @@
 // Claims work for agents with credit here: queued attempts oldest first per band, and offers to the same journal whose
 // window has passed (DESIGN 4, "Claiming stays cheap"). Per agent, through two partial indexes; never scans a backlog.
+// The index of offered rows is looked at only when asked: every attempt passes through it and leaves a dead entry, and
+// under load these were most of a claim's cost (34 ms of 38; measured with 20 agents and 80,000 queued).
 import { z } from "zod";
 import {
   agentIdSchema,
@@ -21,6 +23,8 @@ export interface ClaimCredit {
   readonly journalId: JournalId;
   readonly lane: Lane;
   readonly credit: number;
+  /** False when no offer to this agent can have gone unanswered: spares the look at rows that are offered. Default true. */
+  readonly again?: boolean;
 }
 
 export interface ClaimInput {
@@ -51,7 +55,7 @@ const statement = {
   name: "claim-attempts",
   text: `
 with s as (
-  select i.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[]) i(agent_id, boot_id, journal_id, lane, credit)
+  select i.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $10::boolean[]) i(agent_id, boot_id, journal_id, lane, credit, again)
   join agent g on g.id = i.agent_id and g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id
   join cluster c on not c.paused),
 pick as (
@@ -60,7 +64,7 @@ pick as (
       where agent_id = s.agent_id and lane = s.lane and rank = 0 order by band, queue_no limit s.credit)
     union all
     (select id, -1::smallint, queue_no from attempt
-      where agent_id = s.agent_id and lane = s.lane and rank = 1 and not cancel_requested and journal_id = s.journal_id
+      where s.again and agent_id = s.agent_id and lane = s.lane and rank = 1 and not cancel_requested and journal_id = s.journal_id
         and (offer_until < clock_timestamp() or offer_until > clock_timestamp() + interval '30 seconds') limit s.credit)
     order by band, queue_no limit s.credit) p
   order by p.band, p.queue_no limit $6),
@@ -93,6 +97,7 @@ export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttem
       input.node,
       offerWindowMs.first,
       offerWindowMs.most,
+      credits.map((credit) => credit.again !== false),
     ],
     claimedRow,
   );

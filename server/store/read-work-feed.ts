@@ -5,11 +5,12 @@ import { agentIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
 
-const row = z.object({ agents: z.array(agentIdSchema), last: z.number() });
+const row = z.object({ agents: z.array(agentIdSchema), unanswered: z.array(agentIdSchema), last: z.number() });
 
 const feed = {
   name: "read-work-feed",
-  text: `select coalesce(array_agg(distinct agent_id), '{}') as agents, greatest(coalesce(max(queue_no), $1), $1)::bigint as last
+  text: `select coalesce(array_agg(distinct agent_id), '{}') as agents,
+    coalesce(array_agg(distinct agent_id) filter (where queue_no = 0), '{}') as unanswered, greatest(coalesce(max(queue_no), $1), $1)::bigint as last
   from (
     (select agent_id, queue_no from attempt where rank = 0 and queue_no > $1 order by queue_no limit 5000)
     union all
@@ -19,7 +20,7 @@ const feed = {
 
 const known = {
   name: "read-known-work",
-  text: `select coalesce(array_agg(s.agent_id), '{}') as agents, 0::bigint as last from unnest($1::uuid[]) s(agent_id)
+  text: `select coalesce(array_agg(s.agent_id), '{}') as agents, '{}'::uuid[] as unanswered, 0::bigint as last from unnest($1::uuid[]) s(agent_id)
   where exists (select from attempt a where a.agent_id = s.agent_id and a.rank = 0)
     or exists (select from attempt a where a.agent_id = s.agent_id and a.rank = 1 and not a.cancel_requested
       and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds'))`,
@@ -27,12 +28,14 @@ const known = {
 
 export interface WorkFeed {
   readonly agents: readonly AgentId[];
+  /** Of them, those with an offer that nobody answered. */
+  readonly unanswered: readonly AgentId[];
   readonly last: number;
 }
 
 export async function readWorkFeed(sql: Sql, after: number): Promise<WorkFeed> {
   const [found] = await rowsOf(sql, feed, [after], row);
-  return found ?? { agents: [], last: after };
+  return found ?? { agents: [], unanswered: [], last: after };
 }
 
 /** Of these agents, those with something to claim: at greetings and in the full sweep. */

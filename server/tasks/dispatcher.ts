@@ -44,6 +44,8 @@ export class Dispatcher {
   readonly #maybe: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
   readonly #reserved: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
   readonly #ending = new AbortController();
+  /** Agents whose offered rows are looked at with the next claim. */
+  readonly #again = new Set<AgentId>();
   #stamp = 0;
   #mode: "claiming" | "draining" = "claiming";
   #loop: "idle" | "running" | "again" = "idle";
@@ -53,8 +55,12 @@ export class Dispatcher {
     this.#options = { largestClaim: 500, ...options };
   }
 
-  /** These agents may have queued work; those without a session here are ignored. */
-  mayHaveWork(agents: Iterable<AgentId>): void {
+  /**
+   * These agents may have queued work, and those in `unanswered` an offer to make again; agents without a session here
+   * are ignored.
+   */
+  mayHaveWork(agents: Iterable<AgentId>, unanswered: Iterable<AgentId> = []): void {
+    for (const agent of unanswered) if (this.#deps.sessions.get(agent) !== undefined) this.#again.add(agent);
     let marked = 0;
     for (const agent of agents) {
       if (this.#deps.sessions.get(agent) === undefined) continue;
@@ -72,6 +78,7 @@ export class Dispatcher {
 
   forget(agent: AgentId): void {
     for (const lane of lanes) this.#maybe[lane].delete(agent);
+    this.#again.delete(agent);
   }
 
   drain(): void {
@@ -131,12 +138,14 @@ export class Dispatcher {
     const credits = this.#mode === "claiming" ? this.#credits() : [];
     if (credits.length === 0) return;
     const stampBefore = this.#stamp;
+    for (const { agent } of credits) this.#again.delete(agent);
     let claimed: ClaimedAttempt[];
     try {
       claimed = await this.#deps.store.claim({ node: this.#options.node, credits, most: this.#options.largestClaim });
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "claim failed; it is tried again");
       await this.#deps.clock.sleep(retryPauseMs, this.#ending.signal).catch(() => undefined);
+      for (const { agent, again } of credits) if (again === true) this.#again.add(agent);
       this.#loop = "again";
       return;
     }
@@ -165,7 +174,8 @@ export class Dispatcher {
         if (session?.identity === undefined) continue;
         const { bootId, journalId } = session.identity;
         const credit = session.claimable(lane) - (this.#reserved[lane].get(agent) ?? 0);
-        if (credit > 0) credits.push({ agent, bootId, journalId, lane, credit });
+        const again = this.#again.has(agent);
+        if (credit > 0) credits.push({ agent, bootId, journalId, lane, credit, again });
       }
     }
     return credits;

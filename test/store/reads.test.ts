@@ -109,8 +109,8 @@ describe("the work feed", () => {
     expect(feed.agents).toEqual([agent.id]);
     expect(feed.last).toBe(start + 3);
     await lab.queueOne(other);
-    expect(await readWorkFeed(sql(), feed.last)).toEqual({ agents: [other.id], last: feed.last + 1 });
-    expect(await readWorkFeed(sql(), feed.last + 1)).toEqual({ agents: [], last: feed.last + 1 });
+    expect(await readWorkFeed(sql(), feed.last)).toEqual({ agents: [other.id], unanswered: [], last: feed.last + 1 });
+    expect(await readWorkFeed(sql(), feed.last + 1)).toEqual({ agents: [], unanswered: [], last: feed.last + 1 });
   });
 
   it("names agents with an offer whose window has just passed", async () => {
@@ -120,6 +120,7 @@ describe("the work feed", () => {
     expect((await readWorkFeed(sql(), last)).agents).not.toContain(agent.id);
     await lab.expireOffer(attempt);
     expect((await readWorkFeed(sql(), last)).agents).toContain(agent.id);
+    expect((await readWorkFeed(sql(), last)).unanswered).toContain(agent.id);
   });
 
   it("knows of the agents asked about which have something to claim", async () => {
