@@ -53,6 +53,7 @@ export const offerWindowMs = { first: 3_000, most: 30_000 } as const;
 
 const statement = {
   name: "claim-attempts",
+  plan: "each-time",
   text: `
 with s as (
   select i.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $10::boolean[]) i(agent_id, boot_id, journal_id, lane, credit, again)
@@ -80,7 +81,7 @@ where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.t
     and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
 returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec,
   (extract(epoch from clock_timestamp() - a.created_at) * 1000)::float8 as "waitedMs"`,
-};
+} as const;
 
 export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {
   const { credits } = input;

@@ -12,6 +12,11 @@ export interface Statement {
   /** Prepared once per connection under this name. */
   readonly name: string;
   readonly text: string;
+  /**
+   * `each-time` plans it anew for the table as it is: a plan kept from an empty table reads whole indexes of a full one
+   * until statistics are gathered. Worth its 1 to 2 ms where a batch is large. Default: prepared, planned once.
+   */
+  readonly plan?: "once" | "each-time";
 }
 
 export interface Sql {
@@ -92,7 +97,7 @@ export class Database implements Service {
       await run("begin");
       const answer = await act({
         query: (statement, values) =>
-          this.#guard(pools, async () => (await client.query({ ...statement, values: [...values] })).rows),
+          this.#guard(pools, async () => (await client.query(queryOf(statement, values))).rows),
       });
       await run("commit");
       release();
@@ -119,10 +124,7 @@ export class Database implements Service {
     const startMs = systemClock.monotonicMs();
     try {
       const pools = await this.#connect();
-      return await this.#guard(
-        pools,
-        async () => (await pools[pool].query({ ...statement, values: [...values] })).rows,
-      );
+      return await this.#guard(pools, async () => (await pools[pool].query(queryOf(statement, values))).rows);
     } finally {
       this.#onStatement(statement.name, (systemClock.monotonicMs() - startMs) / 1_000);
     }
@@ -199,7 +201,7 @@ export class Database implements Service {
         types: parsers,
         options:
           `-c statement_timeout=${this.#options.statementTimeoutMs} -c lock_timeout=2000 ` +
-          `-c idle_in_transaction_session_timeout=10000${relaxed ? " -c synchronous_commit=off" : ""}`,
+          `-c idle_in_transaction_session_timeout=10000 -c enable_seqscan=off${relaxed ? " -c synchronous_commit=off" : ""}`,
       };
       const pool = new Pool(config);
       pool.on("error", (cause) => this.#logger.debug({ err: cause }, "an idle database connection broke"));
@@ -207,6 +209,10 @@ export class Database implements Service {
     };
     return { durable: make(false), relaxed: make(true) };
   }
+}
+
+function queryOf({ name, text, plan }: Statement, values: readonly unknown[]) {
+  return plan === "each-time" ? { text, values: [...values] } : { name, text, values: [...values] };
 }
 
 function clientConfig(pool: Pool): PoolConfig {
