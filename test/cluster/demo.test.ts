@@ -41,7 +41,7 @@ async function leftBehind(): Promise<string[]> {
 
 it("enrols two agents, runs a script on both, shows the results and exits 0 with --once", async () => {
   const demo = startDemo("--once");
-  expect(await demo.exited, demo.output()).toBe(0);
+  expect({ exitCode: await demo.exited, output: demo.output() }).toMatchObject({ exitCode: 0 });
   expect(demo.output()).toMatch(/web-01 +\| hello from web-01/);
   expect(demo.output()).toMatch(/web-02 +\| hello from web-02/);
   expect(demo.output()).toMatch(/web-01 +succeeded +0/);

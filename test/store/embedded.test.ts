@@ -246,7 +246,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
     truncateSync(log, 17 * 1024 * 1024);
     await boundLog(log);
     expect([statSync(log).size, statSync(`${log}.1`).size]).toEqual([0, 17 * 1024 * 1024]);
-    await expect(query(postgres.url, "select no_such_column")).rejects.toThrow();
+    await expect(query(postgres.url, "select no_such_column")).rejects.toThrow("no_such_column");
     expect(readFileSync(log, "utf8")).toContain("no_such_column");
     expect(statSync(log).size).toBeLessThan(1_024);
   });
