@@ -6,6 +6,11 @@ import { join } from "node:path";
 const root = join(import.meta.dirname, "..");
 /** As bin/holdfast sets it. */
 const compileCache = join(root, "node_modules", ".cache", "holdfast");
+const agentFlags = [
+  "--disallow-code-generation-from-strings",
+  "--disable-proto=throw",
+  "--unhandled-rejections=strict",
+];
 const keptOutput = 64 * 1024;
 
 export interface StartOptions {
@@ -27,7 +32,8 @@ export class Program {
 
   constructor({ args, environment, title, wrapper = [] }: StartOptions) {
     this.title = title;
-    const command = [...wrapper, process.execPath, join(root, "cli", "holdfast.ts"), ...args];
+    const flags = args[0] === "agent" && args[1] === "run" ? agentFlags : [];
+    const command = [...wrapper, process.execPath, ...flags, join(root, "cli", "holdfast.ts"), ...args];
     const [file = "", ...rest] = command;
     this.#child = spawn(file, rest, {
       env: { NODE_COMPILE_CACHE: compileCache, ...process.env, ...environment },

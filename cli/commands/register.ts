@@ -102,7 +102,10 @@ async function register(shell: Shell, flags: RegisterFlags): Promise<number> {
     await printJson(shell.out, registration);
   } else {
     const done = registration.enrolment === "new" ? "enrolled" : "was enrolled already";
-    await note(shell, `${registration.name} ${done}; start it with: holdfast agent run --data-dir ${common.dataPath}`);
+    await note(
+      shell,
+      `${registration.name} ${done}; start it with: ${shell.environment["HOLDFAST_COMMAND"] ?? "holdfast"} agent run --data-dir ${common.dataPath}`,
+    );
     await printTable(shell.out, registration.nodes, [
       { title: "NODE", cell: (node) => node.name },
       { title: "ADDRESS", cell: (node) => node.address },
