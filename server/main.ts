@@ -21,10 +21,13 @@ export interface HostPort {
 
 export interface ServerOptions {
   readonly dataDir: string;
+  /** A label only; the host's name when absent. */
   readonly name: string | undefined;
   readonly apiListen: HostPort;
   readonly agentListen: HostPort;
+  /** host:port agents dial; derived from the listener when empty. */
   readonly advertise: readonly HostPort[];
+  /** Absent means the embedded PostgreSQL. */
   readonly databaseUrl: string | undefined;
   readonly masterKeyFile: string | undefined;
   readonly trustedProxies: readonly string[];

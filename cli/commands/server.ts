@@ -1,30 +1,13 @@
 // `holdfast server start`: reads the options of a node and hands them to server/main.ts, which is loaded only then, so that
 // client commands start fast.
 import type { Command } from "commander";
+import type { ServerOptions } from "../../server/main.ts";
 import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { parseHostPort, type HostPort } from "../host-port.ts";
 import { listenOption, logLevelOption, option } from "../option.ts";
 import { resolveSecret } from "../secret.ts";
 import { stateDirectory } from "../state-directory.ts";
-
-/** What `runServer` of server/main.ts takes. */
-export interface ServerOptions {
-  readonly dataDir: string;
-  /** A label only; the host's name when absent. */
-  readonly name: string | undefined;
-  readonly apiListen: HostPort;
-  readonly agentListen: HostPort;
-  /** host:port agents dial; derived from the listener when empty. */
-  readonly advertise: readonly HostPort[];
-  /** Absent means the embedded PostgreSQL. */
-  readonly databaseUrl: string | undefined;
-  readonly masterKeyFile: string | undefined;
-  readonly trustedProxies: readonly string[];
-  /** Origins whose pages may call the API from a browser. */
-  readonly allowOrigins: readonly string[];
-  readonly logLevel: LogLevel;
-}
 
 interface StartFlags {
   readonly dataDir?: string;

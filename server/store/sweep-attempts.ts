@@ -9,18 +9,21 @@ import { rowsOf } from "./rows.ts";
 
 const row = z.object({ task: taskIdSchema });
 
+/** Ends the rows of `due` and closes their logs, attempt before attempt log. State and reason are constants of this file. */
+const ending = (state: "expired" | "lost", reason: string): string => `ended as (
+  update attempt a set rank = 9, state = '${state}', reason = '${reason}', finished_at = clock_timestamp()
+  from due where a.id = due.id returning a.id, a.task_id),
+locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
+closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
+select task_id as task from ended`;
+
 const expire = {
   name: "sweep-expire",
   text: `
 with due as (
   select a.id from attempt a
   where a.rank = 0 and a.expires_at < clock_timestamp() order by a.id limit 500 for update of a skip locked),
-ended as (
-  update attempt a set rank = 9, state = 'expired', reason = 'queue-time-limit', finished_at = clock_timestamp()
-  from due where a.id = due.id returning a.id, a.task_id),
-locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
-closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
-select task_id as task from ended`,
+${ending("expired", "queue-time-limit")}`,
 };
 
 const unreachable = {
@@ -39,12 +42,7 @@ with due as (
       select from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
       where p.agent_id = a.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds')
   order by a.id limit 500 for update of a skip locked),
-ended as (
-  update attempt a set rank = 9, state = 'lost', reason = 'unreachable', finished_at = clock_timestamp()
-  from due where a.id = due.id returning a.id, a.task_id),
-locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
-closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
-select task_id as task from ended`,
+${ending("lost", "unreachable")}`,
 };
 
 const otherJournal = {
@@ -53,12 +51,7 @@ const otherJournal = {
 with due as (
   select a.id from attempt a join agent g on g.id = a.agent_id
   where a.rank in (1, 2, 3) and a.journal_id <> g.journal_id order by a.id limit 500 for update of a skip locked),
-ended as (
-  update attempt a set rank = 9, state = 'lost', reason = 'journal-missing', finished_at = clock_timestamp()
-  from due where a.id = due.id returning a.id, a.task_id),
-locked_log as (select attempt_id from attempt_log where attempt_id in (select id from ended) order by attempt_id for update),
-closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id)
-select task_id as task from ended`,
+${ending("lost", "journal-missing")}`,
 };
 
 const clock = {
