@@ -36,6 +36,7 @@ import { Renewal } from "./renewal.ts";
 import type { RosterOptions, SessionNo } from "./roster-event.ts";
 import { defaultRosterOptions } from "./roster-event.ts";
 import { scriptEnvironment } from "./script-environment.ts";
+import { defaultSpoolBounds } from "./segments.ts";
 import { findSignalReset, installShim } from "./shim-install.ts";
 
 export interface AgentOptions {
@@ -45,7 +46,8 @@ export interface AgentOptions {
   /** What scripts inherit, before the agent's own settings are taken out. Default: the process's environment. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
   readonly roster?: Partial<Omit<RosterOptions, "journalId" | "hostBootId">>;
-  readonly spool?: EngineOptions["spool"];
+  /** What each output stream may take of the disk. */
+  readonly bounds?: EngineOptions["bounds"];
   /** Kept for result records on a full disk; 0 keeps none. Default 32 MiB. */
   readonly reserveBytes?: number;
   readonly freeBytesAtLeast?: number;
@@ -201,7 +203,7 @@ class HoldfastAgent implements Agent {
     readonly identity: Identity;
     readonly bootId: string;
   }): Parts {
-    const { dataPath, slots, environment, roster, spool, freeBytesAtLeast } = this.#options;
+    const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast } = this.#options;
     const { lock, journal, identity } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
@@ -220,7 +222,7 @@ class HoldfastAgent implements Agent {
         agentName: identity.name,
         environment: scripts,
         roster: { ...defaultRosterOptions, ...(slots === undefined ? {} : { workSlots: slots }), ...roster },
-        ...(spool === undefined ? {} : { spool }),
+        bounds: bounds ?? defaultSpoolBounds,
         ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
       },
     );

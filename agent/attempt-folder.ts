@@ -8,8 +8,8 @@ import { errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { attemptIdSchema } from "../shared/ids.ts";
 import type { Stream } from "../shared/task.ts";
-import type { ExitReport, ShimMark } from "./shim-report.ts";
-import { parseExitReport, parseShimMark } from "./shim-report.ts";
+import type { ExitReport, RelayMark, ShimMark } from "./shim-report.ts";
+import { parseExitReport, parseRelayMarks, parseShimMark } from "./shim-report.ts";
 
 /** Why an attempt never started; it is the result's outcome and reason. */
 const neverEndingSchema = z.object({ outcome: z.enum(["cancelled", "failed"]), reason: z.string().max(1_024) });
@@ -30,6 +30,7 @@ export class AttemptFolder {
     this.path = join(options.attemptsPath, options.attempt);
   }
 
+  /** What the names of the stream's segments begin with. */
   stream(stream: Stream): string {
     return join(this.path, stream);
   }
@@ -85,6 +86,16 @@ export class AttemptFolder {
     const never = read(join(this.path, "run", "never"));
     if (never !== undefined) return { kind: "never", ending: parseNeverEnding(never) };
     return exists(join(this.path, "run")) ? { kind: "unclear" } : { kind: "none" };
+  }
+
+  /** The shim's processes that move the output into its segments. */
+  relays(): RelayMark[] {
+    return parseRelayMarks(read(join(this.path, "run", "relays")) ?? "");
+  }
+
+  /** Whether output found no room on the disk. */
+  hasLost(stream: Stream): boolean {
+    return exists(`${this.stream(stream)}.lost`);
   }
 
   exit(): ExitReport | undefined {

@@ -71,7 +71,8 @@ export type AttemptEvent =
   | { readonly kind: "outrun"; readonly exit: Exit; readonly left: readonly number[] }
   /** The kill or sweep is over; `left` are pids that would not die. */
   | { readonly kind: "killed"; readonly exit: Exit | undefined; readonly left: readonly number[] }
-  | { readonly kind: "measured"; readonly measurement: Measurement };
+  /** `lost`: some output found no room on the disk, so the lengths tell what was stored. */
+  | { readonly kind: "measured"; readonly measurement: Measurement; readonly output: "complete" | "lost" };
 
 export type AttemptEffect =
   | { readonly kind: "append"; readonly record: JournalRecord; readonly mark: DurableMark }
@@ -263,7 +264,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       return measure(swept(state.ending, event.left));
     case "measuring":
       if (event.kind !== "measured") return step(state);
-      return conclude({ ...state.ending, ...event.measurement });
+      return conclude({ ...state.ending, ...event.measurement, reason: reasonWith(state.ending, event.output) });
     case "concluding":
       if (event.kind === "durable" && event.mark === "intent") return step(state, { kind: "accept" });
       if (event.kind !== "durable" || event.mark !== "result") return step(state);
@@ -305,6 +306,12 @@ function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, 
 
 function swept(ending: Ending, left: readonly number[]): Ending {
   return left.length === 0 ? ending : { ...ending, reason: incomplete(left) };
+}
+
+/** An exit code speaks for itself; that output is missing does not. */
+function reasonWith({ reason }: Ending, output: "complete" | "lost"): string {
+  if (output === "complete") return reason;
+  return reason === "" || reason === "exit-code" ? "output-lost" : `${reason}; output-lost`;
 }
 
 function incomplete(left: readonly number[]): string {

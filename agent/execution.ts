@@ -18,14 +18,12 @@ import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
+import type { Tree } from "./process-tree.ts";
 import { killTree, signal } from "./process-tree.ts";
 import type { ShimMark } from "./shim-report.ts";
 import { startShim } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
-import type { SpoolOptions } from "./spool.ts";
-import { Spool, defaultSpoolOptions } from "./spool.ts";
-import { SpoolBound } from "./spool-bound.ts";
-import { reserveFirstHole } from "./spool-hole.ts";
+import { Spool } from "./spool.ts";
 
 export interface ExecutionDeps {
   readonly clock: Clock;
@@ -40,7 +38,6 @@ export interface ExecutionOptions extends ShimStartOptions {
   /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
-  readonly spool?: Partial<Omit<SpoolOptions, "path">>;
   /** How long a shim that won the gate may take to sign. Default 5,000. */
   readonly signMs?: number;
   /** How long killed processes may take to go before they are reported. Default 30,000. */
@@ -62,7 +59,6 @@ export class Execution {
   readonly folder: AttemptFolder;
   readonly #spools: Readonly<Record<Stream, Spool>>;
   readonly #shippers: Readonly<Record<Stream, LogShipper>>;
-  readonly #bounds: Readonly<Record<Stream, SpoolBound>>;
   readonly #ended = new AbortController();
   #prepared: Promise<string> | undefined;
   #mark: ShimMark | undefined;
@@ -82,8 +78,8 @@ export class Execution {
     this.#deps = deps;
     this.#options = options;
     this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
-    const spoolOf = (stream: Stream): Spool =>
-      new Spool({ ...defaultSpoolOptions, ...options.spool, path: this.folder.stream(stream) });
+    const { segmentBytes } = options.bounds;
+    const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes });
     this.#spools = { out: spoolOf("out"), err: spoolOf("err") };
     const shipperOf = (stream: Stream): LogShipper =>
       new LogShipper({
@@ -96,9 +92,6 @@ export class Execution {
           deps.logger.error({ err: cause, stream }, `cannot read the output: ${describeError(cause)}`),
       });
     this.#shippers = { out: shipperOf("out"), err: shipperOf("err") };
-    const boundOf = (stream: Stream): SpoolBound =>
-      new SpoolBound({ clock: deps.clock, spool: this.#spools[stream], logger: deps.logger.child({ stream }) });
-    this.#bounds = { out: boundOf("out"), err: boundOf("err") };
   }
 
   perform(effect: AttemptEffect): Promise<void> {
@@ -182,8 +175,6 @@ export class Execution {
       return;
     }
     child.unref();
-    // The shim takes milliseconds to its script. Not while INTENT is synced: two new files make that sync slower.
-    for (const stream of streams) reserveFirstHole(this.folder.stream(stream));
     child.on("error", (cause) => this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) }));
     child.on("exit", (code) => this.#shimEnded(code));
     this.#follow();
@@ -291,7 +282,6 @@ export class Execution {
     const spool = this.#spools[stream];
     const before = spool.size;
     if (spool.refresh() > before) this.#shippers[stream].pump();
-    this.#bounds[stream].look();
   }
 
   /** The shim is dead; its rename of `exit` may have come between our look at the file and at the process. */
@@ -310,7 +300,6 @@ export class Execution {
     this.#poll?.cancel();
     this.#soon?.cancel();
     this.#soon = undefined;
-    for (const stream of streams) this.#bounds[stream].stop();
   }
 
   #armDeadline(): void {
@@ -343,7 +332,12 @@ export class Execution {
   async #endTree(graceMs: number): Promise<number[]> {
     const marker = this.folder.marker();
     const shim = marker.kind === "shim" ? marker.mark : undefined;
-    const tree = { attempt: this.#options.attempt, shim, isConcluding: () => this.folder.isConcluding() };
+    const tree: Tree = {
+      attempt: this.#options.attempt,
+      shim,
+      relays: () => this.folder.relays(),
+      isConcluding: () => this.folder.isConcluding(),
+    };
     const { clock } = this.#deps;
     const verifyMs = this.#options.verifyMs ?? 30_000;
     const left = await killTree(tree, { graceMs, verifyMs }, { clock, signal: this.#ended.signal });
@@ -353,7 +347,19 @@ export class Execution {
       if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
       await clock.sleep(3, this.#ended.signal);
     }
+    await this.#relaysEnd();
     return left;
+  }
+
+  /** With the last writer dead the relays store what is in their pipes and end; a writer that will not die is not waited for. */
+  async #relaysEnd(): Promise<void> {
+    const { clock } = this.#deps;
+    const deadlineMs = clock.monotonicMs() + 2_000;
+    for (let relays = this.folder.relays(); ;) {
+      relays = relays.filter(isAlive);
+      if (relays.length === 0 || clock.monotonicMs() > deadlineMs) return;
+      await clock.sleep(3, this.#ended.signal);
+    }
   }
 
   async #measure(): Promise<void> {
@@ -369,7 +375,8 @@ export class Execution {
     const startedAtMs = mark === undefined ? null : this.#startedAtMs(mark);
     const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs };
     for (const stream of streams) this.#shippers[stream].seal();
-    this.#deps.onEvent({ kind: "measured", measurement });
+    const output = streams.some((stream) => this.folder.hasLost(stream)) ? "lost" : "complete";
+    this.#deps.onEvent({ kind: "measured", measurement, output });
   }
 
   /** The signature's time on the wall clock: the file's own, which a restart of the agent does not move. */

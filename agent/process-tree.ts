@@ -1,11 +1,11 @@
 // Ends everything an attempt started: TERM, grace, KILL, and a look whether it is gone. The shim is spared, for it
-// writes how the script ended. Without cgroups the tree is found by session, group, parents and the inherited attempt id.
+// writes how the script ended, and so are its relays, which store what the script wrote and end with it. Without cgroups the tree is found by session, group, parents and the inherited attempt id.
 // Invariant: a process is signalled only when it belongs to the attempt by one of these marks at that moment.
 import type { AttemptId } from "../shared/ids.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { ProcessRow } from "./process-table.ts";
 import { hasEnvironment, isAlive, listProcesses } from "./process-table.ts";
-import type { ShimMark } from "./shim-report.ts";
+import type { RelayMark, ShimMark } from "./shim-report.ts";
 
 export const attemptIdVariable = "HOLDFAST_ATTEMPT_ID";
 
@@ -13,6 +13,7 @@ export interface Tree {
   readonly attempt: AttemptId;
   /** Missing when no shim ever signed. */
   readonly shim: ShimMark | undefined;
+  readonly relays: () => readonly RelayMark[];
   /** True once the script is over and the shim's children are its own `sync`, which must not be killed. */
   readonly isConcluding: () => boolean;
 }
@@ -62,7 +63,7 @@ export async function killTree(
   return [];
 }
 
-/** Everything alive that belongs to the attempt, without the shim itself. */
+/** Everything alive that belongs to the attempt, without the shim and its relays. */
 export function membersOf(tree: Tree): ProcessRow[] {
   const { attempt, shim } = tree;
   // A dead shim's pid may be another's session by now; its own children still carry the attempt id.
@@ -71,18 +72,28 @@ export function membersOf(tree: Tree): ProcessRow[] {
   const rows = listProcesses();
   const mark = `${attemptIdVariable}=${attempt}`;
   const members = new Map<number, ProcessRow>();
+  const relays = tree.relays();
+  const isRelay = ({ pid, startTicks }: ProcessRow): boolean =>
+    relays.some((relay) => relay.pid === pid && relay.startTicks === startTicks);
+  const relayPids = new Set(rows.filter(isRelay).map(({ pid }) => pid));
+  const isSpared = ({ pid, parent }: ProcessRow): boolean =>
+    pid === root ||
+    pid === process.pid ||
+    relayPids.has(pid) ||
+    relayPids.has(parent) ||
+    (isConcluding && parent === root);
   // What is older than the shim cannot come from it; this spares reading most environments.
   const since = shim === undefined ? 0 : Number(shim.startTicks);
   for (const row of rows) {
     if (Number(row.startTicks) < since) continue;
-    if (row.pid === root || row.pid === process.pid || (isConcluding && row.parent === root)) continue;
+    if (isSpared(row)) continue;
     const isOurs = root !== undefined && (row.session === root || row.group === root);
     if (isOurs || hasEnvironment(row.pid, mark)) members.set(row.pid, row);
   }
   // Children that changed session and environment both are still somebody's children until their parent dies.
   for (let before = -1; before !== members.size;) {
     before = members.size;
-    for (const row of rows) if (members.has(row.parent) && row.pid !== root) members.set(row.pid, row);
+    for (const row of rows) if (members.has(row.parent) && !isSpared(row)) members.set(row.pid, row);
   }
   return [...members.values()];
 }

@@ -11,11 +11,15 @@ export interface ShimMark {
   readonly uptimeMs: number;
 }
 
+/** A process of the shim's that moves output: the pid and the start time name it for ever. */
+export type RelayMark = Pick<ShimMark, "pid" | "startTicks">;
+
 export interface ExitReport {
   readonly exit: Exit;
   readonly uptimeMs: number;
 }
 
+const relaysPattern = /^1 (\d+) (\d+) (\d+) (\d+) \.\n$/;
 const markPattern = /^1 (\d+) (\d+) (\d+)\.(\d\d) \.\n$/;
 /** Behind the line may be what is left of the placeholder that it was written over. */
 const exitPattern = /^1 (\d+) (\d+)\.(\d\d) ([^\n]*) \.\n/;
@@ -29,6 +33,17 @@ export function parseShimMark(text: string): ShimMark | undefined {
     startTicks: startTicks ?? "",
     uptimeMs: Number(seconds) * 1_000 + Number(hundredths) * 10,
   };
+}
+
+/** Empty for a line that was cut. */
+export function parseRelayMarks(text: string): RelayMark[] {
+  const match = relaysPattern.exec(text);
+  if (match === null) return [];
+  const [, out, outStart, err, errStart] = match;
+  return [
+    { pid: Number(out), startTicks: outStart ?? "" },
+    { pid: Number(err), startTicks: errStart ?? "" },
+  ];
 }
 
 /**

@@ -8,11 +8,14 @@ import type { AttemptFolder } from "./attempt-folder.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { attemptIdVariable } from "./process-tree.ts";
+import type { SpoolBounds } from "./segments.ts";
 
 export interface ShimStartOptions {
   readonly shimPath: string;
   /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
   readonly resetSignals: string;
+  /** What a stream may take of the disk. */
+  readonly bounds: SpoolBounds;
   readonly agentName: string;
   /** The environment scripts inherit, already without the agent's own settings. */
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -25,11 +28,12 @@ export function startShim(
   options: ShimStartOptions,
 ): ChildProcess {
   const { spec, task, attempt, attemptNumber } = script.facts;
-  const { shimPath, resetSignals, agentName, environment } = options;
+  const { shimPath, resetSignals, bounds, agentName, environment } = options;
   const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
   if (interpreter === undefined) throw new AppError("internal", `interpreter ${spec.interpreter} is no longer there`);
   const program = [interpreter.program, ...interpreter.args, script.path, ...spec.args];
-  return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...program], {
+  const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
+  return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...sizes, ...program], {
     detached: true,
     stdio: "ignore",
     cwd: "/",

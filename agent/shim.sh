@@ -1,36 +1,99 @@
 # Runs one attempt's script, independent of the agent that spawned it and of that agent's version.
-#   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back> <program> [argument ...]
+#   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back>
+#              <head bytes> <tail bytes> <segment bytes> <program> [argument ...]
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
-attempt=$1 cwd=$2 reset=$3
-shift 3
+attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
+shift 6
 # The script's own PATH may hold anything; the gate must not depend on it.
 script_path=$PATH
 PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 cd "$attempt" || exit 70
 mkdir run 2>/dev/null || exit 75
-read -r stat < /proc/$$/stat
 start_of() { shift 19; start=$1; }
 # The name in field 2 may hold blanks and parentheses; the start time is field 22, the 20th behind the last one.
-start_of ${stat##*) }
+start_time() { read -r stat < /proc/$1/stat; start_of ${stat##*) }; }
+start_time $$
 read -r up rest < /proc/uptime
 echo "1 $$ $start $up ." > run/shim
 # Room for the end, taken while there is some: a full disk must not cost the exit code.
 echo "................................................................" > exit.tmp
 echo 500 2>/dev/null > /proc/self/oom_score_adj
+
+# Moves one stream from its pipe into segments named by the offset of their first byte, in order and each byte once. It
+# keeps the segments of the head and of the tail and removes those between, so that the disk is bounded with or without an
+# agent. It ends with the last writer; a disk that is full costs the bytes that found no room, never the writer.
+relay() {
+  trap '' TERM INT HUP QUIT ALRM USR1 USR2
+  stream=$1 from=0 size=0 kept=0 reads_per_round=$((segment / 16384))
+  set --
+  while :; do
+    # Each read is written at once; a round ends after as many as could fill a segment.
+    dd bs=16384 count=$reads_per_round >> "$stream.$from" 2> "run/dd.$stream"
+    code=$? reads=
+    if [ $code -eq 0 ]; then
+      # "17+3 records in": whole and partial reads. Fewer than asked for: nobody is left to write.
+      while read -r word rest; do
+        case $word in [0-9]*+[0-9]*) reads=$(($word)); break ;; esac
+      done < "run/dd.$stream"
+      [ "${reads:-$reads_per_round}" -ge $reads_per_round ] || return
+    else
+      # No folder, or no dd: the script must not notice.
+      [ -e "$stream.$from" ] && [ $code -lt 126 ] || exec cat > /dev/null
+      : 2>/dev/null > "$stream.lost"
+      reads=some
+    fi
+    before=$size
+    size=$(wc -c < "$stream.$from")
+    # A full disk takes dd's count too; then the end is when nothing comes any more.
+    [ "$reads" ] || [ "$size" -gt "$before" ] || return
+    [ "$size" -ge "$segment" ] || continue
+    # Without room for the next segment this one goes on.
+    (: > "$stream.$((from + size))") 2>/dev/null || continue
+    if [ "$from" -ge "$head" ]; then
+      set -- "$@" "$from" "$size"
+      kept=$((kept + size))
+    fi
+    from=$((from + size))
+    while [ $# -gt 0 ] && [ $((kept - $2)) -ge "$tail" ]; do
+      rm -f "$stream.$1"
+      kept=$((kept - $2))
+      shift 2
+    done
+  done
+}
+
+# Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
+# bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
+mkfifo run/out run/err
+exec 3<> run/out 4<> run/err
+# Both exist from here on, so that "no output" and "no file" are not the same.
+: >> out.0
+: >> err.0
+(exec < run/out > /dev/null 3>&- 4>&- && relay out) &
+out=$!
+(exec < run/err > /dev/null 3>&- 4>&- && relay err) &
+err=$!
+# Whoever ends the script's processes spares these.
+start_time $out
+out_start=$start
+start_time $err
+echo "1 $out $out_start $err $start ." > run/relays
+
 # A handler, not "ignore": the script gets the default back, and the shim outlives it to write how it ended.
 trap : TERM INT HUP QUIT
-# Both exist from here on, so that "no output" and "no file" are not the same.
-: >> out
-: >> err
-if cd "$cwd" 2>> "$attempt/err"; then
+if cd "$cwd" 2>&4; then
   # In the background, because only then can dash say "Killed" and "Done(137)" apart.
-  PATH=$script_path $reset "$@" < /dev/null >> "$attempt/out" 2>> "$attempt/err" &
+  PATH=$script_path $reset "$@" < /dev/null > "$attempt/run/out" 2> "$attempt/run/err" 3>&- 4>&- &
   script=$!
   while :; do
     wait $script
     code=$?
     jobs > "$attempt/run/job"
-    read -r job < "$attempt/run/job" || job=
+    job=
+    while read -r line; do
+      # The relays are jobs too, and older ones.
+      case $line in "["[12]"]"*) ;; *) job=$line ;; esac
+    done < "$attempt/run/job"
     case $job in *Running*) continue ;; esac
     if [ -z "$job" ]; then
       # bash forgets a job it has waited for; its second wait still knows the code.
@@ -47,7 +110,22 @@ fi
 cd "$attempt" || exit 70
 read -r up rest < /proc/uptime
 : > run/over
+exec 3>&- 4>&-
+# The relays end with the last writer. What the script left running may hold a pipe open for ever: it has a quarter of a
+# second, in which the relays store what the script itself wrote.
+late=
+trap late=1 ALRM
+{ cd / && HOLDFAST_ATTEMPT_ID= sleep 0.25; kill -ALRM $$; } 2>/dev/null &
+alarm=$!
+for relay in $out $err; do
+  # A signal ends a wait; a relay that was killed is not waited for twice.
+  while [ -z "$late" ]; do
+    wait $relay 2>/dev/null
+    [ $? -gt 128 ] || break
+  done
+done
+kill $alarm 2>/dev/null
 echo "1 $code $up $job ." 1<> exit.tmp
 # Where sync takes no files, everything is synced; a sync that was killed is not repeated.
-sync -d out err exit.tmp 2>/dev/null || [ $? -gt 128 ] || sync
+sync -d out.* err.* exit.tmp 2>/dev/null || [ $? -gt 128 ] || sync -d exit.tmp 2>/dev/null || sync
 exec mv exit.tmp exit

@@ -8,7 +8,7 @@ const streamEndSchema = z.object({ length: count, sha256: digestHex });
 
 export const resultRecordSchema = z.object({
   outcome: z.enum(outcomes),
-  /** Such as `exit-code`, `signal`, `time-limit`, `host-reboot`, `kill-incomplete`; empty when nothing is to be added. */
+  /** Such as `exit-code`, `signal`, `time-limit`, `host-reboot`, `kill-incomplete`, `output-lost`; empty when nothing is to be added. */
   reason: text,
   /** The script's own code; null when it ended by a signal or never ended by itself. */
   exitCode: z.int().min(0).max(255).nullable(),

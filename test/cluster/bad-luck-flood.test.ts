@@ -1,25 +1,21 @@
 // Output without end and lines without end, through real processes: memory, disk and everybody else's latency stay as
 // they were. The figures measured go to standard output, for people.
 import { createHash } from "node:crypto";
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { defaultSpoolOptions } from "../../agent/spool.ts";
+import { defaultSpoolBounds } from "../../agent/segments.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
+import { streamBlockBytes, streamMostBytes } from "../harness/stream-disk.ts";
 import { anonymousBytes, peakResidentBytes, residentBytes, treeOf } from "../harness/process.ts";
 
 const mega = 1_000_000;
 const mebi = 1024 * 1024;
 /** Growth that nobody may exceed. */
 const growthBytes = 100 * mega;
-/** What one stream may hold: head, tail and what is not worth a punch yet (agent/spool.ts). */
-const spoolBytes = defaultSpoolOptions.headBytes + defaultSpoolOptions.tailBytes + defaultSpoolOptions.punchBytes;
-/**
- * Writers are never stopped, so what they write while one punch is under way comes on top: at 1 GB/s and a punch that waits
- * for the disk some hundred MiB. Of a flood of many gigabytes no more than this may ever be on disk.
- */
-const heldAtMost = 512 * mebi;
+/** What one stream may ever hold: the relay that writes it bounds it, however fast its script is. */
+const heldAtMost = streamMostBytes(defaultSpoolBounds);
 
 let cluster: TestCluster;
 let loud: TestAgent;
@@ -52,10 +48,9 @@ function heldBytes(agent: TestAgent): number {
   const attempts = join(agent.dataDirectory, "attempts");
   let bytes = 0;
   for (const attempt of readdirSync(attempts)) {
-    for (const stream of ["out", "err"])
-      bytes += statSync(join(attempts, attempt, stream), { throwIfNoEntry: false })?.blocks ?? 0;
+    for (const stream of ["out", "err"]) bytes += streamBlockBytes(join(attempts, attempt, stream));
   }
-  return bytes * 512;
+  return bytes;
 }
 
 class MemoryWatch {
@@ -130,7 +125,7 @@ describe("a line of 100 MB without an end", () => {
     const growth = memory.growth();
     const { bytes, omitted } = await readWhole(handle);
     expect(bytes + omitted).toBe(100 * mega);
-    expect(bytes).toBeGreaterThanOrEqual(defaultSpoolOptions.headBytes + 40 * mega);
+    expect(bytes).toBeGreaterThanOrEqual(defaultSpoolBounds.headBytes + 40 * mega);
     expect(task).toMatchObject({ state: "succeeded", exitCode: 0, attempts: [{ outBytes: 100 * mega, errBytes: 0 }] });
     process.stdout.write(`fast 100 MB line: ${omitted} bytes omitted, growth in MB ${JSON.stringify(growth)}\n`);
     expectFlat(growth);
@@ -175,7 +170,7 @@ describe("yes for 20 s", () => {
     process.stdout.write(
       [
         `flood of ${(outBytes / 1e9).toFixed(1)} GB: growth in MB ${JSON.stringify(memory.growth())}`,
-        `  disk of the agent: at most ${Math.round(Math.max(...held) / mebi)} MiB, median ${Math.round(median(held) / mebi)} MiB (bound ${spoolBytes / mebi} MiB + what is written during a punch)`,
+        `  disk of the agent: at most ${Math.round(Math.max(...held) / mebi)} MiB, median ${Math.round(median(held) / mebi)} MiB (bound ${heldAtMost / mebi} MiB)`,
         `  small task on the same agent: ${ratio("same")}`,
         `  small task on another agent: ${ratio("other")}`,
         "",

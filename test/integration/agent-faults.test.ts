@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AttemptEvent } from "../../agent/attempt.ts";
 import { Execution } from "../../agent/execution.ts";
+import { defaultSpoolBounds } from "../../agent/segments.ts";
 import { Journal } from "../../agent/journal.ts";
 import { scanJournal } from "../../agent/journal-frame.ts";
 import { decodeRecord } from "../../agent/journal-record.ts";
@@ -102,6 +103,7 @@ test.each([
       attemptsPath: bench.path("attempts"),
       shimPath: "",
       resetSignals: "",
+      bounds: defaultSpoolBounds,
       agentName: "web-01",
       environment: {},
     },

@@ -138,6 +138,19 @@ test("a time-out lets a script that heeds TERM clean up", async () => {
   expect(out.bytes.toString()).toBe("up\nbye\n");
 });
 
+test("what a script says while it is ended arrives: its relays are not ended with it", async () => {
+  const script =
+    "trap 'for i in 1 2 3 4 5 6 7 8 9; do echo end $i; echo end $i > /dev/stderr; done; exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+  await bench.agent();
+  const attempt = await bench.node.run(script, { graceMs: 5_000 });
+  await output(attempt, "ready");
+  bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 5_000 }] });
+  const { out, err, result } = await finished(attempt);
+  expect(result).toMatchObject({ outcome: "cancelled", exitCode: 9 });
+  expect(Buffer.from(out.bytes).toString()).toMatch(/^ready\nend 1\n(end \d\n){7}end 9\n$/);
+  expect(Buffer.from(err.bytes).toString()).toMatch(/^end 1\n(end \d\n){7}end 9\n$/);
+});
+
 test("a child in a session of its own is killed as well", async () => {
   await bench.agent();
   const attempt = await bench.node.run("setsid sh -c 'trap \"\" TERM HUP; sleep 60' & echo up; sleep 60", {

@@ -1,21 +1,21 @@
-// The output files of an attempt on a real disk: what was omitted is told exactly, and no failure of a punch invents bytes.
-import { execFileSync } from "node:child_process";
+// The output of an attempt on a real disk: the shim's relays cut it into segments and bound it, whether an agent looks or
+// not; the spool tells exactly what is there and what was omitted.
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { appendFile, mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { existsSync, statSync } from "node:fs";
+import { appendFile, mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { once } from "node:events";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { listSegments, segmentPath } from "../../agent/segments.ts";
 import { Spool } from "../../agent/spool.ts";
-import type { SpoolDeps } from "../../agent/spool.ts";
-import { punchHole, readHole } from "../../agent/spool-hole.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 import { storedSha256 } from "../fakes/node-server.ts";
 
 const isRoot = process.getuid?.() === 0;
-const headBytes = 16_384;
-const tailBytes = 16_384;
-const punchBytes = 4_096;
+const bounds = { headBytes: 64 * 1024, tailBytes: 128 * 1024, segmentBytes: 32 * 1024 };
+const mostBytes = bounds.headBytes + bounds.tailBytes + 6 * bounds.segmentBytes;
 let folder: string;
 let path: string;
 let spools: Spool[];
@@ -31,147 +31,181 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-function open(deps?: SpoolDeps): Spool {
-  const options = { path, headBytes, tailBytes, punchBytes };
-  const spool = deps === undefined ? new Spool(options) : new Spool(options, deps);
+function open(): Spool {
+  const spool = new Spool({ path, segmentBytes: bounds.segmentBytes });
   spools.push(spool);
   spool.refresh();
   return spool;
 }
 
-/** Bytes that are never zero, so that a hole shows. */
-const pattern = (length: number): Buffer => Buffer.from(Uint8Array.from({ length }, (_, at) => 1 + (at % 255)));
+/** Bytes by their place in the stream. */
+const pattern = (from: number, to: number): Buffer =>
+  Buffer.from(Uint8Array.from({ length: to - from }, (_, at) => (from + at) % 251));
 
-/** What a reader makes of the stream: bytes where they are, -1 where they were omitted. */
-async function whole(spool: Spool): Promise<{ readonly omitted: number; readonly isRight: boolean }> {
-  const truth = pattern(spool.size);
-  let omitted = 0;
+interface Seen {
+  readonly omitted: readonly (readonly [from: number, to: number])[];
+  readonly isRight: boolean;
+}
+
+async function whole(spool: Spool): Promise<Seen> {
+  const omitted: [number, number][] = [];
   let isRight = true;
   for (let at = 0; at < spool.size;) {
     const piece = await spool.piece(at);
     if (piece === undefined) throw new Error(`nothing at ${at} of ${spool.size}`);
-    if ("omitted" in piece) {
-      omitted += piece.omitted;
-      at += piece.omitted;
-    } else {
-      isRight &&= truth.subarray(at, at + piece.bytes.length).equals(piece.bytes);
+    if ("omitted" in piece) omitted.push([at, (at += piece.omitted)]);
+    else {
+      isRight &&= pattern(at, at + piece.bytes.length).equals(piece.bytes);
       at += piece.bytes.length;
     }
   }
   return { omitted, isRight };
 }
 
-describe("a punched stream", () => {
-  test("keeps head and tail, and a successor omits exactly the same", async () => {
-    await writeFile(path, pattern(100_000));
-    const spool = open();
-    await spool.punch();
-    // 100,000 less the tail, down to a page: 81,920.
-    expect(await whole(spool)).toEqual({ omitted: 81_920 - headBytes, isRight: true });
-    expect(
-      readFileSync(path)
-        .subarray(headBytes, 81_920)
-        .every((byte) => byte === 0),
-    ).toBe(true);
-    expect(await whole(open())).toEqual({ omitted: 81_920 - headBytes, isRight: true });
+async function segment(from: number, to: number): Promise<void> {
+  await writeFile(segmentPath(path, from), pattern(from, to));
+}
+
+describe("a stream in segments", () => {
+  test("is read across them, and what lies between two is omitted, for every reader the same", async () => {
+    await segment(0, 40_000);
+    await segment(40_000, 90_000);
+    await segment(200_000, 250_000);
+    await segment(250_000, 250_010);
+    for (const spool of [open(), open()]) {
+      expect(spool.size).toBe(250_010);
+      expect(await whole(spool)).toEqual({ omitted: [[90_000, 200_000]], isRight: true });
+    }
   });
 
-  test("has a digest of what was sent, in order, without what was omitted", async () => {
-    await writeFile(path, pattern(100_000));
-    const spool = open();
-    await spool.punch();
-    const kept = [pattern(100_000).subarray(0, headBytes), pattern(100_000).subarray(81_920)];
-    expect(await spool.digest()).toEqual({
-      length: 100_000,
-      sha256: createHash("sha256").update(Buffer.concat(kept)).digest("hex"),
-    });
+  test("has a digest of what is there, in order", async () => {
+    await segment(0, 40_000);
+    await segment(100_000, 140_000);
+    const kept = Buffer.concat([pattern(0, 40_000), pattern(100_000, 140_000)]);
+    expect(await open().digest()).toEqual({ length: 140_000, sha256: createHash("sha256").update(kept).digest("hex") });
   });
 
-  test("replaces its marker as a whole: an interrupted write leaves the old one", async () => {
-    await writeFile(path, pattern(100_000));
+  test("is followed from one segment to the next, and past those that came and went unseen", async () => {
+    await segment(0, 40_000);
     const spool = open();
-    await spool.punch();
-    const first = statSync(`${path}.hole`).ino;
-    // What a process killed in the middle of the next write leaves behind.
-    await writeFile(`${path}.hole.new`, "");
-    expect(readHole(path)).toBe(81_920);
-    await appendFile(path, pattern(200_000).subarray(100_000));
+    await segment(40_000, 40_001);
+    expect(spool.refresh()).toBe(40_001);
+    await appendFile(segmentPath(path, 40_000), pattern(40_001, 80_000));
+    await segment(300_000, 300_500);
+    await rm(segmentPath(path, 40_000));
+    expect(spool.refresh()).toBe(300_500);
+    expect(await whole(spool)).toEqual({ omitted: [[40_000, 300_000]], isRight: true });
+  });
+
+  test("that lost its end in a power cut says so once its length is known from the journal", async () => {
+    await segment(0, 40_000);
+    await segment(40_000, 60_000);
+    await truncate(segmentPath(path, 40_000), 5_000);
+    const spool = open();
+    spool.seal(60_000);
+    expect(await whole(spool)).toEqual({ omitted: [[45_000, 60_000]], isRight: true });
+  });
+
+  test("whose folder is gone is omitted as a whole", async () => {
+    const spool = open();
+    spool.seal(1_234);
+    expect(await whole(spool)).toEqual({ omitted: [[0, 1_234]], isRight: true });
+  });
+
+  test("does not end, and tells no omission, at a byte that is still to come", async () => {
+    await segment(0, 10);
+    const spool = open();
+    expect(await spool.piece(10)).toBeUndefined();
+    await appendFile(segmentPath(path, 0), pattern(10, 11));
     spool.refresh();
-    await spool.punch();
-    expect(statSync(`${path}.hole`).ino).not.toBe(first);
-    expect(await whole(open())).toMatchObject({ omitted: readHole(path) - headBytes, isRight: true });
-  });
-
-  test("is not read where a punch is under way, neither as bytes nor as omitted", async () => {
-    await writeFile(path, pattern(100_000));
-    const gate = Promise.withResolvers<void>();
-    const spool = open({
-      punchHole: async (...given) => {
-        await gate.promise;
-        return punchHole(...given);
-      },
-    });
-    const punching = spool.punch();
-    const piece = spool.piece(headBytes);
-    gate.resolve();
-    await punching;
-    expect(await piece).toEqual({ omitted: 81_920 - headBytes });
+    expect(await spool.piece(10)).toEqual({ bytes: pattern(10, 11) });
   });
 });
 
-describe("a punch that fails", () => {
-  test("for want of room for its marker throws nothing at once, punches nothing and is tried again", async () => {
-    await writeFile(path, pattern(100_000));
-    // Stands in for a full disk: the marker cannot be written.
-    await mkdir(`${path}.hole.new`);
-    await mkdir(`${path}.hole`);
-    let punches = 0;
-    const spool = open({
-      punchHole: (...given) => {
-        punches += 1;
-        return punchHole(...given);
-      },
-    });
-    const failed = spool.punch();
-    await expect(failed).rejects.toMatchObject({ code: "internal" });
-    expect(punches).toBe(0);
-    expect(await whole(spool)).toEqual({ omitted: 0, isRight: true });
-    await rmdir(`${path}.hole.new`);
-    await rmdir(`${path}.hole`);
-    await spool.punch();
-    expect(await whole(spool)).toEqual({ omitted: 81_920 - headBytes, isRight: true });
-  });
+describe("the shim alone, without any agent", () => {
+  /** Runs `script` to its end under the shipped shim. */
+  async function run(script: string, shell = "/bin/sh"): Promise<string> {
+    await mkdir(join(folder, "work"));
+    const shim = resolve(import.meta.dirname, "../../agent/shim.sh");
+    const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
+    const args = [shim, folder, join(folder, "work"), "", ...sizes, "/bin/sh", "-c", script];
+    const child = spawn(shell, args, { stdio: "ignore", detached: true });
+    await once(child, "exit");
+    return execFileSync("cat", [join(folder, "exit")], { encoding: "utf8" });
+  }
 
-  test("because the file system has no holes omits nothing, here and in a successor, and blocks no result", async () => {
-    await writeFile(path, pattern(100_000));
-    const spool = open({ punchHole: () => Promise.resolve({ kind: "refused", why: "fallocate ended with 1" }) });
-    await expect(spool.punch()).rejects.toMatchObject({ message: "fallocate ended with 1" });
-    expect(await whole(spool)).toEqual({ omitted: 0, isRight: true });
-    expect(await whole(open())).toEqual({ omitted: 0, isRight: true });
-    spool.punch()?.catch(() => undefined);
-    expect(await spool.digest()).toEqual({
-      length: 100_000,
-      sha256: createHash("sha256").update(pattern(100_000)).digest("hex"),
-    });
-  });
-
-  test("in a way that leaves open what it took counts as done: zeros never pass for output", async () => {
-    await writeFile(path, pattern(100_000));
-    const spool = open({
-      punchHole: () => Promise.resolve({ kind: "unclear", why: "fallocate was ended by SIGKILL" }),
-    });
-    await expect(spool.punch()).rejects.toMatchObject({ code: "internal" });
-    expect(await whole(spool)).toEqual({ omitted: 81_920 - headBytes, isRight: true });
-  });
-
-  test("because there is no fallocate is told as refused", async () => {
-    const before = process.env["PATH"];
-    process.env["PATH"] = folder;
-    try {
-      expect(await punchHole(path, 0, 4_096)).toMatchObject({ kind: "refused" });
-    } finally {
-      process.env["PATH"] = before;
+  const text = async (stream: "out" | "err"): Promise<string> => {
+    path = join(folder, stream);
+    const spool = open();
+    let read = "";
+    for (let at = 0; at < spool.size;) {
+      const piece = await spool.piece(at);
+      if (piece === undefined || "omitted" in piece) throw new Error(`a hole at ${at}`);
+      read += Buffer.from(piece.bytes).toString();
+      at += piece.bytes.length;
     }
+    return read;
+  };
+
+  test.each(["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"])(
+    "keeps every line of a script that opens %s anew for each",
+    async (target) => {
+      const exit = await run(
+        `for i in 1 2 3; do echo "line $i" > ${target}; echo "out $i" > /dev/stdout; done; exit 3`,
+      );
+      expect(exit).toMatch(/^1 3 /);
+      expect(await text("err")).toBe("line 1\nline 2\nline 3\n");
+      expect(await text("out")).toBe("out 1\nout 2\nout 3\n");
+    },
+  );
+
+  test("keeps what tee writes to /dev/stderr, and both streams apart", async () => {
+    await run("echo one | tee /dev/stderr; echo two | tee -a /dev/stderr");
+    expect(await text("err")).toBe("one\ntwo\n");
+    expect(await text("out")).toBe("one\ntwo\n");
+  });
+
+  test("bounds a flood on the disk while it lasts and keeps its head and tail exactly", async () => {
+    const ends = Promise.withResolvers<void>();
+    let most = 0;
+    const look = (): void => {
+      const sizes = listSegments(path).map(
+        (start) => statSync(segmentPath(path, start), { throwIfNoEntry: false })?.size ?? 0,
+      );
+      most = Math.max(
+        most,
+        sizes.reduce((sum, size) => sum + size, 0),
+      );
+    };
+    const flood = run(`i=0; while [ $i -lt 60 ]; do head -c 125500 /dev/zero | tr '\\0' x; i=$((i + 1)); done`).finally(
+      () => ends.resolve(),
+    );
+    for (let over = false; !over; look()) {
+      over = await Promise.race([ends.promise.then(() => true), new Promise<false>((go) => setImmediate(go, false))]);
+    }
+    expect(await flood).toMatch(/^1 0 /);
+    expect(most).toBeGreaterThan(bounds.headBytes + bounds.tailBytes);
+    expect(most).toBeLessThanOrEqual(mostBytes);
+    const spool = open();
+    expect(spool.size).toBe(60 * 125_500);
+    const { omitted } = await whole(spool);
+    expect(omitted).toHaveLength(1);
+    const [from = 0, to = 0] = omitted[0] ?? [];
+    expect(from).toBeGreaterThanOrEqual(bounds.headBytes);
+    expect(spool.size - to).toBeGreaterThanOrEqual(bounds.tailBytes);
+  });
+
+  test("ends within a second of its script when a child keeps the pipes open, with all the script wrote", async () => {
+    const exit = await run("sleep 5 & echo $! > pid; echo whole; exit 4");
+    execFileSync("sh", ["-c", `kill $(cat ${join(folder, "work", "pid")})`]);
+    expect(exit).toMatch(/^1 4 /);
+    expect(await text("out")).toBe("whole\n");
+  });
+
+  test.runIf(existsSync("/bin/bash"))("does the same under another shell", async () => {
+    const exit = await run("echo x > /dev/stderr; echo y >&2; kill -9 $$", "/bin/bash");
+    expect(exit).toMatch(/^1 137 /);
+    expect(await text("err")).toBe("x\ny\n");
   });
 });
 
@@ -187,23 +221,16 @@ test.runIf(isRoot)("a flood that fills a small disk leaves the agent alive and i
     await bench.agent({
       reserveBytes: 1024 * 1024,
       freeBytesAtLeast: 1024 * 1024,
-      spool: { headBytes: 256 * 1024, tailBytes: 1024 * 1024, punchBytes: 256 * 1024 },
+      bounds: { headBytes: 256 * 1024, tailBytes: 1024 * 1024, segmentBytes: 256 * 1024 },
     });
-    // Until more went through than the disk holds: only punching can make room for that.
-    const attempt = await bench.node.run(
-      `out=${bench.path("attempts")}/$HOLDFAST_ATTEMPT_ID/out
-while [ $(stat -c %s $out) -lt 40000000 ]; do yes 2>/dev/null | head -c 2000000 2>/dev/null; done; exit 3`,
-    );
+    // More than the disk holds by far.
+    const attempt = await bench.node.run("yes | head -c 40000000; exit 3");
     const result = await bench.store.until("the result", () => bench.store.row(attempt).result, 60_000);
-    expect(result).toMatchObject({ outcome: "failed", exitCode: 3 });
+    expect(result).toMatchObject({ outcome: "failed", exitCode: 3, reason: "exit-code" });
     const { out } = bench.store.row(attempt);
     expect(out.next).toBe(result.out.length);
     expect(storedSha256(out)).toBe(result.out.sha256);
-    expect(out.omitted).toBeGreaterThan(0);
-    expect(result.out.length).toBeGreaterThanOrEqual(40_000_000);
-    expect(out.bytes.includes(0)).toBe(false);
-    expect(existsSync(bench.path("attempts", attempt, "out.hole"))).toBe(true);
-    expect(await readFile(bench.path("attempts", attempt, "out.hole"), "utf8")).toMatch(/^\d+ *\n$/);
+    expect(result.out.length).toBe(40_000_000);
     expect(thrown).toEqual([]);
   } finally {
     process.off("uncaughtExceptionMonitor", onThrown);
@@ -212,3 +239,29 @@ while [ $(stat -c %s $out) -lt 40000000 ]; do yes 2>/dev/null | head -c 2000000 
     await rm(mount, { recursive: true, force: true });
   }
 });
+
+test.runIf(isRoot)(
+  "output that finds no room costs its script nothing, and the result says that it is missing",
+  async () => {
+    const mount = await mkdtemp(join(tmpdir(), "holdfast-small-"));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "none", mount]);
+    const bench = new AgentBench();
+    try {
+      await bench.start(1, { parent: mount });
+      await bench.agent({ reserveBytes: 1024 * 1024, freeBytesAtLeast: 1024 * 1024 });
+      const attempt = await bench.node.run(
+        `echo begun; dd if=/dev/zero of=${bench.path("fill")} bs=64k 2>/dev/null; head -c 3000000 /dev/zero | tr '\\0' x; rm ${bench.path("fill")}; echo over; exit 6`,
+      );
+      const result = await bench.store.until("the result", () => bench.store.row(attempt).result, 60_000);
+      expect(result).toMatchObject({ outcome: "failed", exitCode: 6, reason: "output-lost" });
+      const { out } = bench.store.row(attempt);
+      expect(out.next).toBe(result.out.length);
+      expect(Buffer.from(out.bytes).subarray(0, 6).toString()).toBe("begun\n");
+      expect(Buffer.from(out.bytes).subarray(-5).toString()).toBe("over\n");
+    } finally {
+      await bench.stop();
+      execFileSync("umount", [mount]);
+      await rm(mount, { recursive: true, force: true });
+    }
+  },
+);

@@ -75,7 +75,11 @@ function finish(no: number, length = 0): RosterEffect[] {
   post({ kind: "exited", exit: { exitCode: 0, signal: null } });
   post({ kind: "killed", exit: undefined, left: [] });
   const out = { length, sha256: sha256Hex("x") };
-  post({ kind: "measured", measurement: { out, err: empty, startedAtMs: 5, finishedAtMs: 6, durationMs: 1 } });
+  post({
+    kind: "measured",
+    output: "complete",
+    measurement: { out, err: empty, startedAtMs: 5, finishedAtMs: 6, durationMs: 1 },
+  });
   return durable(no, "result");
 }
 
@@ -349,6 +353,7 @@ describe("a cancel", () => {
       attempt: id(1),
       event: {
         kind: "measured",
+        output: "complete",
         measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 },
       },
     });
