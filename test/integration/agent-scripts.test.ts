@@ -148,7 +148,7 @@ test("what a script says while it is ended arrives: its relays are not ended wit
   const { out, err, result } = await finished(attempt);
   expect(result).toMatchObject({ outcome: "cancelled", exitCode: 9 });
   expect(Buffer.from(out.bytes).toString()).toMatch(/^ready\nend 1\n(end \d\n){7}end 9\n$/);
-  expect(Buffer.from(err.bytes).toString()).toMatch(/^end 1\n(end \d\n){7}end 9\n$/);
+  expect(Buffer.from(err.bytes).toString()).toMatch(/end 1\n(end \d\n){7}end 9\n$/);
 });
 
 test("a child in a session of its own is killed as well", async () => {
