@@ -2,7 +2,7 @@
 import { Counter, type Registry } from "prom-client";
 import type { TrustAnchor } from "../certs/trust.ts";
 import type { Background } from "../shared/background.ts";
-import type { Clock } from "../shared/clock.ts";
+import { afterThisTurn, type Clock } from "../shared/clock.ts";
 import type { AttemptId, BootId, NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
@@ -83,7 +83,7 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
       openSession(socket, admitted) {
         background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
         const { nodes, renew } = deps;
-        const sessionDeps = { socket, store, clock, background, logger, budget, nodes, events, renew };
+        const sessionDeps = { socket, store, clock, defer: afterThisTurn, background, logger, budget, nodes, events, renew };
         return new AgentSession(sessionDeps, {
           agent: admitted.agent,
           agentName: admitted.name,
