@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
 import { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
-import { systemClock } from "../shared/clock.ts";
+import { afterThisTurn, systemClock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
@@ -25,7 +25,6 @@ import { dial } from "./dial.ts";
 import type { Dial, DialTarget } from "./dial.ts";
 import { DiskReserve } from "./disk-reserve.ts";
 import { Engine } from "./engine.ts";
-import type { EngineOptions } from "./engine.ts";
 import { hostBootId } from "./host.ts";
 import { loadIdentity, storeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
@@ -38,6 +37,8 @@ import { defaultRosterOptions } from "./roster-event.ts";
 import { scriptEnvironment } from "./script-environment.ts";
 import { defaultSpoolBounds } from "./segments.ts";
 import { findSignalReset, installShim } from "./shim-install.ts";
+import { HostSite } from "./site.ts";
+import type { HostSiteOptions } from "./site.ts";
 
 export interface AgentOptions {
   readonly dataPath: string;
@@ -47,7 +48,7 @@ export interface AgentOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   readonly roster?: Partial<Omit<RosterOptions, "journalId" | "hostBootId">>;
   /** What each output stream may take of the disk. */
-  readonly bounds?: EngineOptions["bounds"];
+  readonly bounds?: HostSiteOptions["bounds"];
   /** Kept for result records on a full disk; 0 keeps none. Default 32 MiB. */
   readonly reserveBytes?: number;
   readonly freeBytesAtLeast?: number;
@@ -207,24 +208,26 @@ class HoldfastAgent implements Agent {
     const { lock, journal, identity } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
+    const site = new HostSite({
+      dataPath,
+      hostBootId: given.bootId,
+      shimPath: given.shimPath,
+      resetSignals: given.resetSignals,
+      agentName: identity.name,
+      environment: scripts,
+      bounds: bounds ?? defaultSpoolBounds,
+      ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
+    });
     const engine: Engine = new Engine(
       {
         ...common,
         journal,
+        site,
+        defer: afterThisTurn,
         closeSession: (session) => connections.closeSession(session),
         onFatal: (why) => this.#fatal(why),
       },
-      {
-        dataPath,
-        hostBootId: given.bootId,
-        shimPath: given.shimPath,
-        resetSignals: given.resetSignals,
-        agentName: identity.name,
-        environment: scripts,
-        roster: { ...defaultRosterOptions, ...(slots === undefined ? {} : { workSlots: slots }), ...roster },
-        bounds: bounds ?? defaultSpoolBounds,
-        ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
-      },
+      { roster: { ...defaultRosterOptions, ...(slots === undefined ? {} : { workSlots: slots }), ...roster } },
     );
     const version = ownVersion();
     const hello = (): Hello => ({

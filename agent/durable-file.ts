@@ -1,7 +1,7 @@
 // Replaces a small file as a whole: written beside, synced, renamed, directory synced. A reader sees the old or the new one.
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { syncDirectory } from "./journal.ts";
+import { syncDirectory } from "./journal-disk.ts";
 
 export async function replaceFile(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
   const next = `${path}.new`;

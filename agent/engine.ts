@@ -1,8 +1,6 @@
-// Drives the pure core: feeds it events and carries its effects out on journal, processes and sessions.
+// Drives the pure core: feeds it events and carries its effects out on journal, site (folders, scripts) and sessions.
 // Leaves every decision to roster.ts. Invariant: events are stepped one after another, and the effects of one are
 // begun, in order, before the next is stepped.
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import type { Background } from "../shared/background.ts";
 import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
@@ -16,40 +14,32 @@ import type { LogContent } from "../shared/wire/log.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
 import type { Verdict } from "../shared/wire/welcome.ts";
 import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
-import { admitOffer } from "./admission.ts";
-import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
-import { gatherEvidence } from "./evidence.ts";
-import { Execution } from "./execution.ts";
-import type { ExecutionOptions } from "./execution.ts";
-import { bootMs, freeBytesNow } from "./host.ts";
 import type { Journal } from "./journal.ts";
-import type { JournaledAttempt } from "./journal-state.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { Outbox } from "./outbox.ts";
-import type { Evidence } from "./recovery.ts";
 import { recover } from "./recovery.ts";
 import { repeatUntilDone } from "./repeating.ts";
 import { Roster } from "./roster.ts";
 import type { Admission, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
 import type { Session } from "./connection.ts";
+import type { AttemptExecution, Site } from "./site.ts";
 
 export interface EngineDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly background: Background;
   readonly journal: Journal;
+  readonly site: Site;
+  /** Calls once the current turn of the event loop is over. */
+  readonly defer: (act: () => void) => void;
   /** Ends a session in an orderly way; its end is told through {@link Engine.sessionEnded}. */
   readonly closeSession: (session: SessionNo) => void;
   /** The journal cannot be written any more: the process must end, and the next one recovers. */
   readonly onFatal: (why: AppError) => void;
 }
 
-export interface EngineOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath"> {
-  readonly dataPath: string;
-  readonly hostBootId: string;
+export interface EngineOptions {
   readonly roster: Omit<RosterOptions, "journalId" | "hostBootId">;
-  /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
-  readonly freeBytesAtLeast?: number;
 }
 
 const tickMs = 500;
@@ -61,28 +51,25 @@ function isAwaited({ kind }: AttemptEffect): boolean {
 
 export class Engine {
   readonly #deps: EngineDeps;
-  readonly #options: EngineOptions;
-  readonly #attemptsPath: string;
   readonly #roster: Roster;
-  readonly #executions = new Map<AttemptId, Execution>();
+  readonly #executions = new Map<AttemptId, AttemptExecution>();
   readonly #outboxes = new Map<SessionNo, Outbox>();
   /** Through which session and under which number an attempt's log flows now. */
   readonly #homes = new Map<AttemptId, { readonly session: SessionNo; readonly homeNo: number }>();
   /** Being stepped (the first) and waiting to be: emptied before the call that filled it returns. */
   readonly #events: RosterEvent[] = [];
   #ticker: Timer | undefined;
-  #aliveAtMs = bootMs();
+  #aliveAtMs: number;
   readonly #stopping = new AbortController();
   #stage: "running" | "stopped" = "running";
 
   constructor(deps: EngineDeps, options: EngineOptions) {
     this.#deps = deps;
-    this.#options = options;
-    this.#attemptsPath = join(options.dataPath, "attempts");
-    const { journal } = deps;
+    const { journal, site } = deps;
+    this.#aliveAtMs = site.bootMs();
     this.#roster = new Roster(
       { closed: journal.state.closed },
-      { ...options.roster, journalId: journal.id, hostBootId: options.hostBootId },
+      { ...options.roster, journalId: journal.id, hostBootId: site.hostBootId },
     );
     if (journal.corruption !== undefined) this.#roster.quarantine();
   }
@@ -97,7 +84,7 @@ export class Engine {
 
   /** Recovers what earlier processes left, then begins to tick. */
   async start(): Promise<void> {
-    await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
+    await this.#deps.site.prepare();
     await this.#recoverAll();
     this.#ticker = this.#deps.clock.every(tickMs, () => this.#tick());
   }
@@ -117,7 +104,7 @@ export class Engine {
   }
 
   sessionOpened(session: Session): void {
-    this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: setImmediate }));
+    this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: this.#deps.defer }));
     const node: NodeId = session.welcome.node.id;
     const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
     this.#step({ kind: "session-opened", session: session.no, node, verdicts });
@@ -137,7 +124,7 @@ export class Engine {
     switch (message.type) {
       case "offer": {
         // Looked at now: what a disk had free half a second ago says nothing about a flood.
-        const free = freeBytesNow(this.#options.dataPath);
+        const free = this.#deps.site.freeBytes();
         const offers = message.items.map((offer) => ({ offer, admission: this.#admit(offer, free) }));
         this.#step({ kind: "offers", session, offers });
         return;
@@ -222,8 +209,8 @@ export class Engine {
         return;
       case "forget": {
         this.#release(effect.attempt);
-        const folder = new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt: effect.attempt });
-        this.#deps.background.run("remove an attempt's folder", () => folder.remove());
+        const { background, site } = this.#deps;
+        background.run("remove an attempt's folder", () => site.removeFolder(effect.attempt));
         return;
       }
       case "close-session":
@@ -280,7 +267,7 @@ export class Engine {
   }
 
   /** The driver of an attempt that runs a script; made from the journal when there is none yet. */
-  #execution(attempt: AttemptId): Execution | undefined {
+  #execution(attempt: AttemptId): AttemptExecution | undefined {
     const known = this.#executions.get(attempt);
     if (known !== undefined) return known;
     const { state } = this.#deps.journal;
@@ -290,7 +277,7 @@ export class Engine {
       facts === undefined ? (result?.out.length ?? 0) + (result?.err.length ?? 0) > 0 : facts.spec.kind === "script";
     if (!isScript) return undefined;
     const post = (event: AttemptEvent): void => this.#step({ kind: "attempt", attempt, event });
-    const execution = new Execution(
+    const execution = this.#deps.site.execution(
       {
         clock: this.#deps.clock,
         logger: this.#deps.logger.child({ attempt }),
@@ -300,7 +287,7 @@ export class Engine {
           if (home !== undefined) this.#step({ kind: "log-drained", attempt, homeNo: home.homeNo });
         },
       },
-      { ...this.#options, attempt, facts, attemptsPath: this.#attemptsPath },
+      { attempt, facts },
     );
     if (result !== undefined) execution.seal({ out: result.out.length, err: result.err.length });
     this.#executions.set(attempt, execution);
@@ -333,21 +320,17 @@ export class Engine {
   }
 
   #tick(): void {
-    this.#aliveAtMs = bootMs();
+    this.#aliveAtMs = this.#deps.site.bootMs();
     this.#step({ kind: "tick" });
   }
 
   #admit(offer: OfferItem, free: number): Admission {
-    return admitOffer(offer, {
-      freeBytes: free,
-      freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
-      stoodMs: bootMs() - this.#aliveAtMs,
-      searchPath: this.#options.environment["PATH"],
-    });
+    const { site } = this.#deps;
+    return site.admit(offer, { freeBytes: free, stoodMs: site.bootMs() - this.#aliveAtMs });
   }
 
   async #recoverAll(): Promise<void> {
-    const { journal, logger, clock } = this.#deps;
+    const { journal, logger, clock, site } = this.#deps;
     const { open, acknowledged, closed } = journal.state;
     const acknowledgedAtMs = clock.monotonicMs();
     for (const [attempt, { facts, homeNo, result }] of acknowledged) {
@@ -358,7 +341,7 @@ export class Engine {
       if (journaled.result !== undefined) {
         this.#roster.restoreResult(attempt, journaled.facts, { homeNo: journaled.homeNo, record: journaled.result });
       } else if (journaled.facts !== undefined && journal.corruption === undefined) {
-        const action = recover(this.#evidence(attempt, journaled));
+        const action = recover(site.evidence(attempt, journaled));
         logger.info({ attempt, action: action.kind }, "recovered an attempt of an earlier process");
         if (action.kind === "orphan" || action.kind === "ignore") continue;
         const { facts, homeNo, cancelGraceMs: graceMs = 0 } = journaled;
@@ -366,20 +349,15 @@ export class Engine {
       }
     }
     if (journal.corruption !== undefined) return;
-    for (const attempt of await listAttemptFolders(this.#attemptsPath)) {
+    for (const attempt of await site.folders()) {
       if (open.has(attempt) || acknowledged.has(attempt)) continue;
-      if (recover(this.#evidence(attempt, undefined)).kind === "orphan") {
+      if (recover(site.evidence(attempt, undefined)).kind === "orphan") {
         logger.warn({ attempt }, "a script runs that this journal does not know; it is left running");
       } else {
         logger.info({ attempt, wasClosed: closed.has(attempt) }, "removed the folder of an attempt that is not open");
-        await new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt }).remove();
+        await site.removeFolder(attempt);
       }
     }
     this.#step({ kind: "tick" });
-  }
-
-  #evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence {
-    const folder = new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt });
-    return gatherEvidence(folder, journaled, this.#options.hostBootId);
   }
 }

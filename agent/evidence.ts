@@ -1,13 +1,19 @@
 // Gathers what recovery.ts decides on: the journal's word, the host's boot, the gate's marker, the shim, the exit.
 import type { AttemptFolder } from "./attempt-folder.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
-import { isAlive } from "./process-table.ts";
 import type { Evidence } from "./recovery.ts";
+import type { ShimMark } from "./shim-report.ts";
+
+export interface EvidenceFacts {
+  readonly hostBootId: string;
+  /** By pid and start time, never by pid alone. */
+  readonly isAlive: (mark: ShimMark) => boolean;
+}
 
 export function gatherEvidence(
-  folder: AttemptFolder,
+  folder: Pick<AttemptFolder, "marker" | "exit">,
   journaled: JournaledAttempt | undefined,
-  hostBootId: string,
+  { hostBootId, isAlive }: EvidenceFacts,
 ): Evidence {
   // The exit is read last: a script that ends while we look is finished, not vanished.
   const marker = folder.marker();

@@ -1,15 +1,14 @@
 // The agent's durable record: an append-only file, one fdatasync shared by all that wait, rewritten when it has grown.
 // Leaves the meaning of records to journal-state.ts and exclusivity to data-lock.ts.
 // Invariant: nothing is reported durable before its bytes are synced; a damaged journal is never written to.
-import type { FileHandle } from "node:fs/promises";
-import { constants } from "node:fs";
-import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { BootId, JournalId } from "../shared/ids.ts";
 import { journalIdSchema, bootIdSchema } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
+import type { JournalDisk, JournalFile } from "./journal-disk.ts";
+import { nodeJournalDisk } from "./journal-disk.ts";
 import { encodeJournalFrame, scanJournal } from "./journal-frame.ts";
 import type { JournalRecord } from "./journal-record.ts";
 import { decodeRecord, encodeRecord } from "./journal-record.ts";
@@ -27,6 +26,7 @@ export interface JournalOptions {
 export interface JournalDeps {
   readonly logger: Logger;
   readonly random: Random;
+  readonly disk?: JournalDisk;
   /** Called once when the disk is full: frees the reserve, so that results still find room. */
   readonly freeReserve?: () => Promise<void>;
 }
@@ -41,12 +41,13 @@ interface Waiter {
 
 type Mode =
   | { readonly kind: "closed" }
-  | { readonly kind: "open"; readonly handle: FileHandle }
+  | { readonly kind: "open"; readonly handle: JournalFile }
   | { readonly kind: "read-only"; readonly why: AppError }
   | { readonly kind: "failed"; readonly why: AppError };
 
 export class Journal {
   readonly #deps: JournalDeps;
+  readonly #disk: JournalDisk;
   readonly #options: JournalOptions;
   readonly state: JournalState = emptyJournalState();
   #mode: Mode = { kind: "closed" };
@@ -59,6 +60,7 @@ export class Journal {
 
   constructor(deps: JournalDeps, options: JournalOptions) {
     this.#deps = deps;
+    this.#disk = deps.disk ?? nodeJournalDisk;
     this.#options = options;
   }
 
@@ -68,19 +70,16 @@ export class Journal {
    */
   async open(): Promise<void> {
     const { path } = this.#options;
-    const file = await readFile(path).catch((cause: unknown) => {
-      if (errnoOf(cause) === "ENOENT") return undefined;
-      throw cause;
-    });
+    const file = await this.#disk.read(path);
     if (file !== undefined && !this.#fold(file)) return;
-    const handle = await open(path, "a", 0o600);
+    const handle = await this.#disk.open(path, "append");
     this.#mode = { kind: "open", handle };
     if (file !== undefined) await this.#dropTail(handle, file.length);
     if (this.state.id === undefined) this.#append({ kind: "journal", format: 1, id: this.#newId(journalIdSchema) });
     const bootId = this.#newId(bootIdSchema);
     const counter = (this.state.boot?.counter ?? 0) + 1;
     await this.append({ kind: "boot", counter, bootId, hostBootId: this.#options.hostBootId });
-    if (file === undefined) await syncDirectory(dirname(path));
+    if (file === undefined) await this.#disk.syncDirectory(dirname(path));
     this.#compactAtBytes = this.#nextCompaction(this.#bytes);
   }
 
@@ -152,7 +151,7 @@ export class Journal {
     return true;
   }
 
-  async #dropTail(handle: FileHandle, length: number): Promise<void> {
+  async #dropTail(handle: JournalFile, length: number): Promise<void> {
     if (length === this.#bytes) return;
     this.#deps.logger.warn(
       { dropped: length - this.#bytes },
@@ -208,7 +207,7 @@ export class Journal {
     }
   }
 
-  async #write(handle: FileHandle, bytes: Buffer, isAwaited: boolean): Promise<void> {
+  async #write(handle: JournalFile, bytes: Buffer, isAwaited: boolean): Promise<void> {
     try {
       await writeWhole(handle, bytes);
     } catch (cause) {
@@ -240,19 +239,19 @@ export class Journal {
     this.#bytes = bytes.length;
     this.#compactAtBytes = this.#nextCompaction(bytes.length);
     if (before.kind === "open") await before.handle.close();
-    await syncDirectory(dirname(path));
+    await this.#disk.syncDirectory(dirname(path));
     return true;
   }
 
   /** The rewritten journal in its place. Undefined when there is no room, or anything else: then the old one goes on. */
-  async #writeNew(path: string, bytes: Buffer): Promise<FileHandle | undefined> {
-    let next: FileHandle | undefined;
+  async #writeNew(path: string, bytes: Buffer): Promise<JournalFile | undefined> {
+    let next: JournalFile | undefined;
     try {
       // For appending, as the handle it replaces: a write cut short by a full disk is truncated and written again.
-      next = await open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_TRUNC, 0o600);
+      next = await this.#disk.open(path, "fresh");
       await writeWhole(next, bytes);
       await next.sync();
-      await rename(path, this.#options.path);
+      await this.#disk.rename(path, this.#options.path);
       return next;
     } catch (cause) {
       this.#deps.logger.warn(
@@ -260,24 +259,14 @@ export class Journal {
         `the journal could not be rewritten and grows on: ${describeError(cause)}`,
       );
       await next?.close().catch(() => undefined);
-      await rm(path, { force: true }).catch(() => undefined);
+      await this.#disk.remove(path).catch(() => undefined);
       this.#compactAtBytes = this.#bytes + Math.max(leastGrowth, this.#bytes / 8);
       return undefined;
     }
   }
 }
 
-async function writeWhole(handle: FileHandle, bytes: Buffer): Promise<void> {
+async function writeWhole(handle: JournalFile, bytes: Buffer): Promise<void> {
   let at = 0;
   while (at < bytes.length) at += (await handle.write(bytes, at)).bytesWritten;
-}
-
-/** A new or renamed file is there after power loss only once its directory is synced. */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -3,19 +3,16 @@
 import { Registry } from "prom-client";
 import { pinOf, readTrustAnchor } from "../certs/trust.ts";
 import { Background } from "../shared/background.ts";
-import { systemClock, type Clock } from "../shared/clock.ts";
+import { afterThisTurn, systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import { bootIdSchema, createIdSource, newId, type AgentId, type NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import { systemRandom, type Random } from "../shared/random.ts";
 import { stopAll, type Service } from "../shared/service.ts";
-import { closeCode } from "../shared/wire/close-code.ts";
-import type { NodeList } from "../shared/wire/nodes.ts";
 import { ApiServer } from "./api/http-server.ts";
 import { createBackend } from "./backend.ts";
+import { createCouriers } from "./couriers.ts";
 import { Hints } from "./cluster/hints.ts";
-import { Members } from "./cluster/members.ts";
-import { Wake } from "./cluster/wake.ts";
 import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.ts";
 import { createEnrolment } from "./enrolment/enrol-agent.ts";
 import { issueToken, type IssueTokenDeps } from "./enrolment/issue-token.ts";
@@ -23,7 +20,6 @@ import { loadMasterKey } from "./enrolment/master-key.ts";
 import { loadNodeId, NodeLeaf } from "./enrolment/node-identity.ts";
 import { createNonces } from "./enrolment/nonce.ts";
 import { renewAgent } from "./enrolment/renew-agent.ts";
-import { SessionRegistry } from "./gateway/session-registry.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { adminKey } from "./admin-key.ts";
 import { agentAddresses } from "./advertise.ts";
@@ -32,12 +28,11 @@ import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.
 import { Database } from "./store/connection.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
-import { settlePresence } from "./store/presence.ts";
+import { createPostgresClusterStore } from "./store/postgres-cluster.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
 import { prune } from "./store/retention.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
-import { Dispatcher } from "./tasks/dispatcher.ts";
 import { Followers } from "./tasks/followers.ts";
 
 export interface NodeOptions {
@@ -134,62 +129,30 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const plainStore = createPostgresStore(database);
   const { store, meters } = meteredStore(plainStore, registry);
   const loopDelay = eventLoopDelay(registry);
-  const sessions = new SessionRegistry();
   const followers = await begin(new Followers({ database, clock, background }));
-  const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
   let mode: "serving" | "draining" = "serving";
-
-  const members = new Members({
-    database,
-    clock,
-    background,
-    logger,
-    load: () => ({
-      active: [...sessions.all()].reduce((sum, session) => sum + session.load, 0),
-      sessions: sessions.size,
-      draining: mode === "draining",
-    }),
-    onList: (list) => pushList(sessions, list),
-    onReplaced: () =>
-      logger.error(
-        { node },
-        "another process runs with this node id, or the node was removed; this one serves on until it is stopped",
-      ),
-  });
-  const wake = new Wake(
-    { database, clock, background, logger, sessions },
+  const couriers = createCouriers(
     {
-      work: (agents, unanswered) => dispatcher.mayHaveWork(agents, unanswered),
-      cancels: (cancels) => {
-        for (const { agent, attempt, graceMs } of cancels)
-          sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
-      },
-      distrusted: (agents) => {
-        for (const { agent, status, reason } of agents) {
-          sessions
-            .get(agent)
-            ?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
-        }
-      },
-      settlePresence: () => settlePresence(database.relaxed, { node, nodeBootId: bootId, agents: sessions.agents() }),
+      store,
+      cluster: createPostgresClusterStore(database),
+      clock,
+      defer: afterThisTurn,
+      background,
+      logger,
+      renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
+      isDraining: () => mode === "draining",
+      changed: (attempt) => followers.changed(attempt),
       ended: (tasks) => {
         meters.ended("given-up", tasks.length);
         for (const task of tasks) followers.wake(task);
       },
     },
+    { node: { id: node, name: options.name }, bootId },
   );
+  const { dispatcher, members, wake } = couriers;
   const hints = new Hints(
     { database, clock, background, logger },
-    {
-      bootId,
-      onHint(kind, agents) {
-        if (kind === "work") wake.feed();
-        else if (kind === "cancel") wake.cancels();
-        else if (kind === "trust") wake.trust();
-        else members.look();
-        if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
-      },
-    },
+    { bootId, onHint: (kind, agents) => couriers.hint(kind, agents) },
   );
 
   let useIdentity: (identity: AgentListenerIdentity) => void = () => undefined;
@@ -254,25 +217,15 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const door = createAgentsDoor(
     {
       database,
-      store,
-      sessions,
-      dispatcher,
+      couriers,
       registry,
       clock,
       background,
       logger,
-      nodes: members,
       anchors: () => trust.agentAnchors,
       isOpen: () => mode === "serving",
-      changed: (attempt) => followers.changed(attempt),
-      renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
     },
-    {
-      node: { id: node, name: options.name },
-      bootId,
-      listen: options.agentListen,
-      identity: listenerIdentity(leaf, trust),
-    },
+    { listen: options.agentListen, identity: listenerIdentity(leaf, trust) },
   );
   useIdentity = (identity) => door.useIdentity(identity);
   await begin(door);
@@ -306,8 +259,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const drain = async (): Promise<void> => {
     if (mode === "draining") return;
     mode = "draining";
-    dispatcher.drain();
-    for (const session of sessions.all()) session.apply({ kind: "go-away", afterMs: 0, reason: "the node drains" });
+    couriers.drain();
     await Promise.resolve();
   };
   let stopping: Promise<void> | undefined;
@@ -346,8 +298,4 @@ async function firstToken(deps: IssueTokenDeps, origin: ClusterTrust["origin"]):
 function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust): AgentListenerIdentity {
   const { certificatePem, privateKeyPem } = leaf.current();
   return { key: privateKeyPem, cert: certificatePem, ca: trust.agentsCaPems };
-}
-
-function pushList(sessions: SessionRegistry, list: NodeList): void {
-  for (const session of sessions.all()) session.apply({ kind: "nodes", list });
 }

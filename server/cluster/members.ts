@@ -6,13 +6,13 @@ import { AppError } from "../../shared/errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
-import type { Database } from "../store/connection.ts";
-import { beatNode, joinNode, readNodeList, type NodeRow } from "../store/membership.ts";
+import type { NodeRow } from "../store/membership.ts";
+import type { ClusterStore } from "../store/store.ts";
 
 const beatMs = 3_000;
 
 export interface MembersDeps {
-  readonly database: Pick<Database, "durable">;
+  readonly store: Pick<ClusterStore, "join" | "beat" | "nodeList">;
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
@@ -38,7 +38,7 @@ export class Members implements Service {
 
   /** Takes the node's row, which is known only once its listener has a port. Throws `node.removed`. */
   async join(node: NodeRow): Promise<void> {
-    if (!(await joinNode(this.#deps.database.durable, node))) {
+    if (!(await this.#deps.store.join(node))) {
       throw new AppError("node.removed", `node ${node.name} (${node.id}) was removed from the cluster`);
     }
     this.#node = node;
@@ -66,7 +66,7 @@ export class Members implements Service {
     this.#beat = "running";
     this.#deps.background.run("heartbeat", async () => {
       try {
-        const beaten = await beatNode(this.#deps.database.durable, {
+        const beaten = await this.#deps.store.beat({
           id: node.id,
           bootId: node.bootId,
           ...this.#deps.load(),
@@ -82,7 +82,7 @@ export class Members implements Service {
   }
 
   async #refresh(): Promise<void> {
-    const list = await readNodeList(this.#deps.database.durable);
+    const list = await this.#deps.store.nodeList();
     const isNewer = list.version > this.#list.version || list.nodes.length !== this.#list.nodes.length;
     this.#list = list;
     if (isNewer) this.#deps.onList(list);

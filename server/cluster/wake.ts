@@ -6,15 +6,13 @@ import { AppError } from "../../shared/errors.ts";
 import type { AgentId, TaskId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
-import type { Database } from "../store/connection.ts";
-import { readCancels, type PendingCancel } from "../store/read-cancels.ts";
-import { readDistrusted, type Distrusted, type SessionCredential } from "../store/read-distrusted.ts";
+import type { PendingCancel } from "../store/read-cancels.ts";
+import type { Distrusted, SessionCredential } from "../store/read-distrusted.ts";
+import type { ClusterStore } from "../store/store.ts";
 import { VerdictPause } from "./verdict-pause.ts";
-import { readKnownWork, readWorkFeed } from "../store/read-work-feed.ts";
-import { readDatabaseClock, sweepAttempts } from "../store/sweep-attempts.ts";
 
 export interface WakeDeps {
-  readonly database: Pick<Database, "durable">;
+  readonly store: ClusterStore;
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
@@ -68,7 +66,7 @@ export class Wake implements Service {
     every(wakePeriods.cancels, () => this.cancels());
     every(wakePeriods.trust, () => this.trust());
     every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));
-    every(wakePeriods.giveUp, () => this.#look("giving up", (sql) => this.#giveUp(sql)));
+    every(wakePeriods.giveUp, () => this.#look("giving up", () => this.#giveUp()));
     every(wakePeriods.fullSweep, () => this.#look("presence", () => this.#acts.settlePresence()));
     return Promise.resolve();
   }
@@ -81,8 +79,8 @@ export class Wake implements Service {
 
   /** New queued rows since the last look, and offers nobody answered. */
   feed(): void {
-    this.#look("work feed", async (sql) => {
-      const { agents, unanswered, last } = await readWorkFeed(sql, Math.max(0, this.#lastQueueNo - overlap));
+    this.#look("work feed", async () => {
+      const { agents, unanswered, last } = await this.#deps.store.workFeed(Math.max(0, this.#lastQueueNo - overlap));
       const isBusy = last > this.#lastQueueNo || agents.length > 0;
       this.#lastQueueNo = last;
       this.#feedDueMs = this.#deps.clock.monotonicMs() + (isBusy ? 0 : wakePeriods.idleFeed);
@@ -93,38 +91,39 @@ export class Wake implements Service {
   /** Whether these agents have work, by one indexed read. */
   known(agents: readonly AgentId[]): void {
     if (agents.length === 0) return;
-    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async (sql) => {
-      const found = await readKnownWork(sql, agents);
+    this.#look(`known work ${agents.length === 1 ? agents[0] : "of all"}`, async () => {
+      const found = await this.#deps.store.knownWork(agents);
       this.#acts.work(found, found);
     });
   }
 
   cancels(): void {
     const agents = this.#deps.sessions.agents();
-    if (agents.length > 0) this.#look("cancels", async (sql) => this.#acts.cancels(await readCancels(sql, agents)));
+    if (agents.length > 0)
+      this.#look("cancels", async () => this.#acts.cancels(await this.#deps.store.cancels(agents)));
   }
 
   trust(): void {
     const sessions = this.#deps.sessions.credentials();
     if (sessions.length > 0)
-      this.#look("trust", async (sql) => this.#acts.distrusted(await readDistrusted(sql, sessions)));
+      this.#look("trust", async () => this.#acts.distrusted(await this.#deps.store.distrusted(sessions)));
   }
 
   /** No verdict while the database's clock and ours disagree on how much time has passed (DESIGN promise 9). */
-  async #giveUp(sql: Database["durable"]): Promise<void> {
-    const databaseMs = await readDatabaseClock(sql);
+  async #giveUp(): Promise<void> {
+    const databaseMs = await this.#deps.store.clockMs();
     if (this.#verdicts.judge({ databaseMs, monotonicMs: this.#deps.clock.monotonicMs() }) === "allowed") {
-      this.#acts.ended(await sweepAttempts(sql));
+      this.#acts.ended(await this.#deps.store.sweep());
     }
   }
 
   /** One look of a kind at a time; a look that fails is repeated by its timer. */
-  #look(name: string, act: (sql: Database["durable"]) => Promise<void>): void {
+  #look(name: string, act: () => Promise<void>): void {
     if (this.#running.has(name)) return;
     this.#running.add(name);
     this.#deps.background.run(name, async () => {
       try {
-        await act(this.#deps.database.durable);
+        await act();
       } catch (cause) {
         if (AppError.from(cause).code !== "database.unavailable") throw cause;
         this.#verdicts.wasAway(this.#deps.clock.monotonicMs());

@@ -2,7 +2,7 @@
 // under way at a time, so an attempt's log, result and home change reach the database in the order they arrived.
 // A write that fails because the database is away is tried again while the session lives; then the agent repeats it.
 import type { Background } from "../../shared/background.ts";
-import { afterThisTurn, type Clock, type Timer } from "../../shared/clock.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { Heartbeat } from "../../shared/heartbeat.ts";
 import type { AgentId, AttemptId, BootId, NodeId } from "../../shared/ids.ts";
@@ -32,6 +32,8 @@ export interface SessionDeps {
   readonly socket: FrameSocket;
   readonly store: CourierStore;
   readonly clock: Clock;
+  /** Calls once the current turn of the event loop is over. */
+  readonly defer: (act: () => void) => void;
   readonly background: Background;
   readonly logger: Logger;
   readonly budget: LogBudget;
@@ -83,7 +85,7 @@ export class AgentSession {
     this.agent = options.agent;
     this.agentName = options.agentName;
     this.thumbprint = options.thumbprint;
-    this.#link = new Link({ socket: deps.socket, defer: afterThisTurn });
+    this.#link = new Link({ socket: deps.socket, defer: deps.defer });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
       {
@@ -96,6 +98,7 @@ export class AgentSession {
     this.#writes = new AttemptWrites({
       background: deps.background,
       clock: deps.clock,
+      defer: deps.defer,
       signal: this.#ending.signal,
       onFailed: (error) => {
         deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");

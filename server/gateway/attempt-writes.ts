@@ -3,7 +3,7 @@
 // read costs one write. Retryable failures are tried again with a pause until the session ends; any other failure ends
 // the session, and the agent repeats on the next one whatever was not acknowledged.
 import type { Background } from "../../shared/background.ts";
-import { afterThisTurn, type Clock } from "../../shared/clock.ts";
+import type { Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import type { Stream } from "../../shared/task.ts";
@@ -53,6 +53,8 @@ export interface LogPart {
 export interface AttemptWritesDeps {
   readonly background: Background;
   readonly clock: Clock;
+  /** Calls once the current turn of the event loop is over. */
+  readonly defer: (act: () => void) => void;
   /** Aborts when the session ends. */
   readonly signal: AbortSignal;
   readonly onFailed: (error: AppError) => void;
@@ -117,7 +119,7 @@ export class AttemptWrites {
     }
     const fresh: Line = { state: "gathering", steps: [step] };
     this.#lines.set(attempt, fresh);
-    afterThisTurn(() => this.#deps.background.run("attempt writes", () => this.#drain(attempt, fresh)));
+    this.#deps.defer(() => this.#deps.background.run("attempt writes", () => this.#drain(attempt, fresh)));
   }
 
   async #drain(attempt: AttemptId, line: Line): Promise<void> {

@@ -1,81 +1,34 @@
-// The courier's verbs on PostgreSQL, with group commit on the hot ones. Batches of one verb never overlap, so their
-// row locks are taken in one order; verbs lock in the order agent, task, attempt, attempt log.
-import { appendLog, type AppendOutcome, type LogAppend } from "./append-log.ts";
+// The courier's verbs on PostgreSQL, grouped. Which verb commits synchronously is decided here and nowhere else; verbs lock
+// in the order agent, task, attempt, attempt log.
+import { appendLog } from "./append-log.ts";
 import { claimAttempts } from "./claim-attempts.ts";
 import type { Database } from "./connection.ts";
-import { finishAttempts, type Finish, type FinishOutcome } from "./finish-attempts.ts";
+import { finishAttempts } from "./finish-attempts.ts";
 import { greetAgent } from "./greet-agent.ts";
-import { GroupCommit } from "./group-commit.ts";
+import { createGroupedStore, type GroupedStore } from "./grouped-store.ts";
 import { loseAttempts } from "./lose-attempts.ts";
-import { writePresence, type PresenceChange } from "./presence.ts";
-import { progressAttempts, type Progress, type RowView } from "./progress-attempts.ts";
+import { writePresence } from "./presence.ts";
+import { progressAttempts } from "./progress-attempts.ts";
 import { readOpenAttempts } from "./read-open-attempts.ts";
-import { refuseAttempts, type Refusal } from "./refuse-attempts.ts";
+import { refuseAttempts } from "./refuse-attempts.ts";
 import { releaseOffers } from "./release-offers.ts";
 import { resumeAttempts } from "./resume-attempts.ts";
-import type { CourierStore } from "./store.ts";
-import { submitTasks, type NewSubmission, type SubmitOutcome } from "./submit-tasks.ts";
+import { submitTasks } from "./submit-tasks.ts";
 
-const capacity = 50_000;
-
-export interface PostgresStore extends CourierStore {
-  /** Resolves when no batch is on its way. */
-  settle(): Promise<void>;
-}
-
-export function createPostgresStore(database: Database): PostgresStore {
+export function createPostgresStore(database: Database): GroupedStore {
   const { durable, relaxed } = database;
-  const submits = new GroupCommit<NewSubmission, SubmitOutcome>(
-    { commit: (items) => submitTasks(durable, items), keyOf: (item) => item.id },
-    { largestBatch: 128, capacity },
-  );
-  const progress = new GroupCommit<Progress, RowView>(
-    { commit: (items) => progressAttempts(relaxed, items), keyOf: (item) => item.attempt },
-    { largestBatch: 512, capacity },
-  );
-  const refusals = new GroupCommit<Refusal, true>(
-    {
-      commit: async (items) => {
-        await refuseAttempts(durable, items);
-        return items.map(() => true as const);
-      },
-      keyOf: (item) => item.attempt,
-    },
-    { largestBatch: 512, capacity },
-  );
-  const appends = new GroupCommit<LogAppend, AppendOutcome>(
-    { commit: (items) => appendLog(relaxed, items), keyOf: (item) => item.attempt },
-    { largestBatch: 256, capacity },
-  );
-  const finishes = new GroupCommit<Finish, FinishOutcome>(
-    { commit: (items) => finishAttempts(durable, items), keyOf: (item) => item.attempt },
-    { largestBatch: 512, capacity },
-  );
-  const presences = new GroupCommit<PresenceChange, true>(
-    {
-      commit: async (items) => {
-        await writePresence(relaxed, items);
-        return items.map(() => true as const);
-      },
-      keyOf: (item) => item.agent,
-    },
-    { largestBatch: 1_024, capacity },
-  );
-  return {
-    submit: (submission) => submits.add(submission),
+  return createGroupedStore({
+    submitTasks: (items) => submitTasks(durable, items),
     claim: (input) => claimAttempts(durable, input),
-    progress: (item) => progress.add(item),
-    refuse: async (item) => void (await refusals.add(item)),
+    progressAttempts: (items) => progressAttempts(relaxed, items),
+    refuseAttempts: (items) => refuseAttempts(durable, items),
     release: (node, offers) => releaseOffers(relaxed, node, offers),
-    append: (item) => appends.add(item),
-    finish: (item) => finishes.add(item),
+    appendLog: (items) => appendLog(relaxed, items),
+    finishAttempts: (items) => finishAttempts(durable, items),
     resume: (items) => resumeAttempts(durable, items),
     greet: (greeting) => greetAgent(database, greeting),
     readOpen: (agent, listed) => readOpenAttempts(durable, agent, listed),
     lose: (lost) => loseAttempts(durable, lost),
-    presence: async (change) => void (await presences.add(change)),
-    async settle() {
-      await Promise.all([submits, progress, refusals, appends, finishes, presences].map((group) => group.settle()));
-    },
-  };
+    writePresence: (items) => writePresence(relaxed, items),
+  });
 }

@@ -2,15 +2,20 @@
 // the same names can stand in for it. `durable` verbs resolve after a synchronous commit, `relaxed` ones may be lost in
 // a database crash and are repeated by what the agent's journal makes it send again.
 import type { AgentId, NodeId } from "../../shared/ids.ts";
-import type { AttemptId } from "../../shared/ids.ts";
+import type { AttemptId, TaskId } from "../../shared/ids.ts";
+import type { NodeList } from "../../shared/wire/nodes.ts";
 import type { AppendOutcome, LogAppend } from "./append-log.ts";
 import type { ClaimedAttempt, ClaimInput } from "./claim-attempts.ts";
 import type { Finish, FinishOutcome } from "./finish-attempts.ts";
 import type { Greeting, GreetOutcome } from "./greet-agent.ts";
 import type { LostAttempts } from "./lose-attempts.ts";
-import type { PresenceChange } from "./presence.ts";
+import type { Beat, NodeRow } from "./membership.ts";
+import type { NodePresence, PresenceChange } from "./presence.ts";
 import type { Progress, RowView } from "./progress-attempts.ts";
 import type { OpenAttempt } from "./read-open-attempts.ts";
+import type { PendingCancel } from "./read-cancels.ts";
+import type { Distrusted, SessionCredential } from "./read-distrusted.ts";
+import type { WorkFeed } from "./read-work-feed.ts";
 import type { Refusal } from "./refuse-attempts.ts";
 import type { ReleasedOffer } from "./release-offers.ts";
 import type { ResumeHome, ResumeOutcome } from "./resume-attempts.ts";
@@ -40,4 +45,24 @@ export interface CourierStore {
   lose(lost: LostAttempts): Promise<void>;
   /** relaxed. */
   presence(change: PresenceChange): Promise<void>;
+}
+
+/** What a node looks up when no hint tells it, and its own place in the cluster. */
+export interface ClusterStore {
+  workFeed(after: number): Promise<WorkFeed>;
+  /** Of these agents, those with something to claim. */
+  knownWork(agents: readonly AgentId[]): Promise<readonly AgentId[]>;
+  cancels(agents: readonly AgentId[]): Promise<PendingCancel[]>;
+  distrusted(sessions: readonly SessionCredential[]): Promise<Distrusted[]>;
+  /** The database's clock, milliseconds since 1970. */
+  clockMs(): Promise<number>;
+  /** durable: gives up what is due; answers whose tasks ended. */
+  sweep(): Promise<TaskId[]>;
+  /** relaxed. */
+  settlePresence(presence: NodePresence): Promise<void>;
+  /** False when this node was removed from the cluster. */
+  join(node: NodeRow): Promise<boolean>;
+  /** False when another boot of this node id took over, or the node was removed. */
+  beat(beat: Beat): Promise<boolean>;
+  nodeList(): Promise<NodeList>;
 }

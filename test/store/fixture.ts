@@ -29,7 +29,8 @@ import type { ClaimCredit } from "../../server/store/claim-attempts.ts";
 import { Database } from "../../server/store/connection.ts";
 import { joinNode } from "../../server/store/membership.ts";
 import { migrate } from "../../server/store/migrate.ts";
-import { createPostgresStore, type PostgresStore } from "../../server/store/postgres-store.ts";
+import type { GroupedStore } from "../../server/store/grouped-store.ts";
+import { createPostgresStore } from "../../server/store/postgres-store.ts";
 import type { NewSubmission, NewTask } from "../../server/store/submit-tasks.ts";
 import { createCluster } from "../../server/store/trust.ts";
 import { createDatabase, type TestDatabase } from "../harness/postgres.ts";
@@ -70,7 +71,7 @@ export type Row = Readonly<Record<string, unknown>>;
 export class Lab {
   #test: TestDatabase | undefined;
   #database: Database | undefined;
-  #store: PostgresStore | undefined;
+  #store: GroupedStore | undefined;
   readonly #others: Database[] = [];
   readonly node: TestNode = { id: newId(ids, nodeIdSchema), bootId: newId(ids, bootIdSchema), name: "node-a" };
 
@@ -82,7 +83,7 @@ export class Lab {
     return present(this.#database);
   }
 
-  get store(): PostgresStore {
+  get store(): GroupedStore {
     return present(this.#store);
   }
 

@@ -2,7 +2,7 @@
 // courier is called by a stranger on attempts of every rank, with everything else right.
 import { describe, expect, it } from "vitest";
 import { cancelTasks } from "../../server/store/cancel-tasks.ts";
-import type { PostgresStore } from "../../server/store/postgres-store.ts";
+import type { GroupedStore } from "../../server/store/grouped-store.ts";
 import { emptyDigest, resultRecord, useLab, type QueuedTask, type TestAgent } from "./fixture.ts";
 
 const lab = useLab();
@@ -48,7 +48,7 @@ const states: Record<string, (agent: TestAgent) => Promise<QueuedTask>> = {
 };
 
 interface Stranger {
-  readonly store: PostgresStore;
+  readonly store: GroupedStore;
   readonly victim: QueuedTask;
   /** The stranger's identity with the victim's journal: the worst it could know. */
   readonly as: TestAgent;

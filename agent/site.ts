@@ -1,0 +1,112 @@
+// What the engine asks of the machine it runs on: folders, evidence, executions, free space, time since boot. One interface,
+// so that the simulator can stand in for a whole machine. Decides nothing.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { AttemptId } from "../shared/ids.ts";
+import type { Stream } from "../shared/task.ts";
+import type { OfferItem } from "../shared/wire/offer.ts";
+import { admitOffer } from "./admission.ts";
+import type { AttemptEffect } from "./attempt.ts";
+import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
+import { gatherEvidence } from "./evidence.ts";
+import { Execution } from "./execution.ts";
+import type { ExecutionDeps, ExecutionOptions } from "./execution.ts";
+import { bootMs, freeBytesNow } from "./host.ts";
+import type { AttemptFacts } from "./journal-record.ts";
+import type { JournaledAttempt } from "./journal-state.ts";
+import type { LogOutlet, LogShipper } from "./log-shipper.ts";
+import { isAlive } from "./process-table.ts";
+import type { Evidence } from "./recovery.ts";
+import type { Admission } from "./roster-event.ts";
+
+/** The driver of one attempt that runs a script; execution.ts is the real one. */
+export interface AttemptExecution {
+  perform(effect: AttemptEffect): Promise<void>;
+  attach(outlets: Readonly<Record<Stream, LogOutlet>>, from: "start" | "node"): void;
+  detach(): void;
+  shipper(stream: Stream): Pick<LogShipper, "acknowledged" | "resumeFrom">;
+  seal(lengths: Readonly<Record<Stream, number>>): void;
+  stop(): Promise<void>;
+}
+
+export interface Site {
+  readonly hostBootId: string;
+  /** Milliseconds since boot, suspend included. */
+  bootMs(): number;
+  freeBytes(): number;
+  /** Makes the folder of the attempts. */
+  prepare(): Promise<void>;
+  admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission;
+  evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence;
+  /** Attempts that have a folder. */
+  folders(): Promise<AttemptId[]>;
+  removeFolder(attempt: AttemptId): Promise<void>;
+  execution(
+    deps: ExecutionDeps,
+    attempt: { readonly attempt: AttemptId; readonly facts: AttemptFacts | undefined },
+  ): AttemptExecution;
+}
+
+export interface HostSiteOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath"> {
+  readonly dataPath: string;
+  readonly hostBootId: string;
+  /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
+  readonly freeBytesAtLeast?: number;
+}
+
+export class HostSite implements Site {
+  readonly #options: HostSiteOptions;
+  readonly #attemptsPath: string;
+
+  constructor(options: HostSiteOptions) {
+    this.#options = options;
+    this.#attemptsPath = join(options.dataPath, "attempts");
+  }
+
+  get hostBootId(): string {
+    return this.#options.hostBootId;
+  }
+
+  bootMs(): number {
+    return bootMs();
+  }
+
+  freeBytes(): number {
+    return freeBytesNow(this.#options.dataPath);
+  }
+
+  async prepare(): Promise<void> {
+    await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
+  }
+
+  admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission {
+    return admitOffer(offer, {
+      ...facts,
+      freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
+      searchPath: this.#options.environment["PATH"],
+    });
+  }
+
+  evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence {
+    return gatherEvidence(this.#folder(attempt), journaled, { hostBootId: this.hostBootId, isAlive });
+  }
+
+  folders(): Promise<AttemptId[]> {
+    return listAttemptFolders(this.#attemptsPath);
+  }
+
+  removeFolder(attempt: AttemptId): Promise<void> {
+    return this.#folder(attempt).remove();
+  }
+
+  execution(
+    deps: ExecutionDeps,
+    { attempt, facts }: { readonly attempt: AttemptId; readonly facts: AttemptFacts | undefined },
+  ): AttemptExecution {
+    return new Execution(deps, { ...this.#options, attempt, facts, attemptsPath: this.#attemptsPath });
+  }
+
+  #folder(attempt: AttemptId): AttemptFolder {
+    return new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt });
+  }
+}
