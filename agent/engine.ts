@@ -6,6 +6,7 @@ import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId, NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
+import { reached } from "../shared/steps.ts";
 import type { Stream } from "../shared/task.ts";
 import type { AttemptReport } from "../shared/wire/attempt-report.ts";
 import type { FromAgent } from "../shared/wire/from-agent.ts";
@@ -242,7 +243,11 @@ export class Engine {
     const execution = this.#execution(attempt);
     if (execution === undefined) return;
     const name = `${effect.kind} of attempt ${attempt}`;
-    const perform = async (): Promise<void> => execution.perform(effect);
+    const perform = async (): Promise<void> => {
+      reached("performing", effect.kind);
+      await execution.perform(effect);
+      reached("performed", effect.kind);
+    };
     if (!isAwaited(effect)) {
       background.run(name, () =>
         perform().catch((cause: unknown) => {

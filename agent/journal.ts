@@ -7,6 +7,7 @@ import type { BootId, JournalId } from "../shared/ids.ts";
 import { journalIdSchema, bootIdSchema } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
+import { reached } from "../shared/steps.ts";
 import type { JournalDisk, JournalFile } from "./journal-disk.ts";
 import { nodeJournalDisk } from "./journal-disk.ts";
 import { encodeJournalFrame, scanJournal } from "./journal-frame.ts";
@@ -107,14 +108,21 @@ export class Journal {
         reject(failure);
         return;
       }
-      this.#waiters.push({ resolve, reject });
+      reached("recording", record.kind);
+      const recorded = (): void => {
+        reached("recorded", record.kind);
+        resolve();
+      };
+      this.#waiters.push({ resolve: recorded, reject });
       this.#schedule();
     });
   }
 
   /** Appends without anybody waiting: it becomes durable with the next record somebody waits for, or at close. */
   note(record: JournalRecord): void {
-    if (this.#append(record) === undefined) this.#schedule();
+    if (this.#append(record) !== undefined) return;
+    reached("recording", record.kind);
+    this.#schedule();
   }
 
   async close(): Promise<void> {

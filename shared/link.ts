@@ -6,6 +6,7 @@ import { AppError } from "./errors.ts";
 import { decodeFrame, encodeFrame } from "./wire/frame.ts";
 import { closeCode } from "./wire/close-code.ts";
 import { itemsPerMessage } from "./wire/fields.ts";
+import { reached } from "./steps.ts";
 
 /** What a Link needs of a WebSocket; `ws` fits it. */
 export interface FrameSocket {
@@ -104,9 +105,11 @@ export class Link<Sent extends Outgoing> {
       if (message === undefined) break;
       const frame = this.#encode(message);
       if (frame === undefined) break;
+      reached("sending", message.type);
       this.#socket.send(frame, () => {
         if (this.queued > 0) this.#schedule();
       });
+      reached("sent", message.type);
     }
     this.#socket.uncork?.();
     this.#pump = "idle";
@@ -195,7 +198,10 @@ export function readFrame<T>(
     };
   }
   const parsed = schema.safeParse(value);
-  if (parsed.success) return { kind: "message", message: parsed.data };
+  if (parsed.success) {
+    reached("received", type);
+    return { kind: "message", message: parsed.data };
+  }
   return {
     kind: "refused",
     code: closeCode.invalidFrame,

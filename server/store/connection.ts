@@ -6,6 +6,7 @@ import { systemClock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf, type ErrorCode } from "../../shared/errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
+import { reached } from "../../shared/steps.ts";
 import { hostsOf } from "./database-url.ts";
 
 export interface Statement {
@@ -96,10 +97,14 @@ export class Database implements Service {
     try {
       await run("begin");
       const answer = await act({
-        query: (statement, values) =>
-          this.#guard(pools, async () => (await client.query(queryOf(statement, values))).rows),
+        query: async (statement, values) => {
+          reached("asking", statement.name);
+          return (await this.#guard(pools, () => client.query<object>(queryOf(statement, values)))).rows;
+        },
       });
+      reached("asking", "commit");
       await run("commit");
+      reached("answered", "commit");
       release();
       return answer;
     } catch (cause) {
@@ -124,7 +129,10 @@ export class Database implements Service {
     const startMs = systemClock.monotonicMs();
     try {
       const pools = await this.#connect();
-      return await this.#guard(pools, async () => (await pools[pool].query(queryOf(statement, values))).rows);
+      reached("asking", statement.name);
+      const { rows } = await this.#guard(pools, () => pools[pool].query<object>(queryOf(statement, values)));
+      reached("answered", statement.name);
+      return rows;
     } finally {
       this.#onStatement(statement.name, (systemClock.monotonicMs() - startMs) / 1_000);
     }

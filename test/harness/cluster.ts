@@ -13,6 +13,7 @@ import { eventually } from "./eventually.ts";
 export interface TestAgent {
   readonly name: string;
   readonly dataDirectory: string;
+  readonly plan: AgentPlan;
   program: Program;
 }
 
@@ -117,7 +118,7 @@ export class TestCluster {
       ...place,
     );
     if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
-    const agent = { name, dataDirectory, program: this.#runAgent(plan, dataDirectory) };
+    const agent = { name, dataDirectory, plan, program: this.#runAgent(plan, dataDirectory) };
     this.agents.push(agent);
     await this.connected(name);
     return agent;
@@ -125,10 +126,15 @@ export class TestCluster {
 
   /** The same agent once more, after its process has ended. */
   async restartAgent(agent: TestAgent): Promise<void> {
-    agent.program = this.#runAgent({ name: agent.name }, agent.dataDirectory);
+    this.startAgentAgain(agent);
     // Its own word first: for a moment the server may still show the session of the process before.
     await agent.program.says(/session open/);
     await this.connected(agent.name);
+  }
+
+  /** Starts it and waits for nothing. */
+  startAgentAgain(agent: TestAgent): void {
+    agent.program = this.#runAgent(agent.plan, agent.dataDirectory);
   }
 
   async connected(name: string): Promise<void> {

@@ -1,0 +1,260 @@
+// Every step of shared/steps.ts that agents and nodes come by, and at each of them a death, a stop and a lost connection
+// (RELIABILITY faults 1–7, 9, 19–24, 58, 68): real processes, and the truth is what the scripts wrote themselves.
+// Each step dies here; a seeded third of them is stopped and cut as well. HOLDFAST_EVERY_STEP=1 does all.
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { RunningServer } from "../../demo/processes.ts";
+import { Holdfast } from "../../sdk/holdfast.ts";
+import { AppError } from "../../shared/errors.ts";
+import { isFinal } from "../../shared/task.ts";
+import { TestCluster, type TestAgent } from "../harness/cluster.ts";
+import { eventually } from "../harness/eventually.ts";
+import { Failpoints, type FailpointAction } from "../harness/failpoints.ts";
+import { pidsWith } from "../harness/process.ts";
+import { queryRows } from "../harness/query.ts";
+import { startsIn } from "../harness/script-truth.ts";
+import { Supervised } from "../harness/supervised.ts";
+
+const everyStep = process.env["HOLDFAST_EVERY_STEP"] === "1";
+const seed = Number(process.env["HOLDFAST_SEED"] ?? 1);
+const agentNames = ["web-01", "web-02", "web-03"] as const;
+const lines = 12;
+
+let cluster: TestCluster;
+let nodes: Supervised[];
+let agents: Supervised[];
+let rounds = 0;
+let submitted = 0;
+
+beforeAll(async () => {
+  // The first node is never harmed: through it the outcome is read.
+  cluster = await TestCluster.start();
+  nodes = [];
+  for (const name of ["node-b", "node-c"]) nodes.push(await harmedNode(name));
+  agents = [];
+  for (const name of agentNames) {
+    const failpoints = new Failpoints(cluster.folder, name);
+    const agent = await cluster.startAgent({ name, environment: { ...failpoints.environment, PATH: "/usr/bin:/bin" } });
+    agents.push(harmedAgent(agent, failpoints));
+  }
+}, 120_000);
+afterAll(() => cluster.stop());
+
+async function harmedNode(name: string): Promise<Supervised> {
+  const failpoints = new Failpoints(cluster.folder, name);
+  const databaseUrl = await cluster.databaseUrl();
+  const start = (earlier?: RunningServer): Promise<RunningServer> =>
+    cluster.startServer({
+      name,
+      databaseUrl,
+      masterKeyFile: join(cluster.serverData, "master.key"),
+      environment: failpoints.environment,
+      ...(earlier === undefined ? {} : { apiPort: Number(new URL(earlier.url).port), agentPort: earlier.agentPort }),
+    });
+  let server = await start();
+  return new Supervised({
+    role: name,
+    failpoints,
+    program: () => server.program,
+    async again() {
+      const earlier = server;
+      cluster.servers.splice(cluster.servers.indexOf(earlier), 1);
+      server = await start(earlier);
+    },
+  });
+}
+
+function harmedAgent(agent: TestAgent, failpoints: Failpoints): Supervised {
+  return new Supervised({
+    role: agent.name,
+    failpoints,
+    program: () => agent.program,
+    again() {
+      cluster.startAgentAgain(agent);
+      return Promise.resolve();
+    },
+  });
+}
+
+const everybody = (): Supervised[] => [...nodes, ...agents];
+const tend = (): void => everybody().forEach((process) => process.tend());
+
+/** Submits through any node that answers, under one key. */
+async function submit(
+  no: number,
+  on: string,
+  what: { readonly script: string; readonly interpreter?: "pwsh" },
+): Promise<string> {
+  submitted += 1;
+  const idempotencyKey = `round-${rounds}-${on}-${submitted}`;
+  let turn = no;
+  return await eventually("the task is accepted", async () => {
+    tend();
+    const server = cluster.servers[(turn += 1) % cluster.servers.length] ?? cluster.server;
+    const client = new Holdfast({ url: server.url, apiKey: cluster.apiKey });
+    const handle = await client
+      .run({ on, ...what, idempotencyKey, graceMs: 500 })
+      .catch((cause: unknown) => AppError.from(cause));
+    if (handle instanceof AppError) return { done: false, state: handle.message };
+    const id = handle.tasks[0]?.id;
+    return { done: id !== undefined, state: id ?? "" };
+  });
+}
+
+interface Work {
+  readonly on: string;
+  readonly counted: { readonly id: string; readonly truth: string };
+  readonly ended: { readonly id: string; readonly truth: string };
+  readonly refused: string;
+}
+
+async function begin(on: string, no: number): Promise<Work> {
+  const truthOf = (what: string): string => join(cluster.folder, `truth-${rounds}-${on}-${what}`);
+  const [counted, ended] = [truthOf("counted"), truthOf("ended")];
+  const start = (truth: string): string => `echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'`;
+  const counting = `${start(counted)}; for i in $(seq ${lines}); do echo "out $i"; echo "err $i" > /dev/stderr; sleep 0.02; done; exit 3`;
+  const [countedId, endedId, refused] = await Promise.all([
+    submit(no, on, { script: counting }),
+    submit(no + 1, on, { script: `${start(ended)}; echo up; sleep 60` }),
+    submit(no + 2, on, { script: "true", interpreter: "pwsh" }),
+  ]);
+  return { on, counted: { id: countedId, truth: counted }, ended: { id: endedId, truth: ended }, refused };
+}
+
+async function text(id: string, stream: "out" | "err"): Promise<string> {
+  let read = "";
+  for await (const bytes of cluster.client.tasks.log(id, { stream })) read += Buffer.from(bytes).toString();
+  return read;
+}
+
+async function finalState(id: string): Promise<Awaited<ReturnType<typeof cluster.task>>> {
+  return await eventually(
+    `task ${id} is final`,
+    async () => {
+      tend();
+      const view = await cluster.task(id);
+      return { done: isFinal(view.state), state: view };
+    },
+    { limitMs: 90_000 },
+  );
+}
+
+async function endsRight(work: Work): Promise<void> {
+  // Running, or about to: both are worth a cancel.
+  await eventually("the second script runs, or a moment has passed", () => {
+    tend();
+    return { done: startsIn(work.ended.truth) > 0, state: work };
+  });
+  await eventually("the cancel is recorded", async () => {
+    tend();
+    await cluster.client.tasks.cancel(work.ended.id);
+    return { done: true, state: work };
+  });
+  const counted = await finalState(work.counted.id);
+  expect(counted).toMatchObject({ state: "failed", exitCode: 3, attempts: [{ number: 1 }] });
+  expect(counted.attempts).toHaveLength(1);
+  expect(startsIn(work.counted.truth)).toBe(1);
+  const numbered = (stream: string): string =>
+    Array.from({ length: lines }, (_, at) => `${stream} ${at + 1}\n`).join("");
+  expect(await text(work.counted.id, "out")).toBe(numbered("out"));
+  expect(await text(work.counted.id, "err")).toBe(numbered("err"));
+  const ended = await finalState(work.ended.id);
+  expect(ended).toMatchObject({ state: "cancelled" });
+  expect(startsIn(work.ended.truth)).toBe(1);
+  expect(processesOf(work.ended.truth)).toEqual([]);
+  expect(await finalState(work.refused)).toMatchObject({ state: "refused", exitCode: null });
+}
+
+/** Processes of the attempt that wrote this truth, as `ps` shows them. */
+function processesOf(truth: string): string[] {
+  const id = /^start (\S+)/.exec(readFileSync(truth, "utf8"))?.[1] ?? "";
+  return pidsWith(id).flatMap((pid) => {
+    const { stdout } = spawnSync("ps", ["-o", "pid=,ppid=,stat=,etime=,wchan=,args=", "-p", String(pid)], {
+      encoding: "utf8",
+    });
+    return stdout === "" ? [] : [stdout.trim()];
+  });
+}
+
+async function round(): Promise<void> {
+  rounds += 1;
+  const works = await Promise.all(agentNames.map((name, no) => begin(name, rounds + no)));
+  await Promise.all(works.map((work) => endsRight(work)));
+}
+
+async function allConnected(): Promise<void> {
+  for (const name of agentNames) {
+    await eventually(
+      `${name} has a session with each node`,
+      async () => {
+        tend();
+        const view = await cluster.client.agents.show(name);
+        const live = view.nodes.filter((node) => node.state === "connected");
+        return { done: live.length === 3, state: view };
+      },
+      { limitMs: 60_000 },
+    );
+  }
+}
+
+interface Harm {
+  readonly step: string;
+  readonly action: FailpointAction;
+}
+
+/** Each step of a kind of process with each action, in seeded order. */
+function harmsOf(steps: readonly string[]): Harm[] {
+  const kills = steps.map((step): Harm => ({ step, action: "kill" }));
+  const others = steps.flatMap((step): Harm[] => [
+    { step, action: "stop" },
+    { step, action: "drop" },
+  ]);
+  const chosen = everyStep ? others : others.filter((_, at) => (at * 7 + seed) % 6 === 0);
+  return [...kills, ...chosen];
+}
+
+it("every step survives a death, a stop and a lost connection: one start, the whole log, the right end", async () => {
+  await round();
+  for (const process of everybody()) process.kill();
+  await allConnected();
+  await round();
+  const queues = [
+    { processes: nodes, harms: harmsOf([...new Set(nodes.flatMap(({ failpoints }) => failpoints.steps))]) },
+    { processes: agents, harms: harmsOf([...new Set(agents.flatMap(({ failpoints }) => failpoints.steps))]) },
+  ];
+  const steps = queues.map(({ harms }) => harms.length);
+  const fired = { node: 0, agent: 0 };
+  const missed: string[] = [];
+  while (queues.some(({ harms }) => harms.length > 0)) {
+    await allConnected();
+    const due = queues.flatMap(({ processes, harms }) =>
+      processes.flatMap((process) => {
+        const harm = harms.shift();
+        return harm === undefined ? [] : [{ process, harm }];
+      }),
+    );
+    for (const { process, harm } of due) process.arm(harm.step, harm.action);
+    const said = due.map(({ process, harm }) => `${process.role}: ${harm.action} ${harm.step}`).join(", ");
+    await round().catch((cause: unknown) => {
+      throw new Error(`round ${rounds} (${said}), seed ${seed}: ${AppError.from(cause).message}`, { cause });
+    });
+    // Steps of a start are come by when it starts.
+    const late = due.filter(({ process }) => !process.failpoints.hasFired);
+    for (const { process } of late) process.kill();
+    if (late.length > 0) await allConnected();
+    for (const { process, harm } of due) {
+      if (process.failpoints.hasFired) fired[nodes.includes(process) ? "node" : "agent"] += 1;
+      else missed.push(`${process.role}: ${harm.action} ${harm.step}`);
+      process.disarm();
+    }
+  }
+  const restarts = everybody().reduce((sum, { restarts: count }) => sum + count, 0);
+  process.stdout.write(
+    `failpoints: ${steps.join(" + ")} harms (nodes + agents) in ${rounds} rounds, ${fired.node} + ${fired.agent} fired, ${restarts} restarts, seed ${seed}\n${missed.map((line) => `  not come by: ${line}\n`).join("")}`,
+  );
+  const [row] = await queryRows(await cluster.databaseUrl(), "select count(*)::int as count from task");
+  expect(row?.["count"]).toBe(submitted);
+  expect(fired.node + fired.agent).toBeGreaterThan(0.8 * ((steps[0] ?? 0) + (steps[1] ?? 0)));
+}, 1_800_000);

@@ -1,0 +1,72 @@
+// Preloaded (`--import`) into a process under test: makes it die, stop or lose its connections at one named step of
+// shared/steps.ts. The only way in is the environment variable HOLDFAST_TEST_FAILPOINTS, which names the files of this
+// process: `<place>.arm` says what to do, `<place>.steps` gathers every step seen, `<place>.fired` what was done.
+import { subscribe } from "node:diagnostics_channel";
+import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
+import { errnoOf } from "../../shared/errors.ts";
+import type { Armed } from "./failpoints.ts";
+
+const place = process.env["HOLDFAST_TEST_FAILPOINTS"] ?? "";
+const seen = new Set<string>();
+const sockets = { dialled: new Set<Socket>(), accepted: new Set<Socket>() };
+let armed: Armed | undefined;
+
+function track(message: unknown, kind: keyof typeof sockets): void {
+  const { socket } = message as { readonly socket: Socket };
+  sockets[kind].add(socket);
+  socket.once("close", () => sockets[kind].delete(socket));
+}
+
+/** A node dials its database only and is dialled by agents and clients; an agent dials its nodes. */
+function drop(step: string): void {
+  const isDatabase = step.startsWith("asking ") || step.startsWith("answered ");
+  const isAgent = sockets.accepted.size === 0;
+  for (const socket of isDatabase || isAgent ? sockets.dialled : sockets.accepted) socket.destroy();
+}
+
+function act({ step, action }: Armed): void {
+  // Once: what takes this one's place must live.
+  rmSync(`${place}.arm`, { force: true });
+  appendFileSync(`${place}.fired`, `${action} ${step}\n`);
+  switch (action) {
+    case "kill":
+      process.kill(process.pid, "SIGKILL");
+      return;
+    case "stop":
+      process.kill(process.pid, "SIGSTOP");
+      return;
+    case "drop":
+      // What was handed over leaves in this turn: then its fate is unknown, which is the harder case.
+      if (step.startsWith("sent ") || step.startsWith("asking ")) setImmediate(() => drop(step));
+      else drop(step);
+  }
+}
+
+function arm(): void {
+  try {
+    armed = JSON.parse(readFileSync(`${place}.arm`, "utf8")) as Armed;
+  } catch (cause) {
+    if (errnoOf(cause) !== "ENOENT") throw cause;
+    armed = undefined;
+  }
+  if (armed?.reconnect === true) drop("greeting");
+}
+
+if (place !== "") {
+  subscribe("net.client.socket", (message) => track(message, "dialled"));
+  subscribe("net.server.socket", (message) => track(message, "accepted"));
+  subscribe("holdfast:step", (message) => {
+    const step = String(message);
+    if (!seen.has(step)) {
+      seen.add(step);
+      appendFileSync(`${place}.steps`, `${step}\n`);
+    }
+    if (armed?.step !== step) return;
+    const due = armed;
+    armed = undefined;
+    act(due);
+  });
+  process.on("SIGUSR2", arm);
+  arm();
+}

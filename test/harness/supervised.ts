@@ -1,0 +1,76 @@
+// A process that is started again whenever it dies and goes on a while after it stopped: what a supervisor and a
+// hypervisor do. Looks only when it is tended; owns no timer.
+import { readFileSync } from "node:fs";
+import type { Program } from "../../demo/processes.ts";
+import type { FailpointAction, Failpoints } from "./failpoints.ts";
+
+/** How long a stopped process stays so: longer than any round trip, shorter than what counts as silence. */
+const stoppedMs = 700;
+
+export interface SupervisedProcess {
+  readonly role: string;
+  readonly failpoints: Failpoints;
+  program(): Program;
+  /** Starts it again; may resolve before it serves. */
+  again(): Promise<void>;
+}
+
+export class Supervised {
+  readonly #process: SupervisedProcess;
+  #stoppedAtMs: number | undefined;
+  #starting: Promise<void> | undefined;
+  restarts = 0;
+
+  constructor(process: SupervisedProcess) {
+    this.#process = process;
+  }
+
+  get role(): string {
+    return this.#process.role;
+  }
+
+  get failpoints(): Failpoints {
+    return this.#process.failpoints;
+  }
+
+  arm(step: string, action: FailpointAction): void {
+    this.failpoints.arm(step, action);
+    this.#process.program().kill("SIGUSR2");
+  }
+
+  disarm(): void {
+    this.failpoints.disarm();
+    this.#process.program().kill("SIGUSR2");
+  }
+
+  kill(): void {
+    this.#process.program().kill("SIGKILL");
+  }
+
+  tend(): void {
+    const program = this.#process.program();
+    if (this.#starting !== undefined) return;
+    if (!program.isRunning) {
+      this.restarts += 1;
+      this.#stoppedAtMs = undefined;
+      this.#starting = this.#process.again().finally(() => {
+        this.#starting = undefined;
+      });
+      // A failpoint may kill it while it starts: then it is started once more.
+      this.#starting.catch(() => undefined);
+    } else if (isStopped(program.pid)) {
+      this.#stoppedAtMs ??= performance.now();
+      if (performance.now() - this.#stoppedAtMs < stoppedMs) return;
+      this.#stoppedAtMs = undefined;
+      program.kill("SIGCONT");
+    }
+  }
+}
+
+function isStopped(pid: number): boolean {
+  try {
+    return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
