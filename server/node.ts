@@ -34,6 +34,7 @@ import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
 import { settlePresence } from "./store/presence.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
+import { defaultQueueLimits, QueueBounds, type QueueLimits } from "./store/queue-bounds.ts";
 import { prune } from "./store/retention.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
@@ -55,6 +56,8 @@ export interface NodeOptions {
   readonly trustedProxies?: readonly string[];
   /** Origins whose pages may call the API from a browser; default none. */
   readonly allowOrigins?: readonly string[];
+  /** How many tasks may wait; see {@link QueueLimits} for the defaults. The same on every node. */
+  readonly queueLimits?: Partial<QueueLimits>;
   /** Life of agents' certificates in milliseconds; default 30 days. */
   readonly agentLeafMs?: number;
   /** Life of the node's own certificate in milliseconds; default 30 days. */
@@ -131,11 +134,19 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
   const node = await loadNodeId(ids, options.dataDirectory);
 
-  const plainStore = createPostgresStore(database);
+  const queue = await begin(
+    new QueueBounds(
+      { sql: database.durable, clock, background, logger },
+      { ...defaultQueueLimits, ...options.queueLimits },
+    ),
+  );
+  gauge(registry, "holdfast_queue_tasks", "Queued attempts of the cluster, as this node knows", () => queue.total);
+  const plainStore = createPostgresStore(database, queue);
   const { store, meters } = meteredStore(plainStore, registry);
   const loopDelay = eventLoopDelay(registry);
   const sessions = new SessionRegistry();
   const followers = await begin(new Followers({ database, clock, background }));
+  const targets = new Targets({ sql: database.durable, clock });
   const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node });
   let mode: "serving" | "draining" = "serving";
 
@@ -185,8 +196,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       onHint(kind, agents) {
         if (kind === "work") wake.feed();
         else if (kind === "cancel") wake.cancels();
-        else if (kind === "trust") wake.trust();
-        else members.look();
+        else if (kind === "trust") {
+          targets.forget();
+          wake.trust();
+        } else members.look();
         if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
       },
     },
@@ -226,7 +239,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const announce = (what: "cancel" | "trust", agent: AgentId): void => {
     hints.publish(what, [agent]);
     if (what === "cancel") wake.cancels();
-    else wake.trust();
+    else {
+      targets.forget();
+      wake.trust();
+    }
   };
   const nodesCaPin = (): string => pinOf(readTrustAnchor(trust.nodesCa));
   const backend = createBackend(
@@ -237,6 +253,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       clock,
       random,
       announce,
+      askToCancel: (agent, item) => sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
       isDraining: () => mode === "draining",
       submitting: {
@@ -244,7 +261,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         dispatcher,
         ids,
         clock,
-        targets: new Targets({ sql: database.durable, clock }),
+        targets,
         earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
         hint: (agents) => hints.publish("work", agents),
       },

@@ -14,7 +14,7 @@ import { refuseAttempts, type Refusal } from "./refuse-attempts.ts";
 import { releaseOffers } from "./release-offers.ts";
 import { resumeAttempts } from "./resume-attempts.ts";
 import type { CourierStore } from "./store.ts";
-import { submitTasks, type NewSubmission, type SubmitOutcome } from "./submit-tasks.ts";
+import { submitTasks, type NewSubmission, type QueueRoom, type SubmitOutcome } from "./submit-tasks.ts";
 
 const capacity = 50_000;
 
@@ -23,10 +23,16 @@ export interface PostgresStore extends CourierStore {
   settle(): Promise<void>;
 }
 
-export function createPostgresStore(database: Database): PostgresStore {
+/** How much may wait, and that an attempt waits no longer. */
+export interface Queue extends QueueRoom {
+  claimed(count: number): void;
+}
+
+/** Without `queue` any number of attempts may wait. */
+export function createPostgresStore(database: Database, queue?: Queue): PostgresStore {
   const { durable, relaxed } = database;
   const submits = new GroupCommit<NewSubmission, SubmitOutcome>(
-    { commit: (items) => submitTasks(durable, items), keyOf: (item) => item.id },
+    { commit: (items) => submitTasks(durable, items, queue), keyOf: (item) => item.id },
     { largestBatch: 128, capacity },
   );
   const progress = new GroupCommit<Progress, RowView>(
@@ -63,7 +69,12 @@ export function createPostgresStore(database: Database): PostgresStore {
   );
   return {
     submit: (submission) => submits.add(submission),
-    claim: (input) => claimAttempts(durable, input),
+    async claim(input) {
+      const claimed = await claimAttempts(durable, input);
+      // A later offer is of an attempt that did not wait.
+      queue?.claimed(claimed.filter(({ offerNo }) => offerNo === 1).length);
+      return claimed;
+    },
     progress: (item) => progress.add(item),
     refuse: async (item) => void (await refusals.add(item)),
     release: (node, offers) => releaseOffers(relaxed, node, offers),
