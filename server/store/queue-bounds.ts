@@ -7,11 +7,12 @@
 //   in all     counted every 5 s, or every hundred times as long as the count took, so that it costs the database 1 % at
 //              most; in between this node's own submissions and claims are added. The bound is passed by no more than
 //              what the other nodes let in since the last count.
-// An attempt stored as offered does not wait. Should its agent have restarted in that moment it is queued uncounted: as
-// many as the agent has credit for, until the next read.
+// An attempt to be offered at once does not wait and is not judged. If it was queued after all, for its agent had just
+// restarted or the cluster is paused, the agent's next ones are judged like any other, until one is offered again: no more
+// than one credit's worth gets past the bound.
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
-import type { AgentId, SubmissionId } from "../../shared/ids.ts";
+import type { AgentId, AttemptId, SubmissionId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import type { Sql } from "./connection.ts";
@@ -48,6 +49,10 @@ export class QueueBounds implements Service, QueueRoom {
   readonly #deps: QueueBoundsDeps;
   readonly #limits: QueueLimits;
   readonly #known = new Map<AgentId, Known>();
+  /** Room taken by submissions that are being stored. */
+  readonly #admitted = new Map<SubmissionId, ReadonlyMap<AgentId, number>>();
+  /** Agents of which an attempt was queued that should have been offered at once. */
+  readonly #missed = new Set<AgentId>();
   #total = 0;
   /** What this node added and took since it began; the difference over a count belongs to what was counted. */
   #net = 0;
@@ -76,19 +81,27 @@ export class QueueBounds implements Service, QueueRoom {
   }
 
   async admit(batch: readonly NewSubmission[]): Promise<ReadonlyMap<SubmissionId, QueueRefusal>> {
-    const wanted = batch.map((submission) => ({ submission, perAgent: waitingOf(submission) }));
+    const wanted = batch.map((submission) => ({ id: submission.id, perAgent: this.#waitingOf(submission) }));
     await this.#learn([...new Set(wanted.flatMap(({ perAgent }) => [...perAgent.keys()]))]);
     const refused = new Map<SubmissionId, QueueRefusal>();
-    for (const { submission, perAgent } of wanted) {
+    for (const { id, perAgent } of wanted) {
       const refusal = this.#judge(perAgent);
-      if (refusal === undefined) this.#take(perAgent, 1);
-      else refused.set(submission.id, refusal);
+      if (refusal === undefined) {
+        this.#take(perAgent, 1);
+        this.#admitted.set(id, perAgent);
+      } else refused.set(id, refusal);
     }
     return refused;
   }
 
-  withdraw(submissions: readonly NewSubmission[]): void {
-    for (const submission of submissions) this.#take(waitingOf(submission), -1);
+  settle(batch: readonly NewSubmission[], stored: ReadonlyMap<SubmissionId, readonly AttemptId[]>): void {
+    for (const { id, tasks } of batch) {
+      const offered = stored.get(id);
+      const perAgent = this.#admitted.get(id) ?? new Map<AgentId, number>();
+      this.#admitted.delete(id);
+      if (offered === undefined) this.#take(perAgent, -1);
+      else this.#compare(tasks, { perAgent, offered: new Set(offered) });
+    }
   }
 
   /** So many attempts wait no longer: this node offered them. */
@@ -122,6 +135,28 @@ export class QueueBounds implements Service, QueueRoom {
     this.#total = Math.max(0, this.#total + count);
   }
 
+  /** Makes what was counted of a submission what became of it, and learns whose offers can be relied on. */
+  #compare(
+    tasks: NewSubmission["tasks"],
+    {
+      perAgent,
+      offered,
+    }: { readonly perAgent: ReadonlyMap<AgentId, number>; readonly offered: ReadonlySet<AttemptId> },
+  ): void {
+    const queued = countPerAgent(tasks.filter(({ attempt }) => !offered.has(attempt)));
+    for (const { agent, attempt, offer } of tasks) {
+      if (offered.has(attempt)) this.#missed.delete(agent);
+      else if (offer !== undefined && this.#missed.size < agentsRemembered) this.#missed.add(agent);
+    }
+    this.#take(perAgent, -1);
+    this.#take(queued, 1);
+  }
+
+  /** How many of a submission's tasks would wait, per agent. */
+  #waitingOf({ tasks }: NewSubmission): ReadonlyMap<AgentId, number> {
+    return countPerAgent(tasks.filter(({ agent, offer }) => offer === undefined || this.#missed.has(agent)));
+  }
+
   async #learn(agents: readonly AgentId[]): Promise<void> {
     const nowMs = this.#deps.clock.monotonicMs();
     const unknown = agents.filter((agent) => (this.#known.get(agent)?.untilMs ?? 0) <= nowMs);
@@ -152,9 +187,8 @@ export class QueueBounds implements Service, QueueRoom {
   }
 }
 
-/** How many of a submission's tasks would wait, per agent. */
-function waitingOf({ tasks }: NewSubmission): ReadonlyMap<AgentId, number> {
+function countPerAgent(tasks: NewSubmission["tasks"]): ReadonlyMap<AgentId, number> {
   const perAgent = new Map<AgentId, number>();
-  for (const { agent, offer } of tasks) if (offer === undefined) perAgent.set(agent, (perAgent.get(agent) ?? 0) + 1);
+  for (const { agent } of tasks) perAgent.set(agent, (perAgent.get(agent) ?? 0) + 1);
   return perAgent;
 }

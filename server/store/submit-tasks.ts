@@ -67,8 +67,8 @@ export interface QueueRefusal {
 export interface QueueRoom {
   /** Takes room for each submission that fits, in order, and answers why the others do not. */
   admit(batch: readonly NewSubmission[]): Promise<ReadonlyMap<SubmissionId, QueueRefusal>>;
-  /** Gives back the room of submissions that were let in and not stored. */
-  withdraw(submissions: readonly NewSubmission[]): void;
+  /** What became of those let in: each one stored, with the attempts it offered. The room of the others is given back. */
+  settle(batch: readonly NewSubmission[], stored: ReadonlyMap<SubmissionId, readonly AttemptId[]>): void;
 }
 
 const insert = {
@@ -138,7 +138,7 @@ export async function submitTasks(
   try {
     if (admitted.length > 0) stored = await store(sql, admitted);
   } finally {
-    room?.withdraw(admitted.filter((submission) => !stored.has(submission.id)));
+    room?.settle(admitted, stored);
   }
   const missing = batch.filter((submission) => !stored.has(submission.id));
   const found = missing.length === 0 ? [] : await readEarlier(sql, missing);

@@ -131,6 +131,30 @@ describe("the bound per agent", () => {
     expect(looks).toEqual([]);
   });
 
+  it("counts what should have been offered at once and was queued after all, until an offer comes true again", async () => {
+    const { store, clock, looks } = await bounded({ perAgent: 3 });
+    const agent = await lab.agent();
+    const fast = () => ({ ...newTask(agent.id), offer: { bootId: agent.bootId, journalId: agent.journalId } });
+    const submit = (count: number) =>
+      kindOf(store.submit(newSubmission(lab.node, Array.from({ length: count }, fast))));
+    await lab.sql(`update cluster set paused = true`);
+    try {
+      expect([await submit(2), await submit(1), await submit(1)]).toEqual(["stored", "stored", "full"]);
+    } finally {
+      await lab.sql(`update cluster set paused = false`);
+    }
+    await lab.sql(`update attempt set rank = 9, state = 'cancelled' where agent_id = $1`, [agent.id]);
+    expect(await submit(1)).toBe("full");
+    clock.advance(1_000);
+    looks.length = 0;
+    // Judged once more, and offered; from then on nothing is asked about it again.
+    for (let count = 0; count < 5; count += 1) {
+      expect(await submit(1)).toBe("stored");
+      clock.advance(1_000);
+    }
+    expect(looks).toEqual(["count-queued-of-agents"]);
+  });
+
   it("is looked up once a second at most, and sees by then what was taken and what others queued", async () => {
     const { store, clock, looks } = await bounded();
     const agent = await lab.agent();
