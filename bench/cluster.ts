@@ -18,7 +18,12 @@ export interface BenchCluster {
 export async function startBenchCluster(agentCount: number): Promise<BenchCluster> {
   const folder = await mkdtemp(join(tmpdir(), "holdfast-bench-"));
   const dataDirectory = join(folder, "server");
-  const server = await startServer({ name: "node-a", dataDirectory });
+  // Benches submit faster than agents take: the bound on queues is not what they ask about.
+  const server = await startServer({
+    name: "node-a",
+    dataDirectory,
+    arguments: ["--queue-per-agent=10000000", "--queue-total=100000000"],
+  });
   const apiKey = (await readFile(join(dataDirectory, "admin-api-key"), "utf8")).trim();
   const databaseUrl = (await readFile(join(dataDirectory, "database-url"), "utf8")).trim();
   const client = new Holdfast({ url: server.url, apiKey });

@@ -98,7 +98,15 @@ export const listenOption = (form: Pick<OptionForm, "flags" | "description"> & {
     fallback: { value: parseHostPort(form.value), shown: form.value },
   });
 
+export const countOption = (form: Pick<OptionForm, "flags" | "description"> & { readonly fallback: number }): Option =>
+  option({
+    ...form,
+    kind: "setting",
+    parse: parseCount,
+    fallback: { value: form.fallback, shown: String(form.fallback) },
+  });
+
 export function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new AppError("config.invalid", `"${text}" is not a number from 1`);
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new AppError("config.invalid", `"${text}" is not a number from 1`);
   return Number(text);
 }

@@ -155,6 +155,13 @@ export class Holdfast {
         path: `${taskPath(id)}/cancel`,
         repeatable: "repeatable",
       }),
+    /** Final at once, though it may still run: for a task whose agent does not confirm a cancel. */
+    abandon: (id: string): Promise<TaskView> =>
+      this.#transport.json(taskViewSchema, {
+        method: "POST",
+        path: `${taskPath(id)}/abandon`,
+        repeatable: "repeatable",
+      }),
     /** What is stored now, as bytes. */
     log: (
       id: string,
@@ -181,6 +188,12 @@ export class Holdfast {
         path: `${agentPath(nameOrId)}/revoke`,
         repeatable: "repeatable",
       }),
+    /**
+     * For good: its tasks end, and its name may be enrolled again as a new agent. Not tried again: by then the name may be
+     * that of the new one.
+     */
+    remove: (nameOrId: string): Promise<AgentView> =>
+      this.#transport.json(agentViewSchema, { method: "DELETE", path: agentPath(nameOrId), repeatable: "once" }),
   };
 
   readonly nodes = {

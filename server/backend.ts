@@ -8,14 +8,17 @@ import { selects } from "../shared/api/selector.ts";
 import type { TokenView } from "../shared/api/tokens.ts";
 import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
+import type { CancelItem } from "../shared/wire/cancel.ts";
 import type { ApiKeyRow, Backend } from "./api/backend.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
+import { abandonTask } from "./store/abandon-task.ts";
 import { cancelTasks } from "./store/cancel-tasks.ts";
 import type { Database, Sql } from "./store/connection.ts";
 import { listNodes } from "./store/nodes.ts";
 import { pingDatabase } from "./store/ping.ts";
 import { listTasks, readSubmission, readTask } from "./store/read-tasks.ts";
+import { removeAgent } from "./store/remove-agent.ts";
 import { listTokens, readToken, revokeToken, type TokenRow } from "./store/tokens.ts";
 import { findApiKey } from "./store/trust.ts";
 import { readTaskLog } from "./tasks/read-task-log.ts";
@@ -34,6 +37,8 @@ export interface BackendDeps {
   readonly isDraining: () => boolean;
   /** Tells every node: cancels to send, agents to close. */
   readonly announce: (what: "cancel" | "trust", agent: AgentId) => void;
+  /** Asks the agent to cancel an attempt that is final already, if it has a session here. */
+  readonly askToCancel: (agent: AgentId, item: CancelItem) => void;
 }
 
 export interface BackendOptions {
@@ -85,6 +90,18 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       const row = await readTask(sql, id);
       return row === undefined ? null : taskView(row);
     },
+    async abandonTask(id, principal) {
+      const abandoned = await abandonTask(sql, id, { principal: principal.id, address: principal.address });
+      if (abandoned === undefined) return null;
+      const { agent, attempt, graceMs, state, changed } = abandoned;
+      if (!changed && state !== "abandoned" && state !== "cancelled")
+        throw new AppError("task.finished", `task ${id} is ${state} already`);
+      // Once, now; an agent that is away hears it when it greets.
+      if (changed && state === "abandoned") deps.askToCancel(agent, { attempt, graceMs });
+      followers.wake(id);
+      const row = await readTask(sql, id);
+      return row === undefined ? null : taskView(row);
+    },
     async readLog(query) {
       const found = await readTaskLog({ sql, waiting }, query);
       if (found === null) return null;
@@ -108,6 +125,16 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       if (agent !== undefined) deps.announce("trust", agent);
       const row = await findAgent(sql, agent ?? nameOrId);
       return row === undefined ? null : agentView(row);
+    },
+    async removeAgent(nameOrId, principal) {
+      const removed = await removeAgent(sql, { nameOrId, principal: principal.id, address: principal.address });
+      const row = await findAgent(sql, removed?.id ?? nameOrId);
+      if (row === undefined) return null;
+      if (removed === undefined)
+        throw new AppError("agent.unknown", `agent ${row.name} (${row.id}) was removed already`);
+      deps.announce("trust", removed.id);
+      for (const task of removed.tasks) followers.wake(task);
+      return agentView(row);
     },
     async listNodes(query) {
       return (await listNodes(sql, query)).map((row) => ({ ...row, heartbeatAt: moment(row.heartbeatAt) }));

@@ -32,6 +32,9 @@ export interface ServerOptions {
   readonly masterKeyFile: string | undefined;
   readonly trustedProxies: readonly string[];
   readonly allowOrigins: readonly string[];
+  /** Queued tasks of one agent, and in all; more are refused. */
+  readonly queuePerAgent: number;
+  readonly queueTotal: number;
   readonly logLevel: LogLevel;
 }
 
@@ -78,6 +81,7 @@ function nodeOptions(options: ServerOptions, name: string) {
     advertise: options.advertise.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),
     trustedProxies: options.trustedProxies,
     allowOrigins: options.allowOrigins,
+    queueLimits: { perAgent: options.queuePerAgent, total: options.queueTotal },
     ...(options.masterKeyFile === undefined ? {} : { masterKeyFile: options.masterKeyFile }),
   };
 }

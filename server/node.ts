@@ -30,6 +30,7 @@ import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
 import { createPostgresClusterStore } from "./store/postgres-cluster.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
+import { defaultQueueLimits, QueueBounds, type QueueLimits } from "./store/queue-bounds.ts";
 import { prune } from "./store/retention.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
@@ -50,6 +51,8 @@ export interface NodeOptions {
   readonly trustedProxies?: readonly string[];
   /** Origins whose pages may call the API from a browser; default none. */
   readonly allowOrigins?: readonly string[];
+  /** How many tasks may wait; see {@link QueueLimits} for the defaults. The same on every node. */
+  readonly queueLimits?: Partial<QueueLimits>;
   /** Life of agents' certificates in milliseconds; default 30 days. */
   readonly agentLeafMs?: number;
   /** Life of the node's own certificate in milliseconds; default 30 days. */
@@ -126,10 +129,18 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
   const node = await loadNodeId(ids, options.dataDirectory);
 
-  const plainStore = createPostgresStore(database);
+  const queue = await begin(
+    new QueueBounds(
+      { sql: database.durable, clock, background, logger },
+      { ...defaultQueueLimits, ...options.queueLimits },
+    ),
+  );
+  gauge(registry, "holdfast_queue_tasks", "Queued attempts of the cluster, as this node knows", () => queue.total);
+  const plainStore = createPostgresStore(database, queue);
   const { store, meters } = meteredStore(plainStore, registry);
   const loopDelay = eventLoopDelay(registry);
   const followers = await begin(new Followers({ database, clock, background }));
+  const targets = new Targets({ sql: database.durable, clock });
   let mode: "serving" | "draining" = "serving";
   const couriers = createCouriers(
     {
@@ -152,7 +163,13 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const { dispatcher, members, wake } = couriers;
   const hints = new Hints(
     { database, clock, background, logger },
-    { bootId, onHint: (kind, agents) => couriers.hint(kind, agents) },
+    {
+      bootId,
+      onHint(kind, agents) {
+        if (kind === "trust") targets.forget();
+        couriers.hint(kind, agents);
+      },
+    },
   );
 
   let useIdentity: (identity: AgentListenerIdentity) => void = () => undefined;
@@ -189,7 +206,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const announce = (what: "cancel" | "trust", agent: AgentId): void => {
     hints.publish(what, [agent]);
     if (what === "cancel") wake.cancels();
-    else wake.trust();
+    else {
+      targets.forget();
+      wake.trust();
+    }
   };
   const nodesCaPin = (): string => pinOf(readTrustAnchor(trust.nodesCa));
   const backend = createBackend(
@@ -200,6 +220,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       clock,
       random,
       announce,
+      askToCancel: (agent, item) => couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
       isDraining: () => mode === "draining",
       submitting: {
@@ -207,7 +228,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         dispatcher,
         ids,
         clock,
-        targets: new Targets({ sql: database.durable, clock }),
+        targets,
         earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
         hint: (agents) => hints.publish("work", agents),
       },

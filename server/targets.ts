@@ -31,6 +31,11 @@ export class Targets implements TargetSource {
     return found.filter((target) => target !== undefined);
   }
 
+  /** An agent was revoked or removed: what was remembered of names may be wrong. */
+  forget(): void {
+    this.#known.forget();
+  }
+
   nameOf(agents: readonly AgentId[]): Promise<ReadonlyMap<AgentId, string>> {
     return agentNames(this.#sql, agents);
   }

@@ -1,7 +1,8 @@
-// `holdfast agents`: the targets, how well each is connected, and the end of their trust.
+// `holdfast agents`: the targets, how well each is connected, the end of their trust and their removal.
 import type { Command } from "commander";
 import type { AgentFilter } from "../../sdk/holdfast.ts";
 import type { AgentView } from "../../shared/api/agents.ts";
+import { AppError } from "../../shared/errors.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
@@ -16,8 +17,8 @@ interface JsonFlag extends ClientOptions {
 
 export function agentsCommand(context: CommandContext): Command {
   return group("agents", {
-    summary: "list, show and revoke agents",
-    commands: [listCommand(context), showCommand(context), revokeCommand(context)],
+    summary: "list, show, revoke and remove agents",
+    commands: [listCommand(context), showCommand(context), revokeCommand(context), removeCommand(context)],
     examples: [
       ["holdfast agents list", "every agent and its connection"],
       ["holdfast agents show web-01", "one of them, node by node"],
@@ -77,6 +78,33 @@ function revokeCommand({ shell, finish }: CommandContext): Command {
     examples: [["holdfast agents revoke web-01", "it has to enrol again"]],
   }).action(async (name: string, flags: JsonFlag) => {
     const agent = await (await openClient(shell, flags)).agents.revoke(name);
+    if (flags.json === true) await printJson(shell.out, agent);
+    else await shell.out.write(`${agent.name} is ${agent.status}\n`);
+    finish(exitCodes.done);
+  });
+}
+
+function removeCommand({ shell, finish }: CommandContext): Command {
+  return command("remove <agent>", {
+    summary: "take an agent out of the cluster for good: its tasks end, its name is free again",
+    options: [
+      option({ flags: "--yes", description: "do it; without it nothing is removed", kind: "act" }),
+      jsonOption(),
+      ...urlOptions(),
+    ],
+    examples: [["holdfast agents remove web-01 --yes", "queued tasks are cancelled, running ones are lost"]],
+  }).action(async (name: string, { yes, ...flags }: JsonFlag & { readonly yes?: boolean }) => {
+    const client = await openClient(shell, flags);
+    const found = await client.agents.show(name);
+    if (yes !== true) {
+      throw new AppError(
+        "request.invalid",
+        `removing agent ${found.name} (${found.status}, ${found.connection === "offline" ? "offline" : "connected"}) cannot be undone: its queued tasks are cancelled, and those it runs are lost and may still run`,
+        { mend: "Run it again with --yes if you mean it; `holdfast agents revoke` only ends its trust." },
+      );
+    }
+    // By id: what was looked at is what is removed, whoever has the name by then.
+    const agent = await client.agents.remove(found.id);
     if (flags.json === true) await printJson(shell.out, agent);
     else await shell.out.write(`${agent.name} is ${agent.status}\n`);
     finish(exitCodes.done);

@@ -5,7 +5,7 @@ import type { ServerOptions } from "../../server/main.ts";
 import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { parseHostPort, type HostPort } from "../host-port.ts";
-import { listenOption, logLevelOption, option } from "../option.ts";
+import { countOption, listenOption, logLevelOption, option } from "../option.ts";
 import { resolveSecret } from "../secret.ts";
 import { stateDirectory } from "../state-directory.ts";
 
@@ -19,6 +19,8 @@ interface StartFlags {
   readonly masterKeyFile?: string;
   readonly trustedProxies?: readonly string[];
   readonly allowOrigin?: readonly string[];
+  readonly queuePerAgent: number;
+  readonly queueTotal: number;
   readonly logLevel: LogLevel;
 }
 
@@ -70,6 +72,16 @@ function startCommand({ shell, finish }: CommandContext): Command {
         kind: "setting",
         repeatable: "repeatable",
       }),
+      countOption({
+        flags: "--queue-per-agent <count>",
+        description: "queued tasks of one agent; more are refused with 429 (the same on every node)",
+        fallback: 1_000,
+      }),
+      countOption({
+        flags: "--queue-total <count>",
+        description: "queued tasks in the cluster; more are refused with 429 (the same on every node)",
+        fallback: 1_000_000,
+      }),
       logLevelOption(),
     ],
     examples: [
@@ -91,6 +103,8 @@ function startCommand({ shell, finish }: CommandContext): Command {
       masterKeyFile: flags.masterKeyFile,
       trustedProxies: split(flags.trustedProxies),
       allowOrigins: split(flags.allowOrigin),
+      queuePerAgent: flags.queuePerAgent,
+      queueTotal: flags.queueTotal,
       logLevel: flags.logLevel,
     };
     finish(await runServer(options));

@@ -1,4 +1,4 @@
-// `holdfast tasks`: look at what was submitted, read its log, cancel it.
+// `holdfast tasks`: look at what was submitted, read its log, cancel it, give it up.
 import type { Command } from "commander";
 import type { TaskFilter } from "../../sdk/holdfast.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
@@ -11,6 +11,7 @@ import { jsonOption, option, pageOptions, urlOptions } from "../option.ts";
 import { printFields, printJson, printTable } from "../output.ts";
 import { printMore } from "../page.ts";
 import type { Shell } from "../shell.ts";
+import { safeLine } from "../terminal-safe.ts";
 import { watchRun } from "../watch-run.ts";
 
 interface JsonFlag extends ClientOptions {
@@ -24,8 +25,14 @@ interface LogFlags extends JsonFlag {
 
 export function tasksCommand(context: CommandContext): Command {
   return group("tasks", {
-    summary: "list, show, read and cancel tasks",
-    commands: [listCommand(context), showCommand(context), logsCommand(context), cancelCommand(context)],
+    summary: "list, show, read, cancel and abandon tasks",
+    commands: [
+      listCommand(context),
+      showCommand(context),
+      logsCommand(context),
+      cancelCommand(context),
+      abandonCommand(context),
+    ],
     examples: [
       ["holdfast tasks list --state running", "what runs now"],
       ["holdfast tasks logs ID --follow", "a log, live"],
@@ -146,6 +153,24 @@ function cancelCommand({ shell, finish }: CommandContext): Command {
   });
 }
 
+function abandonCommand({ shell, finish }: CommandContext): Command {
+  return command("abandon <id>", {
+    summary: "give a task up without waiting for its agent; it may still run",
+    options: [jsonOption(), ...urlOptions()],
+    examples: [["holdfast tasks abandon 0190b7e5-…", "when a cancel is not confirmed, as by an agent that is gone"]],
+  }).action(async (id: string, flags: JsonFlag) => {
+    const task = await (await openClient(shell, flags)).tasks.abandon(id);
+    if (flags.json === true) await printJson(shell.out, task);
+    else
+      await shell.out.write(
+        task.state === "abandoned"
+          ? `abandoned; it may still run on ${safeLine(task.agent)}, which is asked to cancel it\n`
+          : `${task.state}\n`,
+      );
+    finish(exitCodes.done);
+  });
+}
+
 async function printTask(shell: Shell, task: TaskView): Promise<void> {
   await printFields(shell.out, [
     ["id", task.id],
@@ -174,5 +199,17 @@ async function printTask(shell: Shell, task: TaskView): Promise<void> {
     { title: "OUT", cell: (attempt) => attempt.outBytes },
     { title: "ERR", cell: (attempt) => attempt.errBytes },
     { title: "REASON", cell: (attempt) => attempt.reason },
+  ]);
+  const late = task.attempts.flatMap((attempt) =>
+    attempt.lateResults.map((result) => ({ ...result, attempt: attempt.number })),
+  );
+  if (late.length === 0) return;
+  await shell.out.write("\nResults that came too late to count:\n");
+  await printTable(shell.out, late, [
+    { title: "ATTEMPT", cell: (result) => result.attempt },
+    { title: "OUTCOME", cell: (result) => result.outcome },
+    { title: "EXIT", cell: (result) => result.exitCode ?? result.signal },
+    { title: "RECEIVED", cell: (result) => result.receivedAt },
+    { title: "REASON", cell: (result) => result.reason },
   ]);
 }

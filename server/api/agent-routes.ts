@@ -1,4 +1,4 @@
-// Agents: list, show, revoke. An agent is named by its name or its id.
+// Agents: list, show, revoke, remove. An agent is named by its name or its id.
 import { z } from "zod";
 import { agentListQuerySchema, agentViewSchema } from "../../shared/api/agents.ts";
 import { pageOf } from "../../shared/api/page.ts";
@@ -49,6 +49,24 @@ export function addAgentRoutes(app: ApiInstance, agents: AgentBackend): void {
     handler: async (request) => {
       const { agent } = request.params;
       return found(await agents.revokeAgent(agent, principalOf(request)), "agent.unknown", agent);
+    },
+  });
+
+  app.route({
+    method: "DELETE",
+    url: "/api/v1/agents/:agent",
+    config: { permission: "agents:write" },
+    schema: {
+      summary: "Remove an agent",
+      description:
+        "For good: its certificates are refused and its sockets closed on every node, its queued tasks are cancelled, those it may have started are `lost: agent-removed` and may still run. Its name may be enrolled again, as a new agent. The answer shows it as removed; asked again, it is `agent.unknown`.",
+      tags: ["agents"],
+      params,
+      response: { 200: agentViewSchema },
+    },
+    handler: async (request) => {
+      const { agent } = request.params;
+      return found(await agents.removeAgent(agent, principalOf(request)), "agent.unknown", agent);
     },
   });
 }

@@ -87,13 +87,15 @@ export interface LogRead {
 }
 
 export interface TaskBackend {
-  /** 201 only when stored durably. */
+  /** 201 only when stored durably; `queue.full` when too much waits. */
   submit(submit: Submit, principal: Principal): Promise<SubmitAnswer>;
   readSubmission(id: SubmissionId): Promise<SubmissionView | null>;
   readTask(id: TaskId): Promise<TaskView | null>;
   listTasks(query: TaskQuery): Promise<readonly TaskView[]>;
   /** Records the cancel (idempotent) and answers the task as it is then; null when there is no such task; `task.finished` when it ended otherwise. */
   cancelTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
+  /** Ends an open task without its agent (idempotent); null when there is no such task; `task.finished` when it ended otherwise. */
+  abandonTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
   /** Null when there is no such task. */
   readLog(query: LogQuery): Promise<LogRead | null>;
   /**
@@ -107,6 +109,8 @@ export interface AgentBackend {
   listAgents(query: PageOf<AgentId> & { readonly selector: Selector | undefined }): Promise<readonly AgentView[]>;
   findAgent(nameOrId: string): Promise<AgentView | null>;
   revokeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
+  /** The agent as it is then; null when there is none, `agent.unknown` when it was removed before. */
+  removeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
 }
 
 export interface NodeBackend {

@@ -29,7 +29,7 @@ export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void 
     schema: {
       summary: "Run something on agents",
       description:
-        "One spec for every agent that `on` means, or up to 1,000 independent `tasks`. 201 means stored durably.",
+        "One spec for every agent that `on` means, or up to 1,000 independent `tasks`. 201 means stored durably; 429 `queue.full` that too much waits already, and that nothing was stored.",
       tags: ["submissions"],
       headers: z.object({ "idempotency-key": idempotencyKeySchema.optional() }),
       body: submitRequestSchema,

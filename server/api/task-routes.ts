@@ -1,4 +1,4 @@
-// Reading, cancelling and following tasks. Streams live in TaskStreams; a log download ends at what is stored now.
+// Reading, cancelling, abandoning and following tasks. Streams live in TaskStreams; a log download ends at what is stored now.
 import { z } from "zod";
 import { pageOf } from "../../shared/api/page.ts";
 import { eventsQuerySchema, parsePosition, startOfLog, type LogPosition } from "../../shared/api/task-events.ts";
@@ -61,6 +61,24 @@ export function addTaskRoutes(
     handler: async (request) => {
       const id = idFrom(taskIdSchema, request.params.id, "task.unknown");
       return found(await tasks.cancelTask(id, principalOf(request)), "task.unknown", id);
+    },
+  });
+
+  app.route({
+    method: "POST",
+    url: "/api/v1/tasks/:id/abandon",
+    config: { permission: "tasks:run" },
+    schema: {
+      summary: "Abandon a task",
+      description:
+        "Final at once, without waiting for its agent: `abandoned`, and the script may still run. Its agent is asked to cancel it; a result that comes later is shown with the attempt and changes nothing. A task no agent knows of yet is `cancelled`. Safe to repeat.",
+      tags: ["tasks"],
+      params,
+      response: { 200: taskViewSchema },
+    },
+    handler: async (request) => {
+      const id = idFrom(taskIdSchema, request.params.id, "task.unknown");
+      return found(await tasks.abandonTask(id, principalOf(request)), "task.unknown", id);
     },
   });
 

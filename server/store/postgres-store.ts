@@ -13,13 +13,24 @@ import { readOpenAttempts } from "./read-open-attempts.ts";
 import { refuseAttempts } from "./refuse-attempts.ts";
 import { releaseOffers } from "./release-offers.ts";
 import { resumeAttempts } from "./resume-attempts.ts";
-import { submitTasks } from "./submit-tasks.ts";
+import { submitTasks, type QueueRoom } from "./submit-tasks.ts";
 
-export function createPostgresStore(database: Database): GroupedStore {
+/** How much may wait, and that an attempt waits no longer. */
+export interface Queue extends QueueRoom {
+  claimed(count: number): void;
+}
+
+/** Without `queue` any number of attempts may wait. */
+export function createPostgresStore(database: Database, queue?: Queue): GroupedStore {
   const { durable, relaxed } = database;
   return createGroupedStore({
-    submitTasks: (items) => submitTasks(durable, items),
-    claim: (input) => claimAttempts(durable, input),
+    submitTasks: (items) => submitTasks(durable, items, queue),
+    async claim(input) {
+      const claimed = await claimAttempts(durable, input);
+      // A later offer is of an attempt that did not wait.
+      queue?.claimed(claimed.filter(({ offerNo }) => offerNo === 1).length);
+      return claimed;
+    },
     progressAttempts: (items) => progressAttempts(relaxed, items),
     refuseAttempts: (items) => refuseAttempts(durable, items),
     release: (node, offers) => releaseOffers(relaxed, node, offers),

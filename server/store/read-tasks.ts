@@ -9,9 +9,20 @@ import {
   type SubmissionId,
   type TaskId,
 } from "../../shared/ids.ts";
-import { laneSchema, taskStates, type TaskState } from "../../shared/task.ts";
+import { laneSchema, outcomes, taskStates, type TaskState } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
+
+const lateRow = z.object({
+  receivedAt: z.string(),
+  outcome: z.enum(outcomes),
+  reason: z.string(),
+  exitCode: z.int().nullable(),
+  signal: z.string().nullable(),
+});
+
+/** Shown of one attempt; more are kept. */
+const lateShown = 10;
 
 const attemptRow = z.object({
   id: attemptIdSchema,
@@ -29,6 +40,7 @@ const attemptRow = z.object({
   finishedAt: z.string().nullable(),
   outBytes: z.number(),
   errBytes: z.number(),
+  late: z.array(lateRow),
 });
 
 const taskRow = z.object({
@@ -55,7 +67,10 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
       'signal', a.signal, 'home', n.name, 'offers', a.offer_no, 'cancelRequested', a.cancel_requested, 'createdAt', a.created_at,
       'acceptedAt', a.accepted_at, 'startedAt', a.started_at, 'finishedAt', a.finished_at,
-      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0)) order by a.number)
+      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'late', (
+        select coalesce(jsonb_agg(jsonb_build_object('receivedAt', r.received_at, 'outcome', r.result -> 'outcome', 'reason', r.result -> 'reason',
+          'exitCode', r.result -> 'exitCode', 'signal', r.result -> 'signal') order by r.received_at), '[]')
+        from (select * from late_result where attempt_id = a.id order by received_at limit ${lateShown}) r)) order by a.number)
     from attempt a left join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node where a.task_id = t.id) as attempts
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 

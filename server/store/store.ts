@@ -22,7 +22,7 @@ import type { ResumeHome, ResumeOutcome } from "./resume-attempts.ts";
 import type { NewSubmission, SubmitOutcome } from "./submit-tasks.ts";
 
 export interface CourierStore {
-  /** durable: submission, tasks, first attempts and audit row, all or nothing. */
+  /** durable: submission, tasks, first attempts and audit row, all or nothing; nothing when a queue would be too long. */
   submit(submission: NewSubmission): Promise<SubmitOutcome>;
   /** durable: each attempt returned was claimed by this call and by no other. */
   claim(input: ClaimInput): Promise<ClaimedAttempt[]>;

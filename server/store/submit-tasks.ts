@@ -1,5 +1,6 @@
 // Stores submissions with their tasks, first attempts and audit rows in one statement (DESIGN 4.1).
-// An attempt marked for the fast path is stored already offered, if the agent still has that boot and journal.
+// An attempt marked for the fast path is stored already offered, if the agent still has that boot and journal. What would
+// make a queue longer than it may be is not stored; a repeat of what was stored before is answered all the same.
 import { z } from "zod";
 import {
   agentIdSchema,
@@ -49,7 +50,26 @@ export type SubmitOutcome =
       readonly id: SubmissionId;
       readonly tasks: readonly { readonly id: TaskId; readonly agent: AgentId }[];
     }
-  | { readonly kind: "mismatch" };
+  | { readonly kind: "mismatch" }
+  | { readonly kind: "full"; readonly refusal: QueueRefusal };
+
+/** Why a submission does not fit: so much waits, so much more it would add, so much may wait. */
+export interface QueueRefusal {
+  readonly bound: "agent" | "total";
+  /** Whose queue is full; undefined when it is the whole cluster's. */
+  readonly agent: AgentId | undefined;
+  readonly queued: number;
+  readonly wanted: number;
+  readonly most: number;
+}
+
+/** How much more may wait. */
+export interface QueueRoom {
+  /** Takes room for each submission that fits, in order, and answers why the others do not. */
+  admit(batch: readonly NewSubmission[]): Promise<ReadonlyMap<SubmissionId, QueueRefusal>>;
+  /** What became of those let in: each one stored, with the attempts it offered. The room of the others is given back. */
+  settle(batch: readonly NewSubmission[], stored: ReadonlyMap<SubmissionId, readonly AttemptId[]>): void;
+}
 
 const insert = {
   name: "submit-tasks",
@@ -106,7 +126,40 @@ const earlierRow = z.object({
   tasks: z.array(z.object({ id: taskIdSchema, agent: agentIdSchema })),
 });
 
-export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Promise<SubmitOutcome[]> {
+/** Without `room` everything fits. */
+export async function submitTasks(
+  sql: Sql,
+  batch: readonly NewSubmission[],
+  room?: QueueRoom,
+): Promise<SubmitOutcome[]> {
+  const refused = (await room?.admit(batch)) ?? new Map<SubmissionId, QueueRefusal>();
+  const admitted = batch.filter((submission) => !refused.has(submission.id));
+  let stored: ReadonlyMap<SubmissionId, readonly AttemptId[]> = new Map();
+  try {
+    if (admitted.length > 0) stored = await store(sql, admitted);
+  } finally {
+    room?.settle(admitted, stored);
+  }
+  const missing = batch.filter((submission) => !stored.has(submission.id));
+  const found = missing.length === 0 ? [] : await readEarlier(sql, missing);
+  return batch.map((submission): SubmitOutcome => {
+    const offered = stored.get(submission.id);
+    if (offered !== undefined) return { kind: "stored", offered: new Set(offered) };
+    const row = found.find(
+      (one) => one.principal === submission.principal && one.idempotency_key === submission.idempotencyKey,
+    );
+    const refusal = refused.get(submission.id);
+    if (row === undefined && refusal !== undefined) return { kind: "full", refusal };
+    if (row === undefined || Buffer.compare(row.body_sha256, submission.bodySha256) !== 0) return { kind: "mismatch" };
+    return { kind: "repeated", id: row.id, tasks: row.tasks };
+  });
+}
+
+/** The submissions stored now, each with the attempts it offered; those whose key was used before are left out. */
+async function store(
+  sql: Sql,
+  batch: readonly NewSubmission[],
+): Promise<ReadonlyMap<SubmissionId, readonly AttemptId[]>> {
   const tasks = batch.flatMap((submission) => submission.tasks.map((task) => ({ submission: submission.id, ...task })));
   const first = batch[0];
   const inserted = await rowsOf(
@@ -135,18 +188,7 @@ export async function submitTasks(sql: Sql, batch: readonly NewSubmission[]): Pr
     ],
     insertedRow,
   );
-  const stored = new Map(inserted.map((row) => [row.id, row.offered]));
-  const missing = batch.filter((submission) => !stored.has(submission.id));
-  const found = missing.length === 0 ? [] : await readEarlier(sql, missing);
-  return batch.map((submission): SubmitOutcome => {
-    const offered = stored.get(submission.id);
-    if (offered !== undefined) return { kind: "stored", offered: new Set(offered) };
-    const row = found.find(
-      (one) => one.principal === submission.principal && one.idempotency_key === submission.idempotencyKey,
-    );
-    if (row === undefined || Buffer.compare(row.body_sha256, submission.bodySha256) !== 0) return { kind: "mismatch" };
-    return { kind: "repeated", id: row.id, tasks: row.tasks };
-  });
+  return new Map(inserted.map((row) => [row.id, row.offered]));
 }
 
 const graceSchema = z.object({ graceMs: z.int().default(0) });

@@ -17,7 +17,7 @@ import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
 import type { Target } from "../store/agents.ts";
 import { offerWindowMs } from "../store/claim-attempts.ts";
 import type { CourierStore } from "../store/store.ts";
-import type { NewSubmission, NewTask, SubmitOutcome } from "../store/submit-tasks.ts";
+import type { NewSubmission, NewTask, QueueRefusal, SubmitOutcome } from "../store/submit-tasks.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 
 export interface SubmitRequest {
@@ -116,7 +116,27 @@ export async function submit(
     }
     case "mismatch":
       throw new AppError("idempotency.mismatch", `the idempotency key ${request.key} was used for another request`);
+    case "full":
+      throw queueFull(outcome.refusal, planned);
   }
+}
+
+/** What waits drains at the agents' pace: seconds, not milliseconds. */
+const queueRetrySeconds = 5;
+
+function queueFull({ bound, agent, queued, wanted, most }: QueueRefusal, planned: readonly Planned[]): AppError {
+  const name = planned.find(({ task }) => task.agent === agent)?.name ?? agent;
+  const where = bound === "agent" ? `for agent ${name}` : "in the cluster";
+  if (wanted > most) {
+    // Waiting would not help: it does not fit an empty queue either.
+    const message = `the submission queues ${wanted} tasks ${where}; at most ${most} may wait`;
+    return new AppError("request.invalid", message, { mend: `Send at most ${most} of them in one submission.` });
+  }
+  return new AppError(
+    "queue.full",
+    `${queued} tasks wait ${where} and the submission adds ${wanted}; at most ${most} may wait`,
+    { retryAfterSeconds: queueRetrySeconds },
+  );
 }
 
 async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]> {

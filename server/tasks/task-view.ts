@@ -24,6 +24,11 @@ export function taskView(row: TaskRow): TaskView {
     finishedAt: momentOf(attempt.finishedAt),
     outBytes: attempt.outBytes,
     errBytes: attempt.errBytes,
+    lateResults: attempt.late.map((late) => ({
+      ...late,
+      receivedAt: moment(Date.parse(late.receivedAt)),
+      reason: late.reason === "" ? null : late.reason,
+    })),
   }));
   const [latest] = attempts.slice(-1);
   const [latestRow] = row.attempts.slice(-1);

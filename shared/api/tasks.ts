@@ -1,6 +1,6 @@
 // Tasks as the API shows them. `home`, `exitCode`, `signal` and `reason` are those of the latest attempt.
 import { z } from "zod";
-import { laneSchema, taskStates, type TaskSpec } from "../task.ts";
+import { laneSchema, outcomes, taskStates, type TaskSpec } from "../task.ts";
 import { momentSchema } from "./moment.ts";
 import { pageQuery } from "./page.ts";
 
@@ -14,6 +14,16 @@ const reason = z
   .string()
   .nullable()
   .describe("Why it is in this state, such as host-reboot, when there is more to say");
+
+/** What an agent reported of an attempt that had ended already: it changes no verdict. */
+export const lateResultSchema = z.object({
+  receivedAt: momentSchema,
+  outcome: z.enum(outcomes),
+  reason,
+  exitCode,
+  signal,
+});
+export type LateResult = z.infer<typeof lateResultSchema>;
 
 export const attemptViewSchema = z.object({
   id: z.string(),
@@ -30,6 +40,10 @@ export const attemptViewSchema = z.object({
   finishedAt: momentSchema.nullable(),
   outBytes: z.int().describe("Bytes of standard output known so far, omitted ones counted"),
   errBytes: z.int(),
+  lateResults: z
+    .array(lateResultSchema)
+    .default([])
+    .describe("Results that came after its end, such as that of an abandoned script; they change nothing"),
 });
 export type AttemptView = z.infer<typeof attemptViewSchema>;
 

@@ -11,6 +11,7 @@ import type {
 } from "../../server/api/backend.ts";
 import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
+import type { AgentView } from "../../shared/api/agents.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { SubmitAnswer } from "../../shared/api/submissions.ts";
 import { summarise, type TaskView } from "../../shared/api/tasks.ts";
@@ -42,6 +43,22 @@ export function taskView(change: Partial<TaskView> = {}): TaskView {
     createdAt: "2026-11-23T16:00:00.000Z",
     finishedAt: null,
     attempts: [],
+    ...change,
+  };
+}
+
+export function agentView(change: Partial<AgentView> = {}): AgentView {
+  return {
+    id: ids.next(),
+    name: "web-01",
+    labels: {},
+    status: "active",
+    connection: "fully",
+    nodes: [],
+    version: null,
+    host: null,
+    createdAt: "2026-11-23T16:00:00.000Z",
+    lastSeenAt: null,
     ...change,
   };
 }
@@ -124,6 +141,7 @@ export class FakeBackend implements Backend, EnrolmentBackend {
   readonly submits: { readonly submit: Submit; readonly principal: Principal }[] = [];
   readonly keys = new Map<ApiKeyId, ApiKeyRow>();
   readonly cancelled: string[] = [];
+  readonly agents = new Map<string, AgentView>();
   /** Replaces the answer to the next submits. */
   onSubmit: (submit: Submit) => Promise<SubmitAnswer>;
   ready = true;
@@ -176,11 +194,36 @@ export class FakeBackend implements Backend, EnrolmentBackend {
     return task.view;
   }
 
+  async abandonTask(id: string): Promise<TaskView | null> {
+    const task = this.tasks.get(id);
+    if (task === undefined) return null;
+    if (task.view.finishedAt === null) {
+      if (task.view.state === "queued") task.finish("cancelled", { reason: "before-offer" });
+      else task.finish("abandoned", { reason: "may-still-run", cancelRequested: true });
+    } else if (task.view.state !== "abandoned" && task.view.state !== "cancelled")
+      throw new AppError("task.finished", `the task is ${task.view.state}`);
+    return task.view;
+  }
+
   readLog = async (query: LogQuery) => this.tasks.get(query.task)?.read(query) ?? null;
   waitForChange = async (id: string, signal: AbortSignal) => this.tasks.get(id)?.wait(signal);
-  listAgents = async () => [];
-  findAgent = async () => null;
+  listAgents = async () => [...this.agents.values()];
+  findAgent = async (nameOrId: string) => this.#agent(nameOrId) ?? null;
   revokeAgent = async () => null;
+
+  async removeAgent(nameOrId: string): Promise<AgentView | null> {
+    const agent = this.#agent(nameOrId);
+    if (agent === undefined) return null;
+    if (agent.status === "removed") throw new AppError("agent.unknown", `agent ${agent.name} was removed already`);
+    const removed: AgentView = { ...agent, status: "removed", connection: "offline" };
+    this.agents.set(agent.id, removed);
+    return removed;
+  }
+
+  #agent(nameOrId: string): AgentView | undefined {
+    return [...this.agents.values()].find(({ id, name }) => id === nameOrId || name === nameOrId);
+  }
+
   listNodes = async () => [];
   listTokens = async () => [];
   revokeToken = async () => null;

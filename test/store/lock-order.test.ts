@@ -12,6 +12,7 @@ import { writePresence } from "../../server/store/presence.ts";
 import { progressAttempts } from "../../server/store/progress-attempts.ts";
 import { refuseAttempts } from "../../server/store/refuse-attempts.ts";
 import { releaseOffers } from "../../server/store/release-offers.ts";
+import { removeAgent } from "../../server/store/remove-agent.ts";
 import { resumeAttempts } from "../../server/store/resume-attempts.ts";
 import { submitTasks } from "../../server/store/submit-tasks.ts";
 import { sweepAttempts } from "../../server/store/sweep-attempts.ts";
@@ -109,6 +110,10 @@ const verbs: Record<
         tasks.map(({ task }) => task),
         { principal: "tester", address: "" },
       ),
+  },
+  "remove an agent": {
+    locks: "attempts and logs",
+    run: ({ agent }) => removeAgent(lab.database.durable, { nameOrId: agent.id, principal: "tester", address: "" }),
   },
   "greet with another journal": {
     locks: "attempts and logs",

@@ -36,6 +36,8 @@ test.each([
   "--master-key-file",
   "--trusted-proxies",
   "--allow-origin",
+  "--queue-per-agent",
+  "--queue-total",
 ])("server start takes %s from flag or environment", (flag) => {
   expect(
     rows.find((row) => row.command === "holdfast server start" && row.flags.startsWith(flag))?.environment,

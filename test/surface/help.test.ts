@@ -16,10 +16,12 @@ test("the commands are exactly these", () => {
     "holdfast tasks show",
     "holdfast tasks logs",
     "holdfast tasks cancel",
+    "holdfast tasks abandon",
     "holdfast agents",
     "holdfast agents list",
     "holdfast agents show",
     "holdfast agents revoke",
+    "holdfast agents remove",
     "holdfast nodes",
     "holdfast nodes list",
     "holdfast tokens",
@@ -68,6 +70,8 @@ test.each([
   [["tasks", "list", "--state", "done"], "running"],
   [["server", "start", "--api-listen", "8080"], "host:port"],
   [["agent", "register", "--server", "http://x"], "--token"],
+  [["server", "start", "--queue-per-agent", "0"], "--queue-per-agent"],
+  [["server", "start", "--queue-total", "many"], "--queue-total"],
   [["login"], "--api-key"],
 ])("%j exits 2 and says what is wrong", async (words, said) => {
   const shell = new FakeShell();

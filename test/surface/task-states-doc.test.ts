@@ -40,6 +40,14 @@ it("names every reason of a refusal", () => {
 });
 
 it("names every reason that the store's statements give", () => {
-  for (const reason of ["journal-missing", "unreachable", "result-collected", "queue-time-limit", "before-offer"])
-    expect(page).toContain(`\`${reason}\``);
+  const given = [
+    "journal-missing",
+    "unreachable",
+    "result-collected",
+    "queue-time-limit",
+    "before-offer",
+    "agent-removed",
+    "may-still-run",
+  ];
+  for (const reason of given) expect(page).toContain(`\`${reason}\``);
 });

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { installAuthorization } from "../../../server/api/authorize.ts";
 import { parseTrustedProxies } from "../../../server/api/client-address.ts";
 import { AppError } from "../../../shared/errors.ts";
-import { FakeBackend, FakeTask, ids, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
+import { agentView, FakeBackend, FakeTask, ids, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
 
 const spec = { kind: "script", script: "true" };
 
@@ -122,6 +122,46 @@ test("an AppError of the backend becomes a problem with its status and Retry-Aft
   expect(answer.status).toBe(429);
   expect(answer.headers.get("retry-after")).toBe("7");
   expect(answer.json()).toMatchObject({ code: "queue.full", message: "1000 tasks wait for web-01" });
+});
+
+test("an agent is removed by DELETE, once, with the permission to change agents", async () => {
+  await using api = await startApi();
+  const agent = agentView({ name: "web-07" });
+  api.backend.agents.set(agent.id, agent);
+  const remove = (name: string, headers: Record<string, string> = {}) =>
+    call(api, `/api/v1/agents/${name}`, { method: "DELETE", headers });
+  const runner = api.backend.createKey(["tasks:run", "agents:read"]);
+  expect((await remove("web-07", { authorization: `Bearer ${runner}` })).json()).toMatchObject({
+    code: "auth.forbidden",
+  });
+  const removed = await remove("web-07");
+  expect([removed.status, removed.json()]).toMatchObject([200, { id: agent.id, status: "removed" }]);
+  const again = await remove(agent.id);
+  expect([again.status, again.json()]).toMatchObject([
+    404,
+    { code: "agent.unknown", message: "agent web-07 was removed already" },
+  ]);
+  expect((await remove("nobody")).json()).toMatchObject({
+    code: "agent.unknown",
+    message: 'there is no agent "nobody"',
+  });
+});
+
+test("a task is abandoned with the permission to run, and answered as it is then", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  const abandon = (id: string, headers: Record<string, string> = {}) =>
+    call(api, `/api/v1/tasks/${id}/abandon`, { method: "POST", headers });
+  const reader = api.backend.createKey(["tasks:read"]);
+  expect((await abandon(task.view.id, { authorization: `Bearer ${reader}` })).json()).toMatchObject({
+    code: "auth.forbidden",
+  });
+  expect((await abandon(task.view.id)).json()).toMatchObject({ state: "abandoned", reason: "may-still-run" });
+  expect((await abandon(ids.next())).json()).toMatchObject({ code: "task.unknown" });
+  const done = api.backend.add();
+  done.finish("succeeded");
+  const late = await abandon(done.view.id);
+  expect([late.status, late.json()]).toMatchObject([409, { code: "task.finished" }]);
 });
 
 test("any other error is internal, with the request id and nothing of what happened", async () => {
@@ -271,6 +311,8 @@ test("pages of an allowed origin may call, after a preflight without a key; othe
   expect(allowed.status).toBe(204);
   expect(allowed.headers.get("access-control-allow-origin")).toBe("https://deploy.example.com");
   expect(allowed.headers.get("access-control-allow-headers")).toContain("authorization");
+  const methods = new Set(api.server.routes.map(({ method }) => method).filter((method) => method !== "HEAD"));
+  expect(new Set(allowed.headers.get("access-control-allow-methods")?.split(", "))).toEqual(methods);
   const other = await preflight("https://evil.example.com");
   expect({ status: other.status, origin: other.headers.get("access-control-allow-origin") }).toEqual({
     status: 404,

@@ -1,7 +1,7 @@
 // The other client commands: listings, JSON, login and what wins over what.
 import { afterEach, expect, test, vi } from "vitest";
 import { main } from "../../../cli/main.ts";
-import { startApi, type RunningApi } from "../../fakes/api-backend.ts";
+import { agentView, FakeTask, ids, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
 import { FakeShell, type FakeShellOptions } from "../../fakes/shell.ts";
 
 afterEach(() => vi.unstubAllEnvs());
@@ -74,6 +74,74 @@ test("tasks cancel is recorded; of a finished task it fails with its code", asyn
   const late = await run(["tasks", "cancel", task.view.id, "--json", ...withKey(api)]);
   expect(late.exitCode).toBe(1);
   expect(JSON.parse(late.shell.err.text)).toMatchObject({ code: "task.finished" });
+});
+
+test("tasks abandon says that it may still run; of a queued task that it is cancelled; of a finished one it fails", async () => {
+  await using api = await startApi();
+  const [task, queued] = [api.backend.add(), api.backend.add(new FakeTask(taskView({ state: "queued" })))];
+  const abandoned = await run(["tasks", "abandon", task.view.id, ...withKey(api)]);
+  expect([abandoned.exitCode, abandoned.shell.out.text]).toEqual([
+    0,
+    "abandoned; it may still run on web-01, which is asked to cancel it\n",
+  ]);
+  const json = await run(["tasks", "abandon", task.view.id, "--json", ...withKey(api)]);
+  expect(JSON.parse(json.shell.out.text)).toMatchObject({ state: "abandoned", reason: "may-still-run" });
+  expect((await run(["tasks", "abandon", queued.view.id, ...withKey(api)])).shell.out.text).toBe("cancelled\n");
+  const done = api.backend.add();
+  done.finish("failed", { exitCode: 1 });
+  const late = await run(["tasks", "abandon", done.view.id, ...withKey(api)]);
+  expect([late.exitCode, late.shell.err.text]).toEqual([1, expect.stringContaining("task.finished")]);
+});
+
+test("tasks show prints results that came too late below the attempts, and nothing where there are none", async () => {
+  await using api = await startApi();
+  const attempt = {
+    id: ids.next(),
+    number: 1,
+    state: "abandoned" as const,
+    reason: "may-still-run",
+    exitCode: null,
+    signal: null,
+    home: null,
+    offers: 1,
+    createdAt: "2026-11-23T16:00:00.000Z",
+    acceptedAt: null,
+    startedAt: null,
+    finishedAt: null,
+    outBytes: 0,
+    errBytes: 0,
+    lateResults: [],
+  };
+  const late = {
+    receivedAt: "2026-11-23T17:00:00.000Z",
+    outcome: "failed" as const,
+    reason: null,
+    exitCode: 77,
+    signal: null,
+  };
+  const show = async (lateResults: readonly (typeof late)[]) => {
+    const view = taskView({ attempts: [{ ...attempt, lateResults: [...lateResults] }] });
+    api.backend.add(new FakeTask(view));
+    return (await run(["tasks", "show", view.id, ...withKey(api)])).shell.out.text;
+  };
+  expect(await show([late])).toMatch(/too late to count:\n.*OUTCOME.*\n1 +failed +77 +2026-11-23T17:00:00.000Z/);
+  expect(await show([])).not.toContain("too late");
+});
+
+test("agents remove does nothing without --yes, says what it would do, and with it removes what it looked at", async () => {
+  await using api = await startApi();
+  const agent = agentView({ name: "web-07" });
+  api.backend.agents.set(agent.id, agent);
+  const asked = await run(["agents", "remove", "web-07", ...withKey(api)]);
+  expect([asked.exitCode, asked.shell.out.text, api.backend.agents.get(agent.id)?.status]).toEqual([2, "", "active"]);
+  expect(asked.shell.err.text).toMatch(/removing agent web-07 \(active, connected\) cannot be undone[^]*--yes/);
+  const removed = await run(["agents", "remove", "web-07", "--yes", ...withKey(api)]);
+  expect([removed.exitCode, removed.shell.out.text]).toEqual([0, "web-07 is removed\n"]);
+  expect(api.backend.agents.get(agent.id)?.status).toBe("removed");
+  const again = await run(["agents", "remove", "web-07", "--yes", ...withKey(api)]);
+  expect([again.exitCode, again.shell.err.text]).toEqual([1, expect.stringContaining("was removed already")]);
+  const unknown = await run(["agents", "remove", "nobody", ...withKey(api)]);
+  expect([unknown.exitCode, unknown.shell.err.text]).toEqual([1, expect.stringContaining("agent.unknown")]);
 });
 
 test("tokens create prints the token alone on standard output", async () => {

@@ -84,14 +84,17 @@ test("a page of something else on that URL is not mistaken for an answer", async
   ).rejects.toMatchObject({ code: "cluster.unreachable" });
 });
 
-test("creating a token is not sent twice", async () => {
+test.each<[string, (holdfast: Holdfast) => Promise<unknown>]>([
+  ["creating a token", (holdfast) => holdfast.tokens.create()],
+  ["removing an agent", (holdfast) => holdfast.agents.remove("web-01")],
+])("%s is not sent twice", async (_what, act) => {
   let sent = 0;
   const dead = async (): Promise<Response> => {
     sent += 1;
     throw new TypeError("fetch failed");
   };
   await expect(
-    new Holdfast({ url: "http://x", apiKey: "k", clock: hastyClock, fetch: dead }).tokens.create(),
+    act(new Holdfast({ url: "http://x", apiKey: "k", clock: hastyClock, fetch: dead })),
   ).rejects.toMatchObject({ code: "cluster.unreachable" });
   expect(sent).toBe(1);
 });
