@@ -66,7 +66,8 @@ export class Journal {
 
   /**
    * Reads the file, or creates it with a random id, and appends this process's boot record, synced.
-   * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}.
+   * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}. Rejects with
+   * `journal.corrupt` when the damage took the id or every boot, for no node can be greeted without them.
    */
   async open(): Promise<void> {
     const { path } = this.#options;
@@ -144,6 +145,7 @@ export class Journal {
       why = new AppError("journal.corrupt", `${this.#options.path} does not begin with its id`);
     }
     if (why !== undefined) {
+      if (this.state.id === undefined || this.state.boot === undefined) throw why;
       this.#mode = { kind: "read-only", why };
       return false;
     }

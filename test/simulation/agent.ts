@@ -118,6 +118,8 @@ export class SimAgent {
     const running: Running = { process, journal, engine: undefined, connections: undefined };
     this.#running = running;
     world.note(`${process.name} starts`);
+    // Its supervisor.
+    process.onDeath(() => world.schedule(random.between(300, 5_000), () => this.start()));
     process.schedule(random.between(20, 200), () => {
       journal
         .open()
@@ -252,12 +254,12 @@ export class SimAgent {
   #exits(running: Running, why: AppError): void {
     const { process } = running;
     if (!process.isUp) return;
-    const { world, random, machine } = this.#deps;
+    const { world, machine } = this.#deps;
     world.note(`${process.name} exits: ${why.code}`);
-    process.kill();
     if (doNotRestart.includes(errorRows[why.code].exitCode)) {
       machine.givenUp = why.code;
       this.onGivenUp(why);
-    } else world.schedule(random.between(1_000, 4_000), () => this.start());
+    }
+    process.kill();
   }
 }

@@ -107,7 +107,8 @@ export class SimExecution implements AttemptExecution {
   #followedAtMs = 0;
   #looking: { cancel(): void } | undefined;
   #deadline: { cancel(): void } | undefined;
-  #wasOver: boolean | undefined;
+  #wasOver = false;
+  #hasSignalled = false;
   readonly #noticed = (): void => this.#lookSoon();
 
   constructor(deps: ExecutionDeps, options: SimExecutionOptions) {
@@ -310,7 +311,8 @@ export class SimExecution implements AttemptExecution {
     this.#deadline?.cancel();
     const { machine, attempt } = this.#options;
     const folder = machine.folder(attempt);
-    this.#wasOver ??= folder?.isOver === true || folder?.exit !== undefined;
+    // Asked again with each try until something was signalled.
+    if (!this.#hasSignalled) this.#wasOver = folder?.isOver === true || folder?.exit !== undefined;
     await this.#endTree(this.#wasOver ? 0 : graceMs);
     const exit = machine.folder(attempt)?.exit;
     this.#unfollow();
@@ -332,6 +334,7 @@ export class SimExecution implements AttemptExecution {
     await this.#pass(3);
     if (random.chance(failure)) throw new AppError("internal", "out of descriptors");
     const untilMs = clock.monotonicMs() + graceMs;
+    this.#hasSignalled = true;
     if (machine.hasTree(attempt)) machine.signalTree(attempt, graceMs > 0 ? "SIGTERM" : "SIGKILL");
     while (machine.hasTree(attempt)) {
       await clock.sleep(50, this.#ended.signal);

@@ -49,14 +49,12 @@ export class Nemesis {
     for (const node of nodes) {
       node.process?.surviveEffects();
       node.process?.resume();
-      if (node.process === undefined) node.start();
     }
     for (const agent of agents) {
       agent.machine.disk.isFull = false;
       agent.machine.shimDeath = 0;
       agent.process?.surviveEffects();
       agent.process?.resume();
-      if (agent.process === undefined) agent.start();
     }
   }
 
@@ -83,7 +81,6 @@ export class Nemesis {
       case "agent-crash-mid-event":
         this.#note(`${agent.process?.name ?? ""} is to die mid-event`);
         agent.process?.dieAfterEffects(1 + random.below(12));
-        agent.process?.onDeath(() => this.#later(500, 4_000, () => agent.start()));
         return;
       case "agent-pause":
         this.#pause(agent.process, random.skewed(500, 40_000));
@@ -91,7 +88,7 @@ export class Nemesis {
       case "agent-drain":
         this.#note(`${agent.options.name} drains and exits`);
         agent.drain();
-        this.#later(200, 3_000, () => this.#crashAgent(agent));
+        this.#sim.world.schedule(random.between(200, 3_000), () => this.#crashAgent(agent));
         return;
       case "agent-power-loss":
         this.#losePower(agent);
@@ -128,14 +125,12 @@ export class Nemesis {
       case "node-crash-mid-event":
         this.#note(`${node.process?.name ?? ""} is to die mid-event`);
         node.process?.dieAfterEffects(1 + random.below(25));
-        node.process?.onDeath(() => this.#later(300, 5_000, () => node.start()));
         return;
       case "node-pause":
         this.#pause(node.process, random.skewed(500, 40_000));
         return;
       case "node-drain":
         this.#note(`${node.name} drains`);
-        node.process?.onDeath(() => this.#later(300, 5_000, () => node.start()));
         node.drain();
         return;
       case "all-nodes-crash":
@@ -191,14 +186,12 @@ export class Nemesis {
     if (agent.process === undefined) return;
     this.#note(`${agent.process.name} crashes`);
     agent.kill();
-    this.#later(300, 5_000, () => agent.start());
   }
 
   #crashNode(node: SimNode): void {
     if (node.process === undefined) return;
     this.#note(`${node.process.name} crashes`);
     node.kill();
-    this.#later(300, 8_000, () => node.start());
   }
 
   #pause(process: SimAgent["process"], forMs: number): void {
@@ -220,7 +213,6 @@ export class Nemesis {
     this.#note(`${agent.machine.place} loses power`);
     this.#goDark(agent);
     agent.machine.losePower();
-    this.#later(500, 6_000, () => agent.start());
   }
 
   #openAttempts(agent: SimAgent, why: string): void {
@@ -240,7 +232,6 @@ export class Nemesis {
     this.#goDark(agent);
     agent.machine.wipe();
     this.#forgetScripts(agent);
-    this.#later(500, 6_000, () => agent.start());
   }
 
   #takeSnapshots(): void {
@@ -267,7 +258,6 @@ export class Nemesis {
     agent.machine.restore(snapshot.state);
     agent.machine.tampering = "rolled-back";
     this.#forgetScripts(agent);
-    this.#later(500, 3_000, () => agent.start());
     // People restart what does not come up.
     for (let restart = 1; restart <= 3; restart += 1)
       this.#later(3_000 * restart, 4_000 * restart, () => {
@@ -285,7 +275,6 @@ export class Nemesis {
       this.#sim.truth.stranded.set(agent.options.agent, "its journal is damaged");
       this.#openAttempts(agent, "its journal is damaged");
     }
-    this.#later(300, 3_000, () => agent.start());
   }
 
   #clone(agent: SimAgent): void {

@@ -104,6 +104,8 @@ export class SimNode {
     const running: Running = { process, carry, store, couriers, stage: "joining" };
     this.#running = running;
     world.note(`${process.name} starts`);
+    // Its supervisor.
+    process.onDeath(() => world.schedule(random.between(300, 8_000), () => this.start()));
     process.schedule(random.between(50, 300), () => {
       couriers.members.join({ id: this.id, name: this.name, bootId, version: "1.0.0", addresses: [this.address] }).then(
         async () => {
@@ -116,7 +118,6 @@ export class SimNode {
         () => {
           world.note(`${process.name} cannot join and exits`);
           process.kill();
-          world.schedule(random.between(500, 2_000), () => this.start());
         },
       );
     });

@@ -289,6 +289,29 @@ export class Simulation {
   }
 }
 
+/** How everything stood at the end, for people. */
+function describe({ nodes, agents, database, truth }: Simulation): string[] {
+  return [
+    ...nodes.map(
+      (node) =>
+        `${node.name}: ${node.process?.life ?? "down"} ${node.stage}, ${node.couriers?.sessions.size ?? 0} sessions`,
+    ),
+    ...agents.flatMap((agent) => {
+      const { engine, journal, machine } = agent;
+      const stranded = truth.stranded.get(agent.options.agent);
+      const head = `${agent.options.name}: ${agent.process?.life ?? "down"}, ${agent.sessionCount} sessions, ${JSON.stringify(engine?.size ?? {})} ${machine.tampering} ${stranded ?? ""}`;
+      const open = [...(journal?.state.open ?? [])].map(
+        ([id, { startingOn, cancelGraceMs, homeNo, result, facts }]) => {
+          const folder = machine.folder(id);
+          const row = database.model.attempts.get(id);
+          return `  ${short(id)} ${facts?.spec.kind ?? "?"} home ${homeNo} starting ${startingOn === machine.bootId} cancel ${cancelGraceMs ?? "-"} result ${result?.outcome ?? "-"} | gate ${folder?.gate ?? "-"} mark ${folder?.mark?.pid ?? "-"} shim ${folder?.shim?.stage ?? "-"} exit ${folder?.exit?.exitCode ?? "-"} | row ${row?.state ?? "none"} cancel ${row?.cancelRequested ?? "-"} home ${database.model.logs.get(id)?.homeNo ?? "-"}`;
+        },
+      );
+      return [head, ...open];
+    }),
+  ];
+}
+
 /** Statements that come and go all the time and change nothing that matters here. */
 const quietStatements = new Set([
   "feed",
@@ -313,7 +336,7 @@ export async function runSeed(seed: number, { onLine }: RunOptions = {}): Promis
     events: simulation.world.events,
     simulatedMs: Math.round(simulation.world.nowMs),
     violations,
-    lastLines: violations.length > 0 ? trace.last(60) : [],
+    lastLines: violations.length > 0 ? [...trace.last(60), ...describe(simulation)] : [],
     options,
   };
 }
