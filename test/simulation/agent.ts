@@ -185,7 +185,10 @@ export class SimAgent {
         },
         onRoundTrip: (session, roundTripMs) => engine.roundTrip(session, roundTripMs),
         onEnded: (session) => engine.sessionEnded(session),
-        onRefused: onFatal,
+        onRefused: (why) => {
+          if (why.code !== "agent.superseded") onFatal(why);
+          else void journal.supersede(why.message).then(() => onFatal(why));
+        },
         onList: (list) => {
           machine.list = list;
         },

@@ -137,10 +137,11 @@ export function settlePresence(db: ModelDatabase, { node, nodeBootId, agents }: 
 
 /** Certificates are outside this model: a session's is valid while its agent is. */
 export function readDistrusted(db: ModelDatabase, sessions: readonly SessionCredential[]): Distrusted[] {
-  return sessions.flatMap(({ agent }): Distrusted[] => {
+  return sessions.flatMap(({ agent, bootId }): Distrusted[] => {
     const row = db.agents.get(agent);
-    return row === undefined || row.status === "active"
-      ? []
-      : [{ agent, status: row.status, reason: row.statusReason }];
+    if (row === undefined) return [];
+    if (row.status !== "active") return [{ agent, status: row.status, reason: row.statusReason, bootId }];
+    if (row.bootId === bootId) return [];
+    return [{ agent, status: "other-boot", reason: "the cluster knows another boot of this agent", bootId }];
   });
 }
