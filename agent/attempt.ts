@@ -261,7 +261,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       return measure(killedEnding(state.cause, event.exit, event.left));
     case "sweeping":
       if (event.kind !== "killed") return step(state);
-      return measure(swept(state.ending, event.left));
+      return measure(swept(seenAtLast(state.ending, event.exit), event.left));
     case "measuring":
       if (event.kind !== "measured") return step(state);
       return conclude({ ...state.ending, ...event.measurement, reason: reasonWith(state.ending, event.output) });
@@ -302,6 +302,15 @@ function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, 
     exitCode: exit?.exitCode ?? null,
     signal: exit?.signal ?? (exit === undefined ? "SIGKILL" : null),
   };
+}
+
+/**
+ * A shim that was given up may have run its script after all. A code of its own is a valid exit and stands; a signal is
+ * the sweep's own, and only told.
+ */
+function seenAtLast(ending: Ending, exit: Exit | undefined): Ending {
+  if (ending.outcome !== "interrupted" || exit === undefined) return ending;
+  return exit.signal === null ? endingOf(exit) : { ...ending, ...exit };
 }
 
 function swept(ending: Ending, left: readonly number[]): Ending {

@@ -168,8 +168,13 @@ export class Engine {
     const { clock } = this.#deps;
     // An effect may cause an event at once; it waits until the effects before it have been begun.
     for (let next = this.#events[0]; next !== undefined; next = this.#events[0]) {
-      if (this.#stage === "running") {
-        this.#carryOut(this.#roster.step(next, { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs() }));
+      try {
+        if (this.#stage === "running")
+          this.#carryOut(this.#roster.step(next, { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs() }));
+      } catch (cause) {
+        // Half of its effects may be begun: what this process believes and what it did differ. The next one recovers.
+        this.#stage = "stopped";
+        this.#deps.onFatal(AppError.from(cause));
       }
       this.#events.shift();
     }

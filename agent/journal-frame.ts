@@ -55,8 +55,8 @@ function readAt(file: Buffer, at: number): Buffer | undefined {
 }
 
 /**
- * A write that power loss cut: too short for its head or its payload, or ending in blocks the file system never filled.
- * Payloads are JSON and hold no NUL, so 64 of them at the end of the file are unwritten blocks, not a flipped bit.
+ * A write that power loss cut: too short for its head or its payload, or ending in blocks the file system never filled,
+ * however few of their bytes the write had reached. A payload is JSON and ends in `}`, which no flipped bit makes a NUL.
  */
 function isTorn(file: Buffer, at: number): boolean {
   const rest = file.subarray(at);
@@ -64,8 +64,7 @@ function isTorn(file: Buffer, at: number): boolean {
   const length = lengthAt(file, at);
   if (length !== undefined && at + headBytes + length > file.length) return true;
   if (salvage(file, at + 1).length > 0) return false;
-  const tail = rest.subarray(-64);
-  return tail.every((byte) => byte === 0);
+  return rest.at(-1) === 0;
 }
 
 /** Whole records behind damage, found byte by byte: two CRCs make a false one practically impossible. */

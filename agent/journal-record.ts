@@ -44,6 +44,8 @@ export const journalRecordSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("acknowledged"), attempt }),
   /** Refused for good, and why, so that a repeated offer gets the same answer. */
   z.object({ kind: z.literal("tombstone"), attempt, refusal: refusalSchema }),
+  /** The cluster refused this journal for good; no later start may try again. */
+  z.object({ kind: z.literal("superseded"), reason: text }),
   z.object({ kind: z.literal("closed"), attempts: z.array(attempt).min(1).max(closedPerRecord) }),
 ]);
 export type JournalRecord = z.infer<typeof journalRecordSchema>;

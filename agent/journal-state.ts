@@ -21,6 +21,8 @@ export interface JournaledAttempt {
 export interface JournalState {
   id: JournalId | undefined;
   boot: { readonly counter: number; readonly bootId: BootId; readonly hostBootId: string } | undefined;
+  /** Why the cluster will never take this journal again. */
+  superseded: string | undefined;
   readonly open: Map<AttemptId, JournaledAttempt>;
   readonly acknowledged: Map<AttemptId, JournaledAttempt>;
   /** In the order they were closed; the value is the refusal of those that never ran. */
@@ -28,7 +30,14 @@ export interface JournalState {
 }
 
 export function emptyJournalState(): JournalState {
-  return { id: undefined, boot: undefined, open: new Map(), acknowledged: new Map(), closed: new Map() };
+  return {
+    id: undefined,
+    boot: undefined,
+    superseded: undefined,
+    open: new Map(),
+    acknowledged: new Map(),
+    closed: new Map(),
+  };
 }
 
 const nothing: JournaledAttempt = {
@@ -77,6 +86,9 @@ export function applyRecord(state: JournalState, record: JournalRecord): void {
       });
       return;
     }
+    case "superseded":
+      state.superseded = record.reason;
+      return;
     case "tombstone":
       close(state, record.attempt, record.refusal);
       return;
@@ -105,6 +117,7 @@ function close(state: JournalState, attempt: AttemptId, refusal: Refusal | undef
 export function* snapshotRecords(state: JournalState): Generator<JournalRecord> {
   if (state.id !== undefined) yield { kind: "journal", format: 1, id: state.id };
   if (state.boot !== undefined) yield { kind: "boot", ...state.boot };
+  if (state.superseded !== undefined) yield { kind: "superseded", reason: state.superseded };
   let plain: AttemptId[] = [];
   for (const [attempt, refusal] of state.closed) {
     if (refusal === undefined) plain.push(attempt);

@@ -67,12 +67,18 @@ export class Journal {
 
   /**
    * Reads the file, or creates it with a random id, and appends this process's boot record, synced.
-   * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}.
+   * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}. Rejects with
+   * `journal.corrupt` when the damage took the id or every boot, for no node can be greeted without them, and with
+   * `agent.superseded` when the cluster refused this journal before: each start makes the boot counter greater, and a
+   * journal that was rolled back would pass for the newest one day, without what it forgot.
    */
   async open(): Promise<void> {
     const { path } = this.#options;
     const file = await this.#disk.read(path);
-    if (file !== undefined && !this.#fold(file)) return;
+    const isSound = file === undefined || this.#fold(file);
+    if (this.state.superseded !== undefined)
+      throw new AppError("agent.superseded", `the cluster refused ${path} before: ${this.state.superseded}`);
+    if (!isSound) return;
     const handle = await this.#disk.open(path, "append");
     this.#mode = { kind: "open", handle };
     if (file !== undefined) await this.#dropTail(handle, file.length);
@@ -125,6 +131,13 @@ export class Journal {
     this.#schedule();
   }
 
+  /** The cluster will never take this journal again; resolves when that is on disk, or cannot be. */
+  async supersede(reason: string): Promise<void> {
+    await this.append({ kind: "superseded", reason: reason.slice(0, 1_000) }).catch((cause: unknown) =>
+      this.#deps.logger.error({ err: cause }, "the refusal could not be written down"),
+    );
+  }
+
   async close(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;
     if (this.#mode.kind !== "open") return;
@@ -152,6 +165,7 @@ export class Journal {
       why = new AppError("journal.corrupt", `${this.#options.path} does not begin with its id`);
     }
     if (why !== undefined) {
+      if (this.state.id === undefined || this.state.boot === undefined) throw why;
       this.#mode = { kind: "read-only", why };
       return false;
     }

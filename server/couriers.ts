@@ -83,10 +83,11 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
           sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
       },
       distrusted: (agents) => {
-        for (const { agent, status, reason } of agents) {
-          sessions
-            .get(agent)
-            ?.close(status === "quarantined" ? closeCode.quarantined : closeCode.refused, `${status}: ${reason}`);
+        for (const { agent, status, reason, bootId } of agents) {
+          const session = sessions.get(agent);
+          // A newer session may have taken its place while the database was asked.
+          if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;
+          session?.close(distrustCode[status], `${status}: ${reason}`);
         }
       },
       settlePresence: () => cluster.settlePresence({ node: node.id, nodeBootId: bootId, agents: sessions.agents() }),
@@ -135,6 +136,14 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     },
   };
 }
+
+/** Another boot is for the next greeting to judge: the agent dials again at once. */
+const distrustCode = {
+  quarantined: closeCode.quarantined,
+  revoked: closeCode.refused,
+  removed: closeCode.refused,
+  "other-boot": closeCode.goingAway,
+} as const;
 
 function pushList(sessions: SessionRegistry, list: NodeList): void {
   for (const session of sessions.all()) session.apply({ kind: "nodes", list });

@@ -1,5 +1,5 @@
 // Sessions open on this node, one per agent: the newest wins and the older one is closed. Knows nothing of work.
-import type { AgentId } from "../../shared/ids.ts";
+import type { AgentId, BootId } from "../../shared/ids.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import type { AgentSession } from "./agent-session.ts";
 
@@ -22,8 +22,10 @@ export class SessionRegistry {
     return [...this.#open.keys()];
   }
 
-  credentials(): { readonly agent: AgentId; readonly thumbprint: string }[] {
-    return [...this.#open.values()].map(({ agent, thumbprint }) => ({ agent, thumbprint }));
+  credentials(): { readonly agent: AgentId; readonly thumbprint: string; readonly bootId: BootId }[] {
+    return [...this.#open.values()].flatMap(({ agent, thumbprint, identity }) =>
+      identity === undefined ? [] : [{ agent, thumbprint, bootId: identity.bootId }],
+    );
   }
 
   add(session: AgentSession): void {

@@ -236,9 +236,9 @@ describe("revoking an agent", () => {
     expect(
       await readDistrusted(
         sql(),
-        [revoked, active].map(({ id }) => ({ agent: id, thumbprint: "unknown" })),
+        [revoked, active].map(({ id, bootId }) => ({ agent: id, thumbprint: "unknown", bootId })),
       ),
-    ).toEqual([{ agent: revoked.id, status: "revoked", reason: "revoked by tester" }]);
+    ).toEqual([{ agent: revoked.id, status: "revoked", reason: "revoked by tester", bootId: revoked.bootId }]);
     expect((await namedTargets(sql(), [revoked.name, active.name, active.id])).map(({ id }) => id)).toEqual([
       active.id,
     ]);

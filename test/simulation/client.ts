@@ -1,0 +1,178 @@
+// A client with a plan of submissions: sends each with its key to some node, repeats with the same key until it is answered,
+// cancels some of what it sent, and looks at how its tasks stand.
+import { createHash } from "node:crypto";
+import { AppError } from "../../shared/errors.ts";
+import { taskIdSchema, type TaskId } from "../../shared/ids.ts";
+import type { TaskSpec } from "../../shared/task.ts";
+import type { Submitted, SubmitRequest } from "../../server/tasks/submit.ts";
+import type { SeededRandom } from "./kernel/random.ts";
+import type { World } from "./kernel/world.ts";
+import { short } from "./machine.ts";
+import type { Network, Place } from "./network.ts";
+import type { SimNode } from "./node.ts";
+import type { SimOptions } from "./options.ts";
+import { planScript, specOf } from "./script.ts";
+import type { Truth } from "./truth.ts";
+
+const patienceMs = 5_000;
+const clientPlace: Place = "client";
+export const principal = "client";
+
+export interface ClientDeps {
+  readonly world: World;
+  readonly network: Network;
+  readonly nodes: readonly SimNode[];
+  readonly agentNames: readonly string[];
+  readonly truth: Truth;
+  readonly onRead: (task: TaskId, seen: { readonly rank: number; readonly state: string }) => void;
+}
+
+export class Client {
+  readonly #deps: ClientDeps;
+  readonly #options: SimOptions;
+  readonly #random: SeededRandom;
+  /** Submissions not answered yet. */
+  open = 0;
+
+  constructor(deps: ClientDeps, options: SimOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#random = deps.world.random("client");
+  }
+
+  start(): void {
+    const { world } = this.#deps;
+    for (let number = 0; number < this.#options.submissions; number += 1) {
+      this.open += 1;
+      const request = this.#request(number);
+      world.schedule(this.#random.between(300, this.#options.faultMs), () => this.#send(request, 0));
+    }
+  }
+
+  #request(number: number): SubmitRequest {
+    const random = this.#random;
+    const { agentNames } = this.#deps;
+    const count = random.chance(0.3) ? 1 + random.below(4) : 1;
+    const items = Array.from({ length: count }, (_, index) => ({
+      on: random.pick(agentNames),
+      spec: this.#spec(number * 10 + index),
+    }));
+    const isShort = random.chance(this.#options.shortLimits);
+    const body = JSON.stringify(items);
+    return {
+      key: `key-${number}`,
+      digest: createHash("sha256").update(body).digest("hex"),
+      work: { items },
+      queueTimeoutMs: isShort ? Math.trunc(random.between(1_000, 20_000)) : undefined,
+      unreachableLimitMs: isShort ? Math.trunc(random.between(5_000, 60_000)) : undefined,
+      lane: random.chance(0.15) ? "system" : "work",
+    };
+  }
+
+  #spec(tag: number): TaskSpec {
+    const random = this.#random;
+    if (random.chance(this.#options.noOps)) return { kind: "no-op" };
+    const plan = planScript(random, tag, this.#options.longestScriptMs);
+    const timeoutMs = random.chance(0.12) ? Math.trunc(random.between(100, 3_000)) : 60_000;
+    const spec = specOf(plan, { timeoutMs, graceMs: Math.trunc(random.skewed(0, 4_000)) });
+    return spec.kind === "script" && random.chance(0.04) ? { ...spec, interpreter: "missing" } : spec;
+  }
+
+  #send(request: SubmitRequest, tries: number): void {
+    const { world, nodes, truth } = this.#deps;
+    truth.invoked.add(request.key);
+    const node = this.#random.pick(nodes);
+    const isImpatient = this.#random.chance(this.#options.impatience);
+    let isOver = false;
+    const again = (why: string): void => {
+      if (isOver || truth.acked.has(request.key)) return;
+      isOver = true;
+      world.note(`client ${request.key} again: ${why}`);
+      world.schedule(this.#random.between(50, 1_500), () => this.#send(request, tries + 1));
+    };
+    world.schedule(isImpatient ? 300 : patienceMs, () => again("no answer"));
+    this.#call(
+      node,
+      () => node.submit(request, principal),
+      (submitted) => this.#answered(request, submitted),
+      (cause) => again(cause instanceof AppError ? cause.code : String(cause)),
+    );
+  }
+
+  /** One HTTP request: lost with the node, delayed by the network. */
+  #call<Answer>(
+    node: SimNode,
+    act: () => Promise<Answer>,
+    onAnswer: (answer: Answer) => void,
+    onFailure: (cause: unknown) => void,
+  ): void {
+    const { world, network } = this.#deps;
+    world.schedule(network.delayMs(clientPlace, node.place) / 2, () => {
+      const { process } = node;
+      if (process === undefined) {
+        onFailure(new AppError("cluster.unreachable", `${node.name} is down`));
+        return;
+      }
+      process.schedule(0, () => {
+        const back = (tell: () => void): void => {
+          if (process.isUp) world.schedule(network.delayMs(node.place, clientPlace) / 2, tell);
+        };
+        const begun = (async () => act())();
+        begun.then(
+          (answer) => back(() => onAnswer(answer)),
+          (cause: unknown) => back(() => onFailure(cause)),
+        );
+      });
+    });
+  }
+
+  #answered(request: SubmitRequest, submitted: Submitted): void {
+    const { world, truth } = this.#deps;
+    const tasks = submitted.tasks.map(({ id }) => taskIdSchema.parse(id)).toSorted();
+    const before = truth.acked.get(request.key);
+    if (before !== undefined) {
+      // An impatient client is answered twice; both answers must name the same tasks.
+      if (before.submission !== submitted.id || before.tasks.join() !== tasks.join())
+        if (!truth.excusedKeys.has(request.key))
+          world.fail(new Error(`I19: ${request.key} was answered with ${before.submission} and ${submitted.id}`));
+      return;
+    }
+    world.note(`client ${request.key} has ${tasks.map(short).join(" ")}`);
+    truth.acked.set(request.key, { key: request.key, submission: submitted.id, tasks });
+    this.open -= 1;
+    for (const task of tasks) {
+      if (this.#random.chance(this.#options.cancels))
+        world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
+      this.#look(task, 6);
+    }
+  }
+
+  #cancel(task: TaskId): void {
+    const { world, nodes } = this.#deps;
+    world.note(`client cancels ${short(task)}`);
+    const node = this.#random.pick(nodes);
+    this.#call(
+      node,
+      () => node.cancel(task),
+      () => undefined,
+      () => world.schedule(this.#random.between(100, 1_000), () => this.#cancel(task)),
+    );
+  }
+
+  #look(task: TaskId, left: number): void {
+    const { world, nodes, onRead } = this.#deps;
+    if (left === 0) return;
+    world.schedule(this.#random.between(200, 4_000), () => {
+      const node = this.#random.pick(nodes);
+      this.#call(
+        node,
+        () => node.read(task),
+        (seen) => {
+          if (seen !== undefined) onRead(task, seen);
+          this.#look(task, left - 1);
+        },
+        () => this.#look(task, left - 1),
+      );
+    });
+  }
+}

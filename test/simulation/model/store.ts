@@ -1,0 +1,76 @@
+// The courier's and the cluster's verbs on the model, each as the transactions its SQL makes. `carry` decides what becomes of
+// a transaction on its way: the plain store lets every one through, the simulator's delays, breaks and loses them.
+import { createGroupedStore, type GroupedStore } from "../../../server/store/grouped-store.ts";
+import type { ClusterStore, CourierStore } from "../../../server/store/store.ts";
+import { claimAttempts, refuseAttempts, releaseOffers } from "./claim.ts";
+import {
+  beatNode,
+  joinNode,
+  readCancels,
+  readKnownWork,
+  readNodeList,
+  readWorkFeed,
+  sweepExpired,
+  sweepOtherJournal,
+  sweepUnreachable,
+} from "./cluster.ts";
+import type { Commit, ModelDatabase } from "./database.ts";
+import { appendLog, finishAttempts, progressAttempts, resumeAttempts } from "./flow.ts";
+import { greetAgent, loseAttempts, readDistrusted, readOpenAttempts, settlePresence, writePresence } from "./greet.ts";
+import { submitTasks } from "./submit.ts";
+
+/** One transaction, or one read, on its way to the database and back. */
+export interface Carry {
+  <Answer>(name: string, commit: Commit | "read", act: (db: ModelDatabase) => Answer): Promise<Answer>;
+}
+
+export function createGroupedModelStore(carry: Carry): GroupedStore {
+  return createGroupedStore({
+    submitTasks: (items) => carry("submit", "durable", (db) => submitTasks(db, items)),
+    claim: (input) => carry("claim", "durable", (db) => claimAttempts(db, input)),
+    progressAttempts: (items) => carry("progress", "relaxed", (db) => progressAttempts(db, items)),
+    refuseAttempts: (items) => carry("refuse", "durable", (db) => refuseAttempts(db, items)),
+    release: async (node, offers) => {
+      if (offers.length > 0) await carry("release", "relaxed", (db) => releaseOffers(db, node, offers));
+    },
+    appendLog: (items) => carry("append", "relaxed", (db) => appendLog(db, items)),
+    finishAttempts: (items) => carry("finish", "durable", (db) => finishAttempts(db, items)),
+    resume: (items) => carry("resume", "durable", (db) => resumeAttempts(db, items)),
+    greet: (greeting) =>
+      carry("greet", greeting.intent === "probe" ? "read" : "durable", (db) => greetAgent(db, greeting)),
+    readOpen: (agent, listed) => carry("read-open", "read", (db) => readOpenAttempts(db, agent, listed)),
+    lose: async (lost) => {
+      if (lost.attempts.length > 0) await carry("lose", "durable", (db) => loseAttempts(db, lost));
+    },
+    writePresence: (items) => carry("presence", "relaxed", (db) => writePresence(db, items)),
+  });
+}
+
+export function createModelClusterStore(carry: Carry): ClusterStore {
+  return {
+    workFeed: (after) => carry("feed", "read", (db) => readWorkFeed(db, after)),
+    knownWork: (agents) =>
+      agents.length === 0 ? Promise.resolve([]) : carry("known", "read", (db) => readKnownWork(db, agents)),
+    cancels: (agents) =>
+      agents.length === 0 ? Promise.resolve([]) : carry("cancels", "read", (db) => readCancels(db, agents)),
+    distrusted: (sessions) => carry("distrusted", "read", (db) => readDistrusted(db, sessions)),
+    clockMs: () => carry("clock", "read", (db) => db.nowMs),
+    async sweep() {
+      const expired = await carry("sweep-expire", "durable", sweepExpired);
+      const lost = await carry("sweep-unreachable", "durable", sweepUnreachable);
+      const stranded = await carry("sweep-other-journal", "durable", sweepOtherJournal);
+      return [...expired, ...lost, ...stranded];
+    },
+    settlePresence: (presence) => carry("settle", "relaxed", (db) => settlePresence(db, presence)),
+    join: (node) => carry("join", "durable", (db) => joinNode(db, node)),
+    beat: (beat) => carry("beat", "durable", (db) => beatNode(db, beat)),
+    nodeList: () => carry("nodes", "read", readNodeList),
+  };
+}
+
+/** Every transaction at once and without fault: what the property test holds against SQL. */
+export function createModelStore(db: ModelDatabase): CourierStore & ClusterStore {
+  const carry: Carry = (name, commit, act) =>
+    Promise.resolve(commit === "read" ? act(db) : db.transaction(commit, name, () => act(db)));
+  return { ...createGroupedModelStore(carry), ...createModelClusterStore(carry) };
+}

@@ -1,0 +1,318 @@
+// The faults of one run: when each strikes, whom, and how everything is healed at the end.
+import type { SimAgent } from "./agent.ts";
+import { calmRates, databasePlace } from "./database-server.ts";
+import type { SeededRandom } from "./kernel/random.ts";
+import { short, type MachineSnapshot } from "./machine.ts";
+import type { SimNode } from "./node.ts";
+import { isGrave, type FaultKind } from "./options.ts";
+import type { Simulation } from "./simulation.ts";
+
+interface Snapshot {
+  readonly state: MachineSnapshot;
+  readonly bootCounter: number;
+}
+
+export class Nemesis {
+  readonly #sim: Simulation;
+  readonly #random: SeededRandom;
+  #mode: "striking" | "healed" = "striking";
+  readonly #snapshots = new Map<SimAgent, Snapshot[]>();
+
+  constructor(sim: Simulation) {
+    this.#sim = sim;
+    this.#random = sim.world.random("nemesis");
+  }
+
+  start(): void {
+    const { world, options } = this.#sim;
+    for (const [kind, everyMs] of Object.entries(options.faults) as [FaultKind, number][]) {
+      const next = (): void => {
+        world.schedule(this.#random.between(0.2, 1.8) * everyMs, () => {
+          if (this.#mode === "healed") return;
+          this.#strike(kind);
+          if (!isGrave(kind)) next();
+        });
+      };
+      next();
+    }
+    if (options.faults["agent-disk-rolled-back"] !== undefined) this.#takeSnapshots();
+  }
+
+  heal(): void {
+    const { network, database, nodes, agents, options } = this.#sim;
+    this.#mode = "healed";
+    network.healAll();
+    database.rates = { ...calmRates };
+    database.clockOffsetMs = 0;
+    database.recover();
+    this.#sim.hintLoss = Math.min(options.hintLoss, 0.5);
+    for (const node of nodes) {
+      node.process?.surviveEffects();
+      node.process?.resume();
+    }
+    for (const agent of agents) {
+      agent.machine.disk.isFull = false;
+      agent.machine.shimDeath = 0;
+      agent.process?.surviveEffects();
+      agent.process?.resume();
+    }
+  }
+
+  #note(text: string): void {
+    this.#sim.world.note(`fault: ${text}`);
+  }
+
+  #later(leastMs: number, mostMs: number, act: () => void): void {
+    this.#sim.world.schedule(this.#random.between(leastMs, mostMs), () => {
+      if (this.#mode === "striking") act();
+    });
+  }
+
+  #strike(kind: FaultKind): void {
+    const random = this.#random;
+    const { nodes, agents, network, database } = this.#sim;
+    const agent = random.pick(agents);
+    const node = random.pick(nodes);
+    const [one, other] = random.chance(0.5) ? [agent.machine.place, node.place] : [node.place, agent.machine.place];
+    switch (kind) {
+      case "agent-crash":
+        this.#crashAgent(agent);
+        return;
+      case "agent-crash-mid-event":
+        this.#note(`${agent.process?.name ?? ""} is to die mid-event`);
+        agent.process?.dieAfterEffects(1 + random.below(12));
+        return;
+      case "agent-pause":
+        this.#pause(agent.process, random.skewed(500, 40_000));
+        return;
+      case "agent-drain":
+        this.#note(`${agent.options.name} drains and exits`);
+        agent.drain();
+        this.#sim.world.schedule(random.between(200, 3_000), () => this.#crashAgent(agent));
+        return;
+      case "agent-power-loss":
+        this.#losePower(agent);
+        return;
+      case "agent-disk-full":
+        this.#note(`disk of ${agent.machine.place} is full`);
+        agent.machine.disk.isFull = true;
+        agent.machine.disk.hasReserve = random.chance(0.7);
+        this.#later(500, 8_000, () => {
+          agent.machine.disk.isFull = false;
+        });
+        return;
+      case "agent-disk-wiped":
+        this.#wipe(agent);
+        return;
+      case "agent-disk-rolled-back":
+        this.#rollBack(agent);
+        return;
+      case "agent-disk-damaged":
+        this.#damage(agent);
+        return;
+      case "agent-cloned":
+        this.#clone(agent);
+        return;
+      case "agent-revoked":
+        this.#revoke(agent);
+        return;
+      case "agent-wall-jump":
+        agent.options.clock.wallOffsetMs += random.between(-86_400_000, 86_400_000);
+        return;
+      case "node-crash":
+        this.#crashNode(node);
+        return;
+      case "node-crash-mid-event":
+        this.#note(`${node.process?.name ?? ""} is to die mid-event`);
+        node.process?.dieAfterEffects(1 + random.below(25));
+        return;
+      case "node-pause":
+        this.#pause(node.process, random.skewed(500, 40_000));
+        return;
+      case "node-drain":
+        this.#note(`${node.name} drains`);
+        node.drain();
+        return;
+      case "all-nodes-crash":
+        for (const each of nodes) this.#crashNode(each);
+        return;
+      case "link-break":
+        this.#note("a connection breaks");
+        if (network.connections.size > 0) random.pick([...network.connections]).break();
+        return;
+      case "link-cut":
+        this.#note(`no way between ${one} and ${other}`);
+        network.cut(one, other);
+        network.cut(other, one);
+        this.#later(300, 40_000, () => {
+          network.heal(one, other);
+          network.heal(other, one);
+        });
+        return;
+      case "link-cut-one-way":
+        this.#note(`no way from ${one} to ${other}`);
+        network.cut(one, other);
+        this.#later(300, 40_000, () => network.heal(one, other));
+        return;
+      case "link-clog":
+        this.#note(`a slow way from ${one} to ${other}`);
+        network.clog(one, other, random.between(200, 8_000));
+        this.#later(1_000, 15_000, () => network.heal(one, other));
+        return;
+      case "database-crash":
+        this.#note(`the database crashes and loses ${database.crash().join(" ")}`);
+        this.#later(300, 8_000, () => database.recover());
+        return;
+      case "database-failover":
+        this.#failOver();
+        return;
+      case "database-cut-off":
+        this.#note(`no way between ${node.place} and the database`);
+        network.cut(node.place, databasePlace);
+        network.cut(databasePlace, node.place);
+        this.#later(500, 30_000, () => {
+          network.heal(node.place, databasePlace);
+          network.heal(databasePlace, node.place);
+        });
+        return;
+      case "database-clock-step":
+        database.clockOffsetMs += random.between(-120_000, 120_000);
+        this.#note(`the database's clock is off by ${Math.round(database.clockOffsetMs)} ms`);
+        return;
+    }
+  }
+
+  #crashAgent(agent: SimAgent): void {
+    if (agent.process === undefined) return;
+    this.#note(`${agent.process.name} crashes`);
+    agent.kill();
+  }
+
+  #crashNode(node: SimNode): void {
+    if (node.process === undefined) return;
+    this.#note(`${node.process.name} crashes`);
+    node.kill();
+  }
+
+  #pause(process: SimAgent["process"], forMs: number): void {
+    if (process === undefined) return;
+    this.#note(`${process.name} stands still`);
+    process.pause();
+    this.#later(forMs, forMs, () => process.resume());
+  }
+
+  /** The machine goes dark: nobody is told that its connections are gone. */
+  #goDark(agent: SimAgent): void {
+    const { network } = this.#sim;
+    for (const connection of network.connections)
+      for (const end of connection.ends) if (end.process === agent.process) end.vanish();
+    agent.kill();
+  }
+
+  #losePower(agent: SimAgent): void {
+    this.#note(`${agent.machine.place} loses power`);
+    this.#goDark(agent);
+    agent.machine.losePower();
+  }
+
+  #openAttempts(agent: SimAgent, why: string): void {
+    const { database, truth } = this.#sim;
+    for (const row of database.model.attempts.rows.values())
+      if (row.agent === agent.options.agent && row.rank > 0 && row.rank < 9) truth.excused.set(row.id, why);
+  }
+
+  /** Excused from telling the end of what ran, never from starting once. */
+  #forgetScripts(agent: SimAgent): void {
+    for (const script of this.#sim.truth.scripts.values())
+      if (script.machine === agent.machine.place) script.wasCutShort = true;
+  }
+
+  #wipe(agent: SimAgent): void {
+    this.#note(`${agent.machine.place} gets a new disk`);
+    this.#goDark(agent);
+    agent.machine.wipe();
+    this.#forgetScripts(agent);
+  }
+
+  #takeSnapshots(): void {
+    this.#later(500, 2_500, () => {
+      for (const agent of this.#sim.agents) {
+        const bootCounter = agent.journal?.state.boot?.counter;
+        if (bootCounter === undefined) continue;
+        const taken = this.#snapshots.get(agent) ?? [];
+        taken.push({ state: agent.machine.snapshot(), bootCounter });
+        this.#snapshots.set(agent, taken);
+      }
+      this.#takeSnapshots();
+    });
+  }
+
+  /** To a snapshot of an earlier boot: one of the boot the cluster knows is told from a crash by nobody. */
+  #rollBack(agent: SimAgent): void {
+    const { database } = this.#sim;
+    const known = database.model.agents.get(agent.options.agent)?.bootCounter ?? 0;
+    const snapshot = this.#snapshots.get(agent)?.findLast(({ bootCounter }) => bootCounter < known);
+    if (snapshot === undefined) return;
+    this.#note(`${agent.machine.place} is rolled back to boot ${snapshot.bootCounter}, known is ${known}`);
+    this.#goDark(agent);
+    agent.machine.restore(snapshot.state);
+    agent.machine.tampering = "rolled-back";
+    this.#forgetScripts(agent);
+    // People restart what does not come up.
+    for (let restart = 1; restart <= 3; restart += 1)
+      this.#later(3_000 * restart, 4_000 * restart, () => {
+        agent.kill();
+        agent.machine.givenUp = undefined;
+        agent.start();
+      });
+  }
+
+  #damage(agent: SimAgent): void {
+    this.#note(`a bit flips on the disk of ${agent.machine.place}`);
+    agent.kill();
+    if (agent.machine.disk.damage(agent.journalPath)) {
+      agent.machine.tampering = "damaged";
+      this.#sim.truth.stranded.set(agent.options.agent, "its journal is damaged");
+      this.#openAttempts(agent, "its journal is damaged");
+    }
+  }
+
+  #clone(agent: SimAgent): void {
+    const { world, watch } = this.#sim;
+    const { agent: id, name } = agent.options;
+    if (watch.cloned.has(id)) return;
+    this.#note(`${agent.machine.place} is cloned`);
+    watch.cloned.add(id);
+    const clone = this.#sim.addAgent(id, `${name}-clone`);
+    clone.machine.restore(agent.machine.snapshot());
+    clone.machine.tampering = "clone";
+    agent.machine.tampering = "clone";
+    clone.machine.list = agent.machine.list;
+    this.#sim.truth.stranded.set(id, "it was cloned");
+    world.note(`clone of ${short(id)} will start`);
+    this.#later(200, 3_000, () => clone.start());
+  }
+
+  #revoke(agent: SimAgent): void {
+    const { database, truth } = this.#sim;
+    const { model } = database;
+    const id = agent.options.agent;
+    this.#note(`${agent.options.name} is revoked`);
+    truth.stranded.set(id, "it was revoked");
+    model.transaction("durable", "revoke", () => {
+      const row = model.agents.get(id);
+      if (row?.status === "active") model.agents.put(id, { ...row, status: "revoked", statusReason: "by a person" });
+    });
+  }
+
+  #failOver(): void {
+    const { database, watch, truth } = this.#sim;
+    const { model } = database;
+    const keysBefore = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
+    const lostMs = this.#random.between(0, 1_500);
+    watch.duringFailover(() => this.#note(`failover loses ${database.failOver(lostMs).join(" ")}`));
+    const keysAfter = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
+    for (const key of keysBefore) if (!keysAfter.has(key)) truth.excusedKeys.add(key);
+    this.#later(300, 8_000, () => database.recover());
+  }
+}

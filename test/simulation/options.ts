@@ -1,0 +1,123 @@
+// Everything a seed decides before the first event: sizes, speeds, and which faults at which pace, swarm style: each seed
+// has a random subset of them, for faults that never meet find little.
+import { SeededRandom } from "./kernel/random.ts";
+
+export const faultKinds = [
+  "agent-crash",
+  "agent-crash-mid-event",
+  "agent-pause",
+  "agent-drain",
+  "agent-power-loss",
+  "agent-disk-full",
+  "agent-disk-wiped",
+  "agent-disk-rolled-back",
+  "agent-disk-damaged",
+  "agent-cloned",
+  "agent-revoked",
+  "agent-wall-jump",
+  "node-crash",
+  "node-crash-mid-event",
+  "node-pause",
+  "node-drain",
+  "all-nodes-crash",
+  "link-break",
+  "link-cut",
+  "link-cut-one-way",
+  "link-clog",
+  "database-crash",
+  "database-failover",
+  "database-cut-off",
+  "database-clock-step",
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+/** Faults after which an agent may need a person; they come once a run at most. */
+const graveKinds: readonly FaultKind[] = [
+  "agent-disk-wiped",
+  "agent-disk-rolled-back",
+  "agent-disk-damaged",
+  "agent-cloned",
+  "agent-revoked",
+  "database-failover",
+];
+
+export interface SimOptions {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly agents: number;
+  readonly submissions: number;
+  readonly faultMs: number;
+  readonly faults: Partial<Record<FaultKind, number>>;
+  readonly latencyMs: { readonly least: number; readonly most: number };
+  readonly slots: number;
+  readonly waitingAtMost: number;
+  readonly keepAcknowledgedMs: number;
+  readonly compactBytes: number;
+  readonly longestScriptMs: number;
+  readonly slowestShimMs: number;
+  readonly shimDeath: number;
+  readonly failure: number;
+  readonly slowestSyncMs: number;
+  readonly bounds: { readonly headBytes: number; readonly tailBytes: number };
+  readonly cancels: number;
+  readonly noOps: number;
+  readonly shortLimits: number;
+  readonly impatience: number;
+  readonly hintLoss: number;
+  readonly database: {
+    readonly breakBefore: number;
+    readonly breakAfter: number;
+    readonly commitLate: number;
+    readonly conflict: number;
+    readonly slowestMs: number;
+  };
+}
+
+export function isGrave(kind: FaultKind): boolean {
+  return graveKinds.includes(kind);
+}
+
+/** A rate that is zero in half of all runs. */
+function rate(random: SeededRandom, most: number): number {
+  return random.chance(0.5) ? 0 : random.unit() * most;
+}
+
+export function deriveOptions(seed: number): SimOptions {
+  const random = new SeededRandom(seed, "options");
+  const faults: Partial<Record<FaultKind, number>> = {};
+  for (const kind of faultKinds) {
+    if (!random.chance(isGrave(kind) ? 0.08 : 0.3)) continue;
+    faults[kind] = random.between(1_500, 15_000);
+  }
+  return {
+    seed,
+    nodes: 1 + random.below(3),
+    agents: 1 + random.below(3),
+    submissions: 2 + random.below(9),
+    faultMs: random.between(6_000, 24_000),
+    faults,
+    latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },
+    slots: 1 + random.below(3),
+    waitingAtMost: random.below(5),
+    keepAcknowledgedMs: random.chance(0.5) ? 600_000 : random.between(2_000, 20_000),
+    compactBytes: random.chance(0.4) ? random.between(1_500, 8_000) : 1_000_000,
+    longestScriptMs: random.between(50, 9_000),
+    slowestShimMs: random.chance(0.15) ? random.between(3_000, 9_000) : random.between(5, 200),
+    shimDeath: rate(random, 0.2),
+    failure: rate(random, 0.15),
+    slowestSyncMs: random.chance(0.2) ? random.between(100, 3_000) : random.between(1, 20),
+    bounds: random.chance(0.3) ? { headBytes: 4_096, tailBytes: 12_288 } : { headBytes: 150_000, tailBytes: 100_000 },
+    cancels: rate(random, 0.7),
+    noOps: rate(random, 0.5),
+    shortLimits: rate(random, 0.4),
+    impatience: rate(random, 0.4),
+    hintLoss: random.chance(0.5) ? 0 : random.chance(0.3) ? 1 : random.unit(),
+    database: {
+      breakBefore: rate(random, 0.08),
+      breakAfter: rate(random, 0.08),
+      commitLate: rate(random, 0.05),
+      conflict: rate(random, 0.08),
+      slowestMs: random.chance(0.2) ? random.between(300, 5_000) : random.between(2, 30),
+    },
+  };
+}

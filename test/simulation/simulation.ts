@@ -1,0 +1,342 @@
+// One run: builds the world a seed describes, lets faults and work meet, heals everything, waits for everything to end and
+// looks at the whole history.
+import { closeCode } from "../../shared/wire/close-code.ts";
+import type { DialHandlers } from "../../agent/dial.ts";
+import { agentIdSchema, nodeIdSchema, type AgentId } from "../../shared/ids.ts";
+import type { FrameSocket } from "../../shared/link.ts";
+import { AppError } from "../../shared/errors.ts";
+import { SimAgent } from "./agent.ts";
+import { Client } from "./client.ts";
+import { DatabaseServer } from "./database-server.ts";
+import { checkHistory } from "./invariants.ts";
+import type { ProcessClock, SimProcess } from "./kernel/process.ts";
+import type { SeededRandom } from "./kernel/random.ts";
+import { Trace } from "./kernel/trace.ts";
+import { World } from "./kernel/world.ts";
+import { SimLogger } from "./logger.ts";
+import { Machine, short } from "./machine.ts";
+import { Nemesis } from "./nemesis.ts";
+import { Connection, Network } from "./network.ts";
+import { SimNode } from "./node.ts";
+import { deriveOptions, type SimOptions } from "./options.ts";
+import { Truth } from "./truth.ts";
+import { attemptsOf, Watch } from "./watch.ts";
+
+/** Simulated time everything has to come to its end once all is healed. */
+const livenessMs = 300_000;
+const settledMs = 35_000;
+
+export interface RunReport {
+  readonly seed: number;
+  readonly hash: string;
+  readonly events: number;
+  readonly simulatedMs: number;
+  readonly violations: readonly string[];
+  readonly lastLines: readonly string[];
+  readonly options: SimOptions;
+}
+
+export interface RunOptions {
+  readonly onLine?: (line: string) => void;
+}
+
+export class Simulation {
+  readonly options: SimOptions;
+  readonly world: World;
+  readonly network: Network;
+  readonly database: DatabaseServer;
+  readonly truth = new Truth();
+  readonly watch: Watch;
+  readonly nodes: SimNode[] = [];
+  readonly agents: SimAgent[] = [];
+  readonly client: Client;
+  readonly random: SeededRandom;
+  readonly #logger: SimLogger;
+  hintLoss: number;
+
+  constructor(options: SimOptions, trace: Trace) {
+    this.options = options;
+    this.world = new World(options.seed, trace);
+    const { world } = this;
+    world.note(JSON.stringify(options));
+    this.random = world.random("simulation");
+    this.network = new Network(world, options.latencyMs);
+    this.database = new DatabaseServer(this.network);
+    this.database.rates = { ...options.database };
+    this.hintLoss = options.hintLoss;
+    this.#logger = new SimLogger((cause) => world.fail(cause));
+    const { model } = this.database;
+    this.watch = new Watch({ db: model, truth: this.truth, fail: (cause) => world.fail(cause) });
+    this.database.onExecuted = (place, name) => {
+      if (!quietStatements.has(name)) world.note(`${place} ${name}`);
+    };
+    for (let number = 0; number < options.nodes; number += 1) this.nodes.push(this.#makeNode(number));
+    for (let number = 0; number < options.agents; number += 1) this.#makeFirstAgent(number);
+    this.client = new Client(
+      {
+        world,
+        network: this.network,
+        nodes: this.nodes,
+        agentNames: this.agents.map((agent) => agent.options.name),
+        truth: this.truth,
+        onRead: (task, seen) => this.watch.read(task, seen),
+      },
+      options,
+    );
+  }
+
+  #clock(): ProcessClock {
+    return { wallOffsetMs: this.random.between(-86_400_000, 86_400_000), rate: this.random.between(0.995, 1.005) };
+  }
+
+  #makeNode(number: number): SimNode {
+    const id = nodeIdSchema.parse(this.random.uuid());
+    return new SimNode(
+      {
+        world: this.world,
+        database: this.database,
+        random: this.world.random(`node ${number}`),
+        logger: this.#logger,
+        publish: (from, kind, agents) => {
+          for (const node of this.nodes) {
+            if (node === from || this.random.chance(this.hintLoss) || this.database.state === "down") continue;
+            this.world.schedule(this.network.delayMs(from.place, node.place), () => node.hint(kind, agents));
+          }
+        },
+      },
+      { id, name: `node-${number}`, clock: this.#clock() },
+    );
+  }
+
+  #makeFirstAgent(number: number): void {
+    const id = agentIdSchema.parse(this.random.uuid());
+    const name = `agent-${number}`;
+    this.database.model.transaction("durable", "enrol", () =>
+      this.database.model.agents.put(id, {
+        id,
+        name,
+        status: "active",
+        statusReason: "",
+        bootCounter: null,
+        bootId: null,
+        journalId: null,
+        retiredJournals: [],
+        lastSeenAtMs: null,
+        refusedBootId: null,
+        refusedAtMs: null,
+      }),
+    );
+    this.addAgent(id, name);
+  }
+
+  /** An agent on a machine of its own; a clone has the id of the one it is a copy of. */
+  addAgent(id: AgentId, place: string): SimAgent {
+    const { options, world } = this;
+    const machine = new Machine(world, this.truth, {
+      place,
+      slowestShimMs: options.slowestShimMs,
+      shimDeath: options.shimDeath,
+    });
+    machine.disk.slowestSyncMs = options.slowestSyncMs;
+    machine.onStart = (attempt) => this.watch.started(attempt);
+    const agent = new SimAgent(
+      {
+        world,
+        machine,
+        dial: (from, address, handlers) => this.#dial(from, address, handlers),
+        random: world.random(`agent ${place}`),
+        logger: this.#logger,
+        onMessage: (self, session, message) => {
+          world.note(`${place} s${session} ${message.type} ${attemptsOf(message).map(short).join(" ")}`);
+          this.watch.received(self, message);
+        },
+      },
+      {
+        agent: id,
+        name: place,
+        seeds: this.nodes.map((node) => node.address),
+        slots: options.slots,
+        waitingAtMost: options.waitingAtMost,
+        keepAcknowledgedMs: options.keepAcknowledgedMs,
+        compactBytes: options.compactBytes,
+        bounds: options.bounds,
+        clock: this.#clock(),
+        failure: options.failure,
+      },
+    );
+    agent.onRemoved = (attempt) => this.watch.removed(machine, attempt);
+    agent.onGivenUp = (why) => this.truth.stranded.set(id, why.code);
+    this.agents.push(agent);
+    return agent;
+  }
+
+  #dial(
+    from: { readonly process: SimProcess; readonly machine: Machine; readonly agent: AgentId },
+    address: string,
+    handlers: DialHandlers,
+  ): FrameSocket {
+    const { network, world } = this;
+    const node = this.nodes.find((one) => one.address === address);
+    const { process, machine } = from;
+    const place = machine.place;
+    let end: FrameSocket | undefined;
+    let isOver = false;
+    const fail = (text: string, delayMs: number): void => {
+      process.schedule(delayMs, () => {
+        if (isOver) return;
+        isOver = true;
+        handlers.onEnd({ kind: "failed", error: new AppError("cluster.unreachable", `${address}: ${text}`) });
+      });
+    };
+    const reject = (status: number, retryAfterMs: number, detail: string): void => {
+      process.schedule(network.delayMs(place, address), () => {
+        if (isOver) return;
+        isOver = true;
+        handlers.onEnd({ kind: "rejected", status, retryAfterMs, detail });
+      });
+    };
+    fail("timed out", 15_000);
+    if (node !== undefined && process.mayAct())
+      world.schedule(network.delayMs(place, node.place), () => {
+        if (network.isCut(place, node.place) || network.isCut(node.place, place)) return;
+        const server = node.process;
+        if (server === undefined) {
+          fail("ECONNREFUSED", network.delayMs(node.place, place));
+          return;
+        }
+        server.schedule(0, () => {
+          if (node.stage !== "serving") {
+            reject(503, 1_000, "the node drains");
+            return;
+          }
+          node.admission(from.agent).then(
+            (row) => {
+              if (row?.status !== "active") {
+                reject(403, 0, `agent ${row?.status ?? "unknown"}`);
+                return;
+              }
+              if (isOver || !process.isUp) return;
+              const connection = new Connection(network, { process, place }, { process: server, place: node.place });
+              const [mine, theirs] = connection.ends;
+              isOver = true;
+              end = mine;
+              mine.handlers = {
+                frame: handlers.onFrame,
+                ping: () => undefined,
+                pong: handlers.onPong,
+                ended: (code, reason) => handlers.onEnd({ kind: "closed", code, reason }),
+              };
+              node.openSession(theirs, from.agent, row.name);
+              process.schedule(network.delayMs(node.place, place), handlers.onOpen);
+            },
+            () => reject(503, 2_000, "the database is away"),
+          );
+        });
+      });
+    return {
+      get bufferedAmount() {
+        return end?.bufferedAmount ?? 0;
+      },
+      send: (frame, done) => end?.send(frame, done),
+      ping: () => end?.ping(),
+      close: (code, reason) => end?.close(code, reason),
+      terminate: () => {
+        if (end !== undefined) end.terminate();
+        else if (!isOver) {
+          isOver = true;
+          process.defer(() => handlers.onEnd({ kind: "closed", code: closeCode.goingAway, reason: "terminated" }));
+        }
+      },
+    };
+  }
+
+  async run(): Promise<string[]> {
+    const { world, options } = this;
+    for (const node of this.nodes) node.start();
+    for (const agent of this.agents) agent.start();
+    this.client.start();
+    const nemesis = new Nemesis(this);
+    nemesis.start();
+    try {
+      await world.run(options.faultMs);
+      world.note("all is healed");
+      nemesis.heal();
+      const healedMs = world.nowMs;
+      await world.run(healedMs + livenessMs, () => this.#isDone());
+      // What is left to tell has its time.
+      await world.run(world.nowMs + settledMs, () => this.#isSettled());
+    } catch (cause) {
+      return [
+        cause instanceof Error
+          ? (cause.stack ?? cause.message).split("\n    at").slice(0, 4).join(" at")
+          : String(cause),
+      ];
+    }
+    return checkHistory({ db: this.database.model, truth: this.truth, watch: this.watch, agents: this.agents });
+  }
+
+  #isDone(): boolean {
+    if (this.client.open > 0) return false;
+    for (const row of this.database.model.attempts.rows.values())
+      if (row.rank !== 9 && !this.truth.stranded.has(row.agent)) return false;
+    return true;
+  }
+
+  #isSettled(): boolean {
+    return this.agents.every(
+      (agent) => this.truth.stranded.has(agent.options.agent) || (agent.engine?.size.open ?? 0) === 0,
+    );
+  }
+}
+
+/** How everything stood at the end, for people. */
+function describe({ nodes, agents, database, truth }: Simulation): string[] {
+  return [
+    ...nodes.map(
+      (node) =>
+        `${node.name}: ${node.process?.life ?? "down"} ${node.stage}, ${node.couriers?.sessions.size ?? 0} sessions`,
+    ),
+    ...agents.flatMap((agent) => {
+      const { engine, journal, machine } = agent;
+      const stranded = truth.stranded.get(agent.options.agent);
+      const head = `${agent.options.name}: ${agent.process?.life ?? "down"}, ${agent.sessionCount} sessions, ${JSON.stringify(engine?.size ?? {})} ${machine.tampering} ${stranded ?? ""}`;
+      const open = [...(journal?.state.open ?? [])].map(
+        ([id, { startingOn, cancelGraceMs, homeNo, result, facts }]) => {
+          const folder = machine.folder(id);
+          const row = database.model.attempts.get(id);
+          return `  ${short(id)} ${facts?.spec.kind ?? "?"} home ${homeNo} starting ${startingOn === machine.bootId} cancel ${cancelGraceMs ?? "-"} result ${result?.outcome ?? "-"} | gate ${folder?.gate ?? "-"} mark ${folder?.mark?.pid ?? "-"} shim ${folder?.shim?.stage ?? "-"} exit ${folder?.exit?.exitCode ?? "-"} | row ${row?.state ?? "none"} cancel ${row?.cancelRequested ?? "-"} home ${database.model.logs.get(id)?.homeNo ?? "-"}`;
+        },
+      );
+      return [head, ...open];
+    }),
+  ];
+}
+
+/** Statements that come and go all the time and change nothing that matters here. */
+const quietStatements = new Set([
+  "feed",
+  "cancels",
+  "distrusted",
+  "clock",
+  "nodes",
+  "beat",
+  "presence",
+  "known",
+  "settle",
+]);
+
+export async function runSeed(seed: number, { onLine }: RunOptions = {}): Promise<RunReport> {
+  const options = deriveOptions(seed);
+  const trace = new Trace(onLine);
+  const simulation = new Simulation(options, trace);
+  const violations = await simulation.run();
+  return {
+    seed,
+    hash: trace.hash,
+    events: simulation.world.events,
+    simulatedMs: Math.round(simulation.world.nowMs),
+    violations,
+    lastLines: violations.length > 0 ? [...trace.last(60), ...describe(simulation)] : [],
+    options,
+  };
+}
