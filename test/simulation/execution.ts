@@ -359,6 +359,6 @@ export class SimExecution implements AttemptExecution {
       finishedAtMs: nowMs,
     };
     for (const stream of streams) this.#shippers[stream].seal();
-    this.#post({ kind: "measured", measurement });
+    this.#post({ kind: "measured", measurement, output: "complete" });
   }
 }

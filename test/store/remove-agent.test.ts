@@ -74,8 +74,8 @@ describe("removing an agent", () => {
     });
     await remove(agent.name);
     expect(await readAdmission(sql(), thumbprint)).toMatchObject({ status: "removed", certificate: "revoked" });
-    expect(await readDistrusted(sql(), [{ agent: agent.id, thumbprint }])).toEqual([
-      { agent: agent.id, status: "removed", reason: "removed by tester" },
+    expect(await readDistrusted(sql(), [{ agent: agent.id, thumbprint, bootId: agent.bootId }])).toEqual([
+      { agent: agent.id, status: "removed", reason: "removed by tester", bootId: agent.bootId },
     ]);
     expect(await lab.greet(agent)).toEqual({ kind: "removed", reason: "removed by tester" });
     expect(await namedTargets(sql(), [agent.name, agent.id])).toEqual([]);
