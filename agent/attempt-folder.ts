@@ -5,6 +5,7 @@ import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { errnoOf } from "../shared/errors.ts";
+import type { EndCause } from "./exit.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { attemptIdSchema } from "../shared/ids.ts";
 import type { Stream } from "../shared/task.ts";
@@ -99,8 +100,20 @@ export class AttemptFolder {
   }
 
   exit(): ExitReport | undefined {
-    const text = read(join(this.path, "exit"));
-    return text === undefined ? undefined : parseExitReport(text);
+    const report = parseExitReport(read(join(this.path, "exit")) ?? "");
+    const endedFor = this.endedFor();
+    return report === undefined || endedFor === undefined ? report : { ...report, exit: { ...report.exit, endedFor } };
+  }
+
+  /** Written before the first signal, so that a successor does not take the exit that follows for the script's own. */
+  markEnding(cause: EndCause): void {
+    writeFileSync(join(this.path, "run", "ended-for.new"), cause);
+    renameSync(join(this.path, "run", "ended-for.new"), join(this.path, "run", "ended-for"));
+  }
+
+  endedFor(): EndCause | undefined {
+    const cause = read(join(this.path, "run", "ended-for"));
+    return cause === "cancelled" || cause === "timed-out" ? cause : undefined;
   }
 
   /** The script is over; the shim is writing down how. */

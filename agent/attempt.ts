@@ -7,7 +7,7 @@ import type { Outcome } from "../shared/task.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
 import type { NeverEnding } from "./attempt-folder.ts";
-import type { Exit } from "./exit.ts";
+import type { EndCause, Exit, SeenExit } from "./exit.ts";
 import type { AttemptFacts, JournalRecord } from "./journal-record.ts";
 import type { RecoveryAction } from "./recovery.ts";
 
@@ -32,7 +32,7 @@ export type AttemptState =
   /** CANCELLING is on its way to the disk. */
   | { readonly kind: "recording-cancel"; readonly graceMs: number }
   /** TERM, grace, KILL are under way. */
-  | { readonly kind: "ending"; readonly cause: "cancelled" | "timed-out" }
+  | { readonly kind: "ending"; readonly cause: EndCause }
   /** The script ended; what is left of its tree is being killed. */
   | { readonly kind: "sweeping"; readonly ending: Ending }
   /** Lengths and digests of the streams are being taken. */
@@ -44,7 +44,7 @@ export type AttemptState =
 /** What was seen of a shim while the gate was asked: it is told once, and counts when the shim turns out to have won. */
 export interface Seen {
   readonly startedAtMs?: number;
-  readonly exit?: Exit;
+  readonly exit?: SeenExit;
   /** Why the shim is dead without an exit. */
   readonly vanished?: string;
 }
@@ -62,7 +62,7 @@ export type AttemptEvent =
   /** No shim is or will be there, and this is why. */
   | { readonly kind: "not-started"; readonly detail: string }
   | { readonly kind: "gate"; readonly winner: "us" | "shim" }
-  | { readonly kind: "exited"; readonly exit: Exit }
+  | { readonly kind: "exited"; readonly exit: SeenExit }
   /** The shim is dead and left no valid exit. */
   | { readonly kind: "vanished"; readonly reason: string }
   | { readonly kind: "deadline" }
@@ -70,7 +70,7 @@ export type AttemptEvent =
   /** The script had ended by itself before the kill signalled anything; what was left of its tree is gone but for `left`. */
   | { readonly kind: "outrun"; readonly exit: Exit; readonly left: readonly number[] }
   /** The kill or sweep is over; `left` are pids that would not die. */
-  | { readonly kind: "killed"; readonly exit: Exit | undefined; readonly left: readonly number[] }
+  | { readonly kind: "killed"; readonly exit: SeenExit | undefined; readonly left: readonly number[] }
   /** `lost`: some output found no room on the disk, so the lengths tell what was stored. */
   | { readonly kind: "measured"; readonly measurement: Measurement; readonly output: "complete" | "lost" };
 
@@ -85,7 +85,7 @@ export type AttemptEffect =
   /** Try to win the gate and leave the reason there; answered by `gate`. */
   | { readonly kind: "declare-never"; readonly ending: NeverEnding }
   | { readonly kind: "arm-deadline" }
-  | { readonly kind: "kill"; readonly graceMs: number }
+  | { readonly kind: "kill"; readonly cause: EndCause; readonly graceMs: number }
   | { readonly kind: "sweep" }
   | { readonly kind: "measure" }
   | { readonly kind: "accept" }
@@ -111,6 +111,8 @@ export interface AttemptContext {
 const emptyStream = { length: 0, sha256: sha256Hex("") };
 const step = (state: AttemptState, ...effects: AttemptEffect[]): AttemptStep => ({ state, effects });
 const cancelledBeforeStart: NeverEnding = { outcome: "cancelled", reason: "never-started" };
+const kill = (cause: EndCause, graceMs: number): AttemptStep =>
+  step({ kind: "ending", cause }, { kind: "kill", cause, graceMs });
 const declareNever = (ending: NeverEnding, graceMs: number): AttemptStep =>
   step(
     { kind: "declaring", ending: { ...ending, exitCode: null, signal: null }, graceMs, seen: {} },
@@ -243,7 +245,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
         case "vanished":
           return sweep(interrupted(event.reason));
         case "deadline":
-          return step({ kind: "ending", cause: "timed-out" }, { kind: "kill", graceMs: graceOf(context.facts) });
+          return kill("timed-out", graceOf(context.facts));
         case "cancel":
           return recordCancel(event.graceMs);
         default:
@@ -253,7 +255,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       // A valid exit that was there first stands: nothing has been killed yet.
       if (event.kind === "exited") return sweep(endingOf(event.exit));
       if (event.kind !== "durable" || event.mark !== "cancelling") return step(state);
-      return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs: state.graceMs });
+      return kill("cancelled", state.graceMs);
     case "ending":
       // The exit was there before the first signal, so it stands.
       if (event.kind === "outrun") return measure(swept(endingOf(event.exit), event.left));
@@ -286,15 +288,17 @@ export function interrupted(reason: string): Ending {
   return { outcome: "interrupted", reason, exitCode: null, signal: null };
 }
 
-/** A script that ended by itself. */
-export function endingOf(exit: Exit): Ending {
-  if (exit.signal !== null) return { ...exit, outcome: "failed", reason: "signal" };
-  return exit.exitCode === 0
+/** A script that ended by itself, unless an agent had begun to end it: then for the reason of that. */
+export function endingOf({ exitCode, signal, endedFor }: SeenExit): Ending {
+  const exit: Exit = { exitCode, signal };
+  if (endedFor !== undefined) return killedEnding(endedFor, exit, []);
+  if (signal !== null) return { ...exit, outcome: "failed", reason: "signal" };
+  return exitCode === 0
     ? { ...exit, outcome: "succeeded", reason: "" }
     : { ...exit, outcome: "failed", reason: "exit-code" };
 }
 
-function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, left: readonly number[]): Ending {
+function killedEnding(cause: EndCause, exit: Exit | undefined, left: readonly number[]): Ending {
   const reason = left.length > 0 ? incomplete(left) : cause === "cancelled" ? "cancel" : "time-limit";
   return {
     outcome: cause,
@@ -308,9 +312,10 @@ function killedEnding(cause: "cancelled" | "timed-out", exit: Exit | undefined, 
  * A shim that was given up may have run its script after all. A code of its own is a valid exit and stands; a signal is
  * the sweep's own, and only told.
  */
-function seenAtLast(ending: Ending, exit: Exit | undefined): Ending {
+function seenAtLast(ending: Ending, exit: SeenExit | undefined): Ending {
   if (ending.outcome !== "interrupted" || exit === undefined) return ending;
-  return exit.signal === null ? endingOf(exit) : { ...ending, ...exit };
+  if (exit.signal === null || exit.endedFor !== undefined) return endingOf(exit);
+  return { ...ending, exitCode: exit.exitCode, signal: exit.signal };
 }
 
 function swept(ending: Ending, left: readonly number[]): Ending {
@@ -344,6 +349,6 @@ export function resumeAttempt(action: ResumeAction, graceMs: number): AttemptSte
     case "never-started":
       return declareNever(action.ending ?? cancelledBeforeStart, graceMs);
     case "finish-cancel":
-      return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs });
+      return kill("cancelled", graceMs);
   }
 }

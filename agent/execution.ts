@@ -13,17 +13,17 @@ import { streams } from "../shared/task.ts";
 import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
 import { AttemptFolder } from "./attempt-folder.ts";
 import { bootMs } from "./host.ts";
+import type { EndCause } from "./exit.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
-import type { Tree } from "./process-tree.ts";
-import { killTree, signal } from "./process-tree.ts";
 import type { ShimMark } from "./shim-report.ts";
 import { startShim } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { Spool } from "./spool.ts";
+import { endTree } from "./tree-end.ts";
 
 export interface ExecutionDeps {
   readonly clock: Clock;
@@ -110,7 +110,7 @@ export class Execution {
         this.#armDeadline();
         return Promise.resolve();
       case "kill":
-        return this.#kill(effect.graceMs);
+        return this.#kill(effect.cause, effect.graceMs);
       case "sweep":
         return this.#sweep();
       case "measure":
@@ -310,15 +310,25 @@ export class Execution {
   }
 
   /** Ends the tree, unless the script had already ended by itself and nothing was signalled yet: then its exit stands. */
-  async #kill(graceMs: number): Promise<void> {
+  async #kill(cause: EndCause, graceMs: number): Promise<void> {
     this.#deadline?.cancel();
-    this.#wasOver ??= this.folder.isConcluding();
+    this.#wasOver ??= this.folder.isConcluding() && this.folder.endedFor() === undefined;
     const wasOver = this.#wasOver;
+    if (!wasOver) this.#markEnding(cause);
     const left = await this.#endTree(wasOver ? 0 : graceMs);
     const exit = this.folder.exit()?.exit;
     this.#phase = "seen-exit";
     this.#unfollow();
     this.#deps.onEvent(wasOver && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
+  }
+
+  /** On a full disk the script is ended all the same; only a successor of this very moment would name another reason. */
+  #markEnding(cause: EndCause): void {
+    try {
+      if (this.folder.endedFor() === undefined) this.folder.markEnding(cause);
+    } catch (failure) {
+      this.#deps.logger.warn({ err: failure }, `cannot write down why the script is ended: ${describeError(failure)}`);
+    }
   }
 
   async #sweep(): Promise<void> {
@@ -329,37 +339,13 @@ export class Execution {
     this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
   }
 
-  async #endTree(graceMs: number): Promise<number[]> {
-    const marker = this.folder.marker();
-    const shim = marker.kind === "shim" ? marker.mark : undefined;
-    const tree: Tree = {
-      attempt: this.#options.attempt,
-      shim,
-      relays: () => this.folder.relays(),
-      isConcluding: () => this.folder.isConcluding(),
-    };
-    const { clock } = this.#deps;
-    const verifyMs = this.#options.verifyMs ?? 30_000;
-    const left = await killTree(tree, { graceMs, verifyMs }, { clock, signal: this.#ended.signal });
-    // With its script dead the shim writes the exit within milliseconds; one that hangs goes the way of the rest.
-    const deadlineMs = clock.monotonicMs() + 2_000;
-    while (left.length === 0 && this.folder.exit() === undefined && shim !== undefined && isAlive(shim)) {
-      if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
-      await clock.sleep(3, this.#ended.signal);
-    }
-    await this.#relaysEnd();
-    return left;
-  }
-
-  /** With the last writer dead the relays store what is in their pipes and end; a writer that will not die is not waited for. */
-  async #relaysEnd(): Promise<void> {
-    const { clock } = this.#deps;
-    const deadlineMs = clock.monotonicMs() + 2_000;
-    for (let relays = this.folder.relays(); ;) {
-      relays = relays.filter(isAlive);
-      if (relays.length === 0 || clock.monotonicMs() > deadlineMs) return;
-      await clock.sleep(3, this.#ended.signal);
-    }
+  #endTree(graceMs: number): Promise<number[]> {
+    const { attempt, verifyMs = 30_000 } = this.#options;
+    return endTree(
+      { attempt, folder: this.folder },
+      { graceMs, verifyMs },
+      { clock: this.#deps.clock, signal: this.#ended.signal },
+    );
   }
 
   async #measure(): Promise<void> {

@@ -2,7 +2,7 @@
 // as one pure function. Gathering the evidence is folder.ts's and process-tree.ts's work.
 // Invariant: after STARTING, nothing is started again unless the gate is still open on the same host boot.
 import type { NeverEnding } from "./attempt-folder.ts";
-import type { Exit } from "./exit.ts";
+import type { SeenExit } from "./exit.ts";
 
 export interface Evidence {
   readonly journal: "none" | "intent" | "starting" | "cancelling";
@@ -14,11 +14,11 @@ export interface Evidence {
   readonly declared?: NeverEnding | undefined;
   /** By pid and start time, never by pid alone. */
   readonly shim: "alive" | "dead";
-  readonly exit: Exit | undefined;
+  readonly exit: SeenExit | undefined;
 }
 
 export type RecoveryAction =
-  | { readonly kind: "finished"; readonly exit: Exit }
+  | { readonly kind: "finished"; readonly exit: SeenExit }
   /** Queue it for a slot, then through the gate. */
   | { readonly kind: "start" }
   | { readonly kind: "start-again" }

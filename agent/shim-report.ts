@@ -1,7 +1,7 @@
 // What the shim writes: its signature in `run/shim` and the end of the script in `exit`. Pure parsing.
 // Invariant: a line that was cut anywhere is no report.
 import { constants } from "node:os";
-import type { Exit } from "./exit.ts";
+import type { Exit, SeenExit } from "./exit.ts";
 
 export interface ShimMark {
   readonly pid: number;
@@ -15,7 +15,7 @@ export interface ShimMark {
 export type RelayMark = Pick<ShimMark, "pid" | "startTicks">;
 
 export interface ExitReport {
-  readonly exit: Exit;
+  readonly exit: SeenExit;
   readonly uptimeMs: number;
 }
 

@@ -111,7 +111,7 @@ test.each([
   await mkdir(join(execution.folder.path, "run"), { recursive: true });
   await writeFile(join(execution.folder.path, "run", "shim"), "1 4194304 1 1.00 .\n");
   if (hasExit) await writeFile(join(execution.folder.path, "exit"), "1 0 5.25 [1] + Done .\n");
-  await execution.perform({ kind: "kill", graceMs: 0 });
+  await execution.perform({ kind: "kill", cause: "cancelled", graceMs: 0 });
   expect(events).toMatchObject([{ kind, left: [] }]);
   await execution.stop();
 });

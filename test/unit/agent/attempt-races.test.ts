@@ -67,6 +67,15 @@ describe("an exit that was there first stands", () => {
     expect(result()).toMatchObject({ record: { outcome: "failed", exitCode: 4, reason: "kill-incomplete: 77" } });
   });
 
+  test("but not one that an earlier agent's kill brought about, which names its reason", () => {
+    const bySignal = { exitCode: null, signal: "SIGTERM" };
+    post({ kind: "started", startedAtMs: 5 });
+    expect(post({ kind: "exited", exit: { ...bySignal, endedFor: "timed-out" } })).toEqual(["sweep"]);
+    post({ kind: "killed", exit: { ...bySignal, endedFor: "timed-out" }, left: [] }, measured);
+    expect(result()).toMatchObject({ record: { outcome: "timed-out", reason: "time-limit", signal: "SIGTERM" } });
+    expect(result()).not.toHaveProperty("record.endedFor");
+  });
+
   test("but not when the kill brought it about", () => {
     post({ kind: "started", startedAtMs: 5 }, { kind: "cancel", graceMs: 0 }, { kind: "durable", mark: "cancelling" });
     post(ended);

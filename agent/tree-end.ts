@@ -1,0 +1,48 @@
+// The end of everything an attempt started, in order: the tree, then the shim that writes the exit, then the relays that
+// store what is in their pipes. Invariant: when it resolves, no byte of the attempt comes any more, but for processes that
+// would not die.
+import type { Clock } from "../shared/clock.ts";
+import type { AttemptId } from "../shared/ids.ts";
+import type { AttemptFolder } from "./attempt-folder.ts";
+import { isAlive } from "./process-table.ts";
+import type { KillOptions } from "./process-tree.ts";
+import { killTree, signal } from "./process-tree.ts";
+
+export interface TreeEndDeps {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** With their script dead, shim and relays take milliseconds. */
+const patienceMs = 2_000;
+const lookMs = 3;
+
+/** Resolves with the pids that would not die. */
+export async function endTree(
+  { attempt, folder }: { readonly attempt: AttemptId; readonly folder: AttemptFolder },
+  options: KillOptions,
+  deps: TreeEndDeps,
+): Promise<number[]> {
+  const { clock } = deps;
+  const marker = folder.marker();
+  const shim = marker.kind === "shim" ? marker.mark : undefined;
+  const isConcluding = (): boolean => folder.isConcluding();
+  const left = await killTree({ attempt, shim, relays: () => folder.relays(), isConcluding }, options, deps);
+  const deadlineMs = clock.monotonicMs() + patienceMs;
+  while (left.length === 0 && folder.exit() === undefined && shim !== undefined && isAlive(shim)) {
+    if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
+    await clock.sleep(lookMs, deps.signal);
+  }
+  await relaysEnd(folder, deps);
+  return left;
+}
+
+/** They end with the last writer; one that would not die is not waited for. */
+async function relaysEnd(folder: AttemptFolder, { clock, signal: aborted }: TreeEndDeps): Promise<void> {
+  const deadlineMs = clock.monotonicMs() + patienceMs;
+  for (let relays = folder.relays(); ;) {
+    relays = relays.filter(isAlive);
+    if (relays.length === 0 || clock.monotonicMs() > deadlineMs) return;
+    await clock.sleep(lookMs, aborted);
+  }
+}
