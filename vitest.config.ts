@@ -54,6 +54,19 @@ export default defineConfig({
           ...alone,
         },
       },
+      {
+        test: { name: "model", include: ["test/model/**/*.test.ts"], testTimeout: 180_000, ...alone },
+      },
+      {
+        test: {
+          name: "browser",
+          include: ["test/browser/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          ...database,
+          ...alone,
+        },
+      },
     ],
   },
 });
