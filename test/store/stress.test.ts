@@ -18,6 +18,7 @@ import { resumeAttempts } from "../../server/store/resume-attempts.ts";
 import { submitTasks } from "../../server/store/submit-tasks.ts";
 import { sweepAttempts } from "../../server/store/sweep-attempts.ts";
 import { newId, attemptIdSchema, journalIdSchema, bootIdSchema, type AttemptId } from "../../shared/ids.ts";
+import { seeded } from "../harness/seeded.ts";
 import {
   creditOf,
   emptyDigest,
@@ -106,17 +107,6 @@ async function claimAll(database: Database, agents: readonly TestAgent[]): Promi
     got.push(...claimed);
   }
   return got;
-}
-
-/** mulberry32: a small seeded generator, so that a failing order can be had again. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 function shuffled<T>(items: readonly T[], unit: () => number): T[] {
