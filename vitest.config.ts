@@ -1,10 +1,16 @@
 // One project per folder of test/: what needs a database gets one PostgreSQL for the whole run.
+// Files of one worker share their modules (isolate: false): the code keeps no module state, and loading it anew for each
+// file cost half of the run. Workers are more than cores, because most files wait for processes, sockets and disks.
 import { defineConfig } from "vitest/config";
 
+/** Several processes with timing of their own: nothing else runs meanwhile. */
+const alone = { fileParallelism: false, sequence: { groupOrder: 1 } };
 const database = { globalSetup: ["test/harness/postgres.ts"] };
 
 export default defineConfig({
   test: {
+    isolate: false,
+    maxWorkers: 3,
     reporters: process.env["CI"] === "true" ? ["default", "json"] : ["default"],
     outputFile: { json: process.env["HOLDFAST_TEST_REPORT"] ?? ".reports/vitest.json" },
     projects: [
@@ -35,7 +41,7 @@ export default defineConfig({
           include: ["test/cluster/smoke.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
+          ...alone,
         },
       },
       {
@@ -45,7 +51,20 @@ export default defineConfig({
           exclude: ["test/cluster/smoke.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
+          ...alone,
+        },
+      },
+      {
+        test: { name: "model", include: ["test/model/**/*.test.ts"], testTimeout: 180_000, ...alone },
+      },
+      {
+        test: {
+          name: "browser",
+          include: ["test/browser/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          ...database,
+          ...alone,
         },
       },
     ],

@@ -3,7 +3,6 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAgent } from "../../agent/agent.ts";
 import type { Agent, AgentDeps, AgentOptions } from "../../agent/agent.ts";
@@ -13,8 +12,12 @@ import { createLogger } from "../../shared/logger.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
 import { createTestAuthorities } from "../harness/certs.ts";
 import type { TestAuthorities } from "../harness/certs.ts";
+import { scratchParent } from "../harness/scratch.ts";
 import { FakeNode, FakeStore } from "./node-server.ts";
 import type { FakeNodeOptions } from "./node-server.ts";
+
+/** As bin/holdfast sets it: an agent process that is started many times does not compile itself each time. */
+const compileCache = join(import.meta.dirname, "../../node_modules/.cache/holdfast");
 
 export class AgentBench {
   readonly store = new FakeStore();
@@ -29,7 +32,7 @@ export class AgentBench {
     options: Partial<FakeNodeOptions> & { readonly parent?: string; readonly lifetimeMs?: number } = {},
   ): Promise<void> {
     const { parent, lifetimeMs, ...nodeOptions } = options;
-    this.folder = await mkdtemp(join(parent ?? tmpdir(), "holdfast-agent-"));
+    this.folder = await mkdtemp(join(parent ?? scratchParent(), "holdfast-agent-"));
     const list = (): NodeList => ({ version: 1, want: 0, nodes: this.nodes.map((node) => node.listed()) });
     for (let no = 0; no < nodes; no += 1) {
       const node = new FakeNode({
@@ -82,6 +85,7 @@ export class AgentBench {
     const code = `import { runAgent } from ${JSON.stringify(main)}; process.exit(await runAgent({ dataPath: ${JSON.stringify(this.folder)}, slots: 10, logLevel: "${level}" }));`;
     const child = spawn(process.execPath, ["--input-type=module-typescript", "--eval", code], {
       stdio: ["ignore", "inherit", "inherit"],
+      env: { NODE_COMPILE_CACHE: compileCache, ...process.env },
       detached: true,
     });
     this.#closers.push(async () => {

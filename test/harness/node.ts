@@ -1,12 +1,12 @@
 // A node inside the test's own process, on a database of its own of the run's PostgreSQL. Real TLS, real HTTP.
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import { startNode, type HoldfastNode, type NodeOptions } from "../../server/node.ts";
 import { silentLogger, type Logger } from "../../shared/logger.ts";
 import { createDatabase } from "./postgres.ts";
+import { scratchParent } from "./scratch.ts";
 
 export interface TestNode {
   readonly node: HoldfastNode;
@@ -23,7 +23,7 @@ export async function startTestNode(
   logger: Logger = silentLogger,
 ): Promise<TestNode> {
   const database = await createDatabase(inject("databaseUrl"));
-  const folder = await mkdtemp(join(tmpdir(), "holdfast-node-"));
+  const folder = await mkdtemp(join(scratchParent(), "holdfast-node-"));
   const loopback = { host: "127.0.0.1", port: 0 };
   const clear = async (): Promise<void> => {
     await database.drop();

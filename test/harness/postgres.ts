@@ -2,20 +2,21 @@
 // its own per test file. As vitest's globalSetup it shares one server for a whole run: `inject("databaseUrl")`.
 // Invariant: after stop nothing is left, neither process nor file.
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import type { TestProject } from "vitest/node";
+import { Database } from "../../server/store/connection.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
+import { migrate } from "../../server/store/migrate.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { systemRandom } from "../../shared/random.ts";
+import { scratchParent } from "./scratch.ts";
 
 export interface TestPostgres {
   /** Logs in as the role `holdfast`, here with the right to create databases. */
   readonly url: string;
-  createDatabase(): Promise<TestDatabase>;
   stop(): Promise<void>;
 }
 
@@ -32,10 +33,11 @@ export interface TestPostgresOptions {
   readonly parameters?: Readonly<Record<string, string>>;
 }
 
+const migratedTemplate = "holdfast_migrated";
 const fastParameters = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
 
 export async function startTestPostgres(options: TestPostgresOptions = {}): Promise<TestPostgres> {
-  const directory = await mkdtemp(join(tmpdir(), "holdfast-postgres-"));
+  const directory = await mkdtemp(join(scratchParent(), "holdfast-postgres-"));
   const parameters = { ...(options.durability === "fast" ? fastParameters : {}), ...options.parameters };
   const server = new EmbeddedPostgres(
     { clock: systemClock, random: systemRandom, logger: silentLogger },
@@ -52,7 +54,6 @@ export async function startTestPostgres(options: TestPostgresOptions = {}): Prom
   const { url } = server;
   return {
     url,
-    createDatabase: () => createDatabase(url),
     stop: async () => {
       await server.stop();
       await rm(directory, { recursive: true, force: true });
@@ -60,13 +61,30 @@ export async function startTestPostgres(options: TestPostgresOptions = {}): Prom
   };
 }
 
-/** An empty database on a server that {@link startTestPostgres} started, by its URL (vitest: `inject("databaseUrl")`). */
-export async function createDatabase(serverUrl: string): Promise<TestDatabase> {
+/**
+ * A database on a server that {@link startTestPostgres} started, by its URL (vitest: `inject("databaseUrl")`). Migrated:
+ * copied from the run's template, which takes a tenth of migrating anew.
+ */
+export async function createDatabase(
+  serverUrl: string,
+  contents: "migrated" | "empty" = "migrated",
+): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString("hex")}`;
-  await query(serverUrl, `create database ${name}`);
+  const template = contents === "empty" ? "template1" : migratedTemplate;
+  await query(serverUrl, `create database ${name} template ${template} strategy file_copy`);
   const url = new URL(serverUrl);
   url.pathname = name;
   return { url: url.href, name, drop: () => query(serverUrl, `drop database ${name} with (force)`) };
+}
+
+async function createTemplate(serverUrl: string): Promise<void> {
+  await query(serverUrl, `create database ${migratedTemplate} strategy file_copy`);
+  const url = new URL(serverUrl);
+  url.pathname = migratedTemplate;
+  const database = new Database({ logger: silentLogger }, { url: url.href, poolSize: 1 });
+  await database.start();
+  await migrate(database);
+  await database.stop();
 }
 
 async function query(url: string, sql: string): Promise<void> {
@@ -89,6 +107,7 @@ let server: TestPostgres | undefined;
 
 export async function setup(project: TestProject): Promise<void> {
   server = await startTestPostgres({ durability: "fast" });
+  await createTemplate(server.url);
   project.provide("databaseUrl", server.url);
 }
 

@@ -36,7 +36,7 @@ async function finished(
 }
 
 test("a log flood keeps disk, memory and the other tasks' latency within bounds and is told exactly", async () => {
-  await bench.start();
+  await bench.start(1, { parent: tmpdir() });
   bench.store.keptBytes = 1_000;
   await bench.agent();
   const rssBefore = process.memoryUsage().rss;

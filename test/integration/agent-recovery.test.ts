@@ -34,7 +34,9 @@ async function finished(attempt: AttemptId, withinMs = 20_000): Promise<Finished
 /** Writes numbered lines to its output and to a file, until a file says that it may end. */
 function countingScript(): string {
   return `echo $HOLDFAST_ATTEMPT_ID >> ${bench.path("starts")}
-i=0; while [ ! -e ${bench.path("go")} ]; do i=$((i+1)); echo "line $i" | tee -a ${bench.path("truth")}; sleep 0.005; done; exit 5`;
+i=0; while [ ! -e ${bench.path("go")} ]; do
+  for _ in 1 2 3 4 5 6 7 8; do i=$((i+1)); echo "line $i"; echo "line $i" >> ${bench.path("truth")}; done; sleep 0.02
+done; exit 5`;
 }
 
 async function expectTruth(row: Finished): Promise<void> {
@@ -158,7 +160,7 @@ describe("an agent process", () => {
     const first = bench.process();
     const attempt = await bench.node.run("trap '' TERM; echo line 1; while :; do sleep 0.1; done", {});
     await lines(attempt, 1);
-    bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 3_000 }] });
+    bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 1_500 }] });
     await bench.store.until("CANCELLING in the journal", () => undefined, 150).catch(() => undefined);
     await bench.kill(first);
     bench.process();

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { startApi } from "../fakes/api-backend.ts";
 import { connected, enrol, startAgentOn } from "../harness/enrolled-agent.ts";
 import { eventually } from "../harness/eventually.ts";
-import { startGateProxy, type GateProxy } from "../harness/gate-proxy.ts";
+import { FaultProxy } from "../harness/fault-proxy.ts";
 import { apiCaller, type ApiCaller } from "../harness/http.ts";
 import { startTestNode, type TestNode } from "../harness/node.ts";
 import { createDatabase, type TestDatabase } from "../harness/postgres.ts";
@@ -12,13 +12,13 @@ import { queryRows } from "../harness/query.ts";
 
 let node: TestNode;
 let database: TestDatabase;
-let gate: GateProxy;
+let gate: FaultProxy;
 let call: ApiCaller;
 
 beforeAll(async () => {
   const url = new URL(inject("databaseUrl"));
   database = await createDatabase(url.href);
-  gate = await startGateProxy({ host: url.hostname, port: Number(url.port) });
+  gate = await FaultProxy.start({ target: { host: url.hostname, port: Number(url.port) } });
   const gated = new URL(database.url);
   gated.port = String(gate.port);
   node = await startTestNode({ databaseUrl: gated.href, trustedProxies: ["127.0.0.1", "10.0.0.0/8"] });

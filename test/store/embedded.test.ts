@@ -21,7 +21,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { Client } from "pg";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { DataDirectoryLock } from "../../server/data-directory.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
@@ -29,6 +29,7 @@ import { boundLog, isAlive } from "../../server/store/embedded-process.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { systemRandom } from "../../shared/random.ts";
+import { scratchParent } from "../harness/scratch.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const nobody = 65_534;
@@ -37,10 +38,24 @@ const serverProgram = join(repository, "test/harness/embedded-server.ts");
 const reportSchema = z.union([z.object({ url: z.string(), pid: z.number() }), z.object({ error: z.string() })]);
 
 let directory: string;
+/** A data directory with a cluster that was stopped in good order. */
+let seed: string;
 const undo: (() => Promise<void> | void)[] = [];
 
+beforeAll(async () => {
+  seed = mkdtempSync(join(scratchParent(), "holdfast-embedded-"));
+  const postgres = new EmbeddedPostgres(
+    { clock: systemClock, random: systemRandom, logger: silentLogger },
+    { dataDirectory: seed },
+  );
+  await postgres.start();
+  await postgres.stop();
+});
+
+afterAll(() => rmSync(seed, { recursive: true, force: true }));
+
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "holdfast-embedded-"));
+  directory = mkdtempSync(join(scratchParent(), "holdfast-embedded-"));
 });
 
 afterEach(async () => {
@@ -55,6 +70,12 @@ function embedded(dataDirectory = directory): EmbeddedPostgres {
   );
   undo.push(() => postgres.stop());
   return postgres;
+}
+
+/** For a test whose subject is not how a cluster is made: initdb is the dearest part, a copy of its work is not. */
+function initialised(): void {
+  const { status, stderr } = spawnSync("cp", ["-a", join(seed, "postgres"), directory], { encoding: "utf8" });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 }
 
 /** Another server process, as it were; `program` may be a copy of the checkout. */
@@ -151,6 +172,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("stops without leaving a process, and starts again with its data and its URL", async () => {
+    initialised();
     const first = embedded();
     await first.start();
     const { url, pid } = first;
@@ -166,6 +188,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("adopts the postmaster of a killed server, with the connections it holds", async () => {
+    initialised();
     const killed = await startServer();
     const client = new Client({ connectionString: killed.url });
     undo.push(() => client.end());
@@ -183,6 +206,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("recovers what was committed when the whole process group was killed", async () => {
+    initialised();
     const killed = await startServer();
     await query(killed.url, "create table kept (n int); insert into kept values (7)");
     killed.child.kill("SIGKILL");
@@ -194,6 +218,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("brings back a postmaster that died under the server, on the same port", async () => {
+    initialised();
     const postgres = embedded();
     await postgres.start();
     const { pid, url } = postgres;
@@ -205,6 +230,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("does not touch a stranger whose pid stands in a left-over postmaster.pid", async () => {
+    initialised();
     const first = embedded();
     await first.start();
     await first.stop();
@@ -222,11 +248,12 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("takes another port when its own is taken, and keeps it", async () => {
+    initialised();
     const first = embedded();
     await first.start();
     const port = new URL(first.url).port;
     await first.stop();
-    const other = mkdtempSync(join(tmpdir(), "holdfast-embedded-"));
+    const other = mkdtempSync(join(scratchParent(), "holdfast-embedded-"));
     undo.push(() => rmSync(other, { recursive: true, force: true }));
     mkdirSync(join(other, "postgres"));
     const access = readFileSync(join(directory, "postgres/access.json"), "utf8");
@@ -240,6 +267,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("keeps its log below a bound while it runs: one older copy, and new lines in the first", async () => {
+    initialised();
     const postgres = embedded();
     await postgres.start();
     const log = join(directory, "postgres/postgres.log");
@@ -252,9 +280,7 @@ describe("the embedded PostgreSQL", { timeout: 60_000 }, () => {
   });
 
   test("says which file is missing when the passwords of an existing cluster are gone", async () => {
-    const postgres = embedded();
-    await postgres.start();
-    await postgres.stop();
+    initialised();
     rmSync(join(directory, "postgres/access.json"));
     await expect(embedded().start()).rejects.toMatchObject({
       code: "embedded-postgres.failed",
@@ -290,9 +316,7 @@ describe.runIf(isRoot)("accounts", { timeout: 60_000 }, () => {
   });
 
   test("an ordinary user is told whose cluster it is that it cannot serve", async () => {
-    const postgres = embedded();
-    await postgres.start();
-    await postgres.stop();
+    initialised();
     chownSync(directory, nobody, nobody);
     chownSync(join(directory, "postgres"), nobody, nobody);
     for (const name of ["server.lock", "server.pid"]) rmSync(join(directory, name), { force: true });
@@ -303,7 +327,9 @@ describe.runIf(isRoot)("accounts", { timeout: 60_000 }, () => {
 
   test("a package without its install script, in a folder closed to the account, still serves", async () => {
     // A copy of the checkout as `npm ci --ignore-scripts` below /root would leave it: no links, closed to others.
-    const checkout = join(directory, "closed");
+    const onDisk = mkdtempSync(join(tmpdir(), "holdfast-embedded-"));
+    undo.push(() => rmSync(onDisk, { recursive: true, force: true }));
+    const checkout = join(onDisk, "closed");
     mkdirSync(checkout, { mode: 0o700 });
     for (const part of ["server", "shared", "test/harness", "package.json"])
       cpSync(join(repository, part), join(checkout, part), { recursive: true });
@@ -321,11 +347,11 @@ describe.runIf(isRoot)("accounts", { timeout: 60_000 }, () => {
       .parse(JSON.parse(readFileSync(join(copy, "native/pg-symlinks.json"), "utf8")))) {
       rmSync(join(copy, target));
     }
-    chmodSync(directory, 0o755);
-    const cache = join(directory, "cache");
+    chmodSync(onDisk, 0o755);
+    const cache = join(onDisk, "cache");
     const server = await startServer({
       program: join(checkout, "test/harness/embedded-server.ts"),
-      args: [join(directory, "data"), cache],
+      args: [join(onDisk, "data"), cache],
     });
     expect(uidOf(server.pid)).toBeGreaterThan(0);
     expect(await query(server.url, "select 1 as one")).toEqual([{ one: 1 }]);
@@ -336,6 +362,7 @@ describe.runIf(isRoot)("accounts", { timeout: 60_000 }, () => {
 
 describe("the data directory's lock", { timeout: 20_000 }, () => {
   test("refuses a second server and names the pid of the first", async () => {
+    initialised();
     const first = await startServer();
     await expect(new DataDirectoryLock({ directory }).start()).rejects.toMatchObject({
       code: "data-directory.locked",
@@ -351,6 +378,7 @@ describe("the data directory's lock", { timeout: 20_000 }, () => {
   });
 
   test("is free again at once when its holder is killed, though the PostgreSQL it started lives on", async () => {
+    initialised();
     const first = await startServer();
     first.child.kill("SIGKILL");
     await once(first.child, "exit");

@@ -15,7 +15,7 @@ const lab = useLab();
 const opened: (Database | TestDatabase)[] = [];
 
 async function emptyDatabase(connections: number): Promise<Database[]> {
-  const test = await createDatabase(inject("databaseUrl"));
+  const test = await createDatabase(inject("databaseUrl"), "empty");
   const databases = Array.from(
     { length: connections },
     () => new Database({ logger: silentLogger }, { url: test.url, poolSize: 2 }),

@@ -17,7 +17,8 @@ import { releaseOffers } from "../../server/store/release-offers.ts";
 import { resumeAttempts } from "../../server/store/resume-attempts.ts";
 import { submitTasks } from "../../server/store/submit-tasks.ts";
 import { sweepAttempts } from "../../server/store/sweep-attempts.ts";
-import { newId, journalIdSchema, bootIdSchema, type AttemptId } from "../../shared/ids.ts";
+import { newId, attemptIdSchema, journalIdSchema, bootIdSchema, type AttemptId } from "../../shared/ids.ts";
+import { seeded } from "../harness/seeded.ts";
 import {
   creditOf,
   emptyDigest,
@@ -60,12 +61,14 @@ describe("four claimants side by side", () => {
     );
     expect(await deadlocks()).toBe(before);
     const all = claimed.flat();
-    expect(all).toHaveLength(6_000);
-    expect(new Set(all).size).toBe(6_000);
+    // On a busy machine the 3 s window of an early offer may pass meanwhile: then it is a second offer of that attempt.
+    expect(all.filter(({ offerNo }) => offerNo === 1)).toHaveLength(6_000);
+    expect(new Set(all.map(({ attempt, offerNo }) => `${attempt}/${offerNo}`)).size).toBe(all.length);
     const rows = await lab.sql(
-      `select count(*)::int as n from attempt where rank = 1 and offer_no = 1 and agent_id = any($1)`,
+      `select count(*)::int as n, sum(offer_no)::int as offers from attempt where rank = 1 and agent_id = any($1)`,
       [agents.map(({ id }) => id)],
     );
+    expect(first(rows)["offers"]).toBe(all.length);
     expect(first(rows)["n"]).toBe(6_000);
     expect(claimed.filter((part) => part.length > 0).length).toBeGreaterThan(1);
   });
@@ -79,7 +82,9 @@ describe("four claimants side by side", () => {
     ]);
     const claimed = (
       await withNodes(4, (databases) => Promise.all(databases.map((database) => claimAll(database, [agent]))))
-    ).flat();
+    )
+      .flat()
+      .map(({ attempt }) => attempt);
     expect(claimed).toHaveLength(400);
     expect(new Set(claimed).size).toBe(400);
     const rows = await lab.sql(`select distinct offer_no from attempt where agent_id = $1 and id = any($2)`, [
@@ -90,27 +95,18 @@ describe("four claimants side by side", () => {
   });
 });
 
-async function claimAll(database: Database, agents: readonly TestAgent[]): Promise<AttemptId[]> {
-  const got: AttemptId[] = [];
+type Claim = Pick<Awaited<ReturnType<typeof claimAttempts>>[number], "attempt" | "offerNo">;
+
+async function claimAll(database: Database, agents: readonly TestAgent[]): Promise<Claim[]> {
+  const got: Claim[] = [];
   const asked = agents.map(({ id }) => id);
   // Rows another claimant holds are skipped: an empty answer does not mean that nothing is left.
   while ((await readKnownWork(database.durable, asked)).length > 0) {
     const credits = agents.map((agent) => creditOf(agent, { credit: 7 }));
     const claimed = await claimAttempts(database.durable, { node: lab.node.id, credits, most: 40 });
-    got.push(...claimed.map(({ attempt }) => attempt));
+    got.push(...claimed);
   }
   return got;
-}
-
-/** mulberry32: a small seeded generator, so that a failing order can be had again. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 function shuffled<T>(items: readonly T[], unit: () => number): T[] {
@@ -357,9 +353,12 @@ describe.each(seeds)("verbs crossing over the same rows, seed %i", (seed) => {
           home: Number(row["home"]),
         };
         const earlier = seen.get(row["id"]) ?? { rank: 0, out: 0, err: 0, home: 0 };
-        for (const key of ["rank", "out", "err", "home"] as const)
-          expect(now[key], `${key} of ${String(row["id"])}, seed ${seed}`).toBeGreaterThanOrEqual(earlier[key]);
-        expect(earlier.rank === 9 ? earlier : now, `a final row moved, seed ${seed}`).toEqual(now);
+        // This runs many times over every row, and must leave the cores to the verbs: no assertion for each.
+        const mayMove = earlier.rank !== 9;
+        for (const key of ["rank", "out", "err", "home"] as const) {
+          if (now[key] < earlier[key] || (!mayMove && now[key] !== earlier[key]))
+            throw new Error(`${key} of ${String(row["id"])} went from ${earlier[key]} to ${now[key]}, seed ${seed}`);
+        }
         seen.set(row["id"], now);
       }
     };
@@ -376,14 +375,24 @@ describe.each(seeds)("verbs crossing over the same rows, seed %i", (seed) => {
     expect(await deadlocks(), `deadlocks, seed ${seed}`).toBe(before);
     expect(crossing.claims, "the run has claimed something").toBeGreaterThan(50);
     let bytes = 0;
-    for (const { attempt } of crossing.tasks) {
-      const row = await lab.attempt(attempt);
+    const attempts = crossing.tasks.map(({ attempt }) => attempt);
+    const rows = await lab.sql(
+      `select a.id, a.rank, l.out_next, l.err_next, l.closed from attempt a join attempt_log l on l.attempt_id = a.id where a.id = any($1)`,
+      [attempts],
+    );
+    expect(rows).toHaveLength(new Set(attempts).size);
+    const chunks = Map.groupBy(
+      await lab.sql(
+        `select attempt_id, stream, content from log_chunk where attempt_id = any($1) order by attempt_id, stream, start_offset`,
+        [attempts],
+      ),
+      (chunk) => `${String(chunk["attempt_id"])}/${Number(chunk["stream"])}`,
+    );
+    for (const row of rows) {
+      const attempt = attemptIdSchema.parse(row["id"]);
       for (const [number, stream] of ["out", "err"].entries() as ArrayIterator<[0 | 1, "out" | "err"]>) {
-        const chunks = await lab.sql(
-          `select content from log_chunk where attempt_id = $1 and stream = $2 order by start_offset`,
-          [attempt, number],
-        );
-        const stored = Buffer.concat(chunks.map((chunk) => chunk["content"] as Buffer));
+        const pieces = chunks.get(`${attempt}/${number}`) ?? [];
+        const stored = Buffer.concat(pieces.map((chunk) => chunk["content"] as Buffer));
         const length = Number(row[`${stream}_next`]);
         expect(
           stored.equals(written(attempt, stream, { from: 0, length })),

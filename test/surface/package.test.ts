@@ -6,7 +6,8 @@ import { delimiter, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..", "..");
-const budgetMs = 60_000;
+/** Two installs and a build; on a machine busy with other work they take a multiple of their usual 15 s. */
+const budgetMs = 150_000;
 /** What this test made and removes; never derived from another path. */
 let scratch = "";
 let folder = "";

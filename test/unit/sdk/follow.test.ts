@@ -4,7 +4,8 @@ import { Holdfast } from "../../../sdk/holdfast.ts";
 import type { RunHandle } from "../../../sdk/run-handle.ts";
 import { systemClock, type Clock } from "../../../shared/clock.ts";
 import { FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
-import { startCuttingProxy } from "../../fakes/cutting-proxy.ts";
+import { FaultProxy } from "../../harness/fault-proxy.ts";
+import { seeded } from "../../harness/seeded.ts";
 
 /** Back-off costs no time; heartbeats and watches stay real. */
 const hastyClock: Clock = { ...systemClock, sleep: (_delayMs, signal) => systemClock.sleep(0, signal) };
@@ -13,16 +14,15 @@ function client(api: RunningApi, url = api.url): Holdfast {
   return new Holdfast({ url, apiKey: api.apiKey, clock: hastyClock });
 }
 
-/** Small and reproducible (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
+/** Ends each connection after as many bytes of answer as `nextCut` says: in a header, an event or a character. */
+function cutting(api: RunningApi, nextCut: () => number): Promise<FaultProxy> {
+  return FaultProxy.start({
+    target: { host: "127.0.0.1", port: api.server.address.port },
+    plan: () => ({ toClient: { cut: { after: { bytes: nextCut() }, act: "close" } } }),
+  });
 }
+
+const urlOf = ({ port }: FaultProxy): string => `http://127.0.0.1:${port}`;
 
 async function collect(handle: RunHandle): Promise<{ out: Buffer; err: Buffer }> {
   const parts = { out: [] as Uint8Array[], err: [] as Uint8Array[] };
@@ -42,12 +42,10 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     const random = seeded(seed);
     await using api = await startApi();
     const task = api.backend.add();
-    await using proxy = await startCuttingProxy(api.server.address.port, () =>
-      random() < 0.9 ? 1 + Math.floor(random() * 20_000) : 100_000,
-    );
+    await using proxy = await cutting(api, () => (random() < 0.9 ? 1 + Math.floor(random() * 20_000) : 100_000));
     const expected = { out: [] as Uint8Array[], err: [] as Uint8Array[] };
     const handle = await client(api).tasks.follow(task.view.id);
-    const through = client(api, proxy.url);
+    const through = client(api, urlOf(proxy));
     const reading = collect(await attach(through, handle));
     for (let round = 0; round < 120; round += 1) {
       const stream = random() < 0.7 ? "out" : "err";
@@ -73,12 +71,12 @@ test("lines come whole and once over cut connections, in UTF-8 of several bytes"
   const random = seeded(42);
   await using api = await startApi();
   const task = api.backend.add();
-  await using proxy = await startCuttingProxy(api.server.address.port, () => 300 + Math.floor(random() * 3_000));
+  await using proxy = await cutting(api, () => 300 + Math.floor(random() * 3_000));
   const lines = Array.from({ length: 300 }, (_, index) => `line ${index} grüße 你好 🚀`);
   const bytes = Buffer.from(`${lines.join("\n")}\nlast without end`);
   for (let start = 0; start < bytes.length; start += 101) task.append("out", bytes.subarray(start, start + 101));
   task.finish("succeeded", { exitCode: 0 });
-  const handle = await attach(client(api, proxy.url), await client(api).tasks.follow(task.view.id));
+  const handle = await attach(client(api, urlOf(proxy)), await client(api).tasks.follow(task.view.id));
   const got: string[] = [];
   for await (const line of handle.log()) got.push(line.text);
   expect(got).toEqual([...lines, "last without end"]);
@@ -118,8 +116,8 @@ test("result() alone waits for the end without reading the log", async () => {
 test("a key that is revoked while following ends it by its code", async () => {
   await using api = await startApi();
   const task = api.backend.add();
-  await using proxy = await startCuttingProxy(api.server.address.port, () => 2_000);
-  const handle = await attach(client(api, proxy.url), await client(api).tasks.follow(task.view.id));
+  await using proxy = await cutting(api, () => 2_000);
+  const handle = await attach(client(api, urlOf(proxy)), await client(api).tasks.follow(task.view.id));
   const reading = collect(handle);
   for (const [id, row] of api.backend.keys) api.backend.keys.set(id, { ...row, valid: false });
   task.append("out", "x".repeat(10_000));

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs what the cluster suite needs from the distribution: Spin and gcc for the model, Chromium for the SDK in a browser.
+# Asks apt-get only for what is missing, and only as root on a Debian; elsewhere it says what is missing and ends with 0,
+# for the tests themselves decide whether that is a failure (CI=true) or a skip.
+set -u
+wanted=""
+need() { command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"; }
+need spin spin
+need gcc gcc
+# A compiler without the C library's headers cannot build Spin's searches.
+[ -e /usr/include/stdio.h ] || wanted="$wanted libc6-dev"
+need chromium chromium
+need chromedriver chromium-driver
+[ -n "$wanted" ] || exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "missing test tools:$wanted (install them as root, or let their tests be skipped)" >&2
+  exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+# The lists may be old or absent; try what is there first, for an update costs more than the install.
+# shellcheck disable=SC2086
+apt-get install -qy --no-install-recommends $wanted >/dev/null 2>&1 && exit 0
+apt-get update -q >/dev/null || exit 1
+# shellcheck disable=SC2086
+exec apt-get install -qy --no-install-recommends $wanted >/dev/null
