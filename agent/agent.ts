@@ -237,6 +237,7 @@ class HoldfastAgent implements Agent {
       bootCounter: journal.boot.counter,
       bootId: journal.boot.bootId,
       journalId: journal.id,
+      lineage: [...journal.state.lineage],
       attempts: engine.reports(),
       capabilities: [
         "no-op",
@@ -256,6 +257,7 @@ class HoldfastAgent implements Agent {
         nextSessionNo: () => (this.#lastSession += 1),
         hello,
         onOpened: (session) => {
+          journal.welcomed();
           engine.sessionOpened(session);
           if (this.#readiness === "told") return;
           this.#readiness = "told";
@@ -264,7 +266,7 @@ class HoldfastAgent implements Agent {
         onMessage: (session, message) => this.#receive(session, message),
         onRoundTrip: (session, roundTripMs) => engine.roundTrip(session, roundTripMs),
         onEnded: (session) => engine.sessionEnded(session),
-        onRefused: (why) => this.#refused(journal, why),
+        onRefused: (why) => this.#fatal(why),
         onList: (list) =>
           this.#background.run("store the node list", () => storeNodeList(join(dataPath, "nodes.json"), list)),
         target: (address, node) => this.#target(address, node),
@@ -322,14 +324,6 @@ class HoldfastAgent implements Agent {
       await this.#clock.sleep(1_000, this.#stopping.signal).catch(() => undefined);
       if (this.#stopping.signal.aborted) return;
     }
-  }
-
-  #refused(journal: Journal, why: AppError): void {
-    if (why.code !== "agent.superseded") return this.#fatal(why);
-    this.#background.run("write the refusal down", async () => {
-      await journal.supersede(why.message);
-      this.#fatal(why);
-    });
   }
 
   #fatal(why: AppError): void {

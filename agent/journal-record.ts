@@ -5,6 +5,7 @@ import { AppError } from "../shared/errors.ts";
 import { attemptIdSchema, bootIdSchema, journalIdSchema, taskIdSchema } from "../shared/ids.ts";
 import { laneSchema, taskSpecSchema } from "../shared/task.ts";
 import { count, text } from "../shared/wire/fields.ts";
+import { bootsPerHello } from "../shared/wire/hello.ts";
 import { neverReasons } from "../shared/wire/refuse.ts";
 import { resultRecordSchema } from "../shared/wire/result.ts";
 
@@ -33,6 +34,8 @@ export const journalRecordSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("boot"), counter: count, bootId: bootIdSchema, hostBootId: text }),
   /** INTENT; with `startingOn` (the host's boot id) it is STARTING as well. */
   z.object({ kind: z.literal("intent"), facts: attemptFactsSchema, startingOn: text.optional() }),
+  /** The boots a later hello names, this process's last; written when a greeting made the older ones superfluous. */
+  z.object({ kind: z.literal("lineage"), boots: z.array(bootIdSchema).max(bootsPerHello) }),
   z.object({ kind: z.literal("starting"), attempt, hostBootId: text }),
   /** For people who read the journal; nothing depends on it and nobody waits for its sync. */
   z.object({ kind: z.literal("started"), attempt, startedAtMs: count }),
@@ -44,8 +47,6 @@ export const journalRecordSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("acknowledged"), attempt }),
   /** Refused for good, and why, so that a repeated offer gets the same answer. */
   z.object({ kind: z.literal("tombstone"), attempt, refusal: refusalSchema }),
-  /** The cluster refused this journal for good; no later start may try again. */
-  z.object({ kind: z.literal("superseded"), reason: text }),
   z.object({ kind: z.literal("closed"), attempts: z.array(attempt).min(1).max(closedPerRecord) }),
 ]);
 export type JournalRecord = z.infer<typeof journalRecordSchema>;

@@ -1,6 +1,7 @@
 // What the records of a journal add up to: open attempts, acknowledged results still kept, ids that are closed.
 // Pure; journal.ts keeps the file. Invariant: folding the snapshot gives the state it was taken from.
 import type { AttemptId, BootId, JournalId } from "../shared/ids.ts";
+import { bootsPerHello } from "../shared/wire/hello.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
 import type { AttemptFacts, JournalRecord, Refusal } from "./journal-record.ts";
 import { closedPerRecord } from "./journal-record.ts";
@@ -21,8 +22,11 @@ export interface JournaledAttempt {
 export interface JournalState {
   id: JournalId | undefined;
   boot: { readonly counter: number; readonly bootId: BootId; readonly hostBootId: string } | undefined;
-  /** Why the cluster will never take this journal again. */
-  superseded: string | undefined;
+  /**
+   * Boots since one that a node welcomed, a few before it, this process's last. A journal that was rolled back or copied
+   * lacks the boot the cluster knows.
+   */
+  lineage: readonly BootId[];
   readonly open: Map<AttemptId, JournaledAttempt>;
   readonly acknowledged: Map<AttemptId, JournaledAttempt>;
   /** In the order they were closed; the value is the refusal of those that never ran. */
@@ -30,14 +34,7 @@ export interface JournalState {
 }
 
 export function emptyJournalState(): JournalState {
-  return {
-    id: undefined,
-    boot: undefined,
-    superseded: undefined,
-    open: new Map(),
-    acknowledged: new Map(),
-    closed: new Map(),
-  };
+  return { id: undefined, boot: undefined, lineage: [], open: new Map(), acknowledged: new Map(), closed: new Map() };
 }
 
 const nothing: JournaledAttempt = {
@@ -56,6 +53,10 @@ export function applyRecord(state: JournalState, record: JournalRecord): void {
       return;
     case "boot":
       state.boot = { counter: record.counter, bootId: record.bootId, hostBootId: record.hostBootId };
+      state.lineage = withBoot(state.lineage, record.bootId);
+      return;
+    case "lineage":
+      state.lineage = record.boots;
       return;
     case "intent":
       update(state, record.facts.attempt, { facts: record.facts, startingOn: record.startingOn, homeNo: 1 });
@@ -86,15 +87,22 @@ export function applyRecord(state: JournalState, record: JournalRecord): void {
       });
       return;
     }
-    case "superseded":
-      state.superseded = record.reason;
-      return;
     case "tombstone":
       close(state, record.attempt, record.refusal);
       return;
     case "closed":
       for (const attempt of record.attempts) close(state, attempt, undefined);
   }
+}
+
+/**
+ * Of a process that starts again and again without being welcomed, boots in the middle are left out: what the cluster
+ * knows is near the last welcome.
+ */
+function withBoot(lineage: readonly BootId[], boot: BootId): BootId[] {
+  const kept =
+    lineage.length < bootsPerHello ? lineage : lineage.toSpliced(bootsPerHello / 2, lineage.length - bootsPerHello + 1);
+  return [...kept, boot];
 }
 
 function update(state: JournalState, attempt: AttemptId, change: Partial<JournaledAttempt>): void {
@@ -116,8 +124,8 @@ function close(state: JournalState, attempt: AttemptId, refusal: Refusal | undef
 /** The fewest records that fold to `state`; what compaction writes. */
 export function* snapshotRecords(state: JournalState): Generator<JournalRecord> {
   if (state.id !== undefined) yield { kind: "journal", format: 1, id: state.id };
+  if (state.lineage.length > 1) yield { kind: "lineage", boots: state.lineage.slice(0, -1) };
   if (state.boot !== undefined) yield { kind: "boot", ...state.boot };
-  if (state.superseded !== undefined) yield { kind: "superseded", reason: state.superseded };
   let plain: AttemptId[] = [];
   for (const [attempt, refusal] of state.closed) {
     if (refusal === undefined) plain.push(attempt);

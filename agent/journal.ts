@@ -34,6 +34,7 @@ export interface JournalDeps {
 
 /** A rewrite that failed is tried again after the file grew by this, or by an eighth. */
 const leastGrowth = 64 * 1024;
+const lineageKept = 16;
 
 interface Waiter {
   readonly resolve: () => void;
@@ -68,17 +69,12 @@ export class Journal {
   /**
    * Reads the file, or creates it with a random id, and appends this process's boot record, synced.
    * Damage other than a torn tail leaves the journal readable and read-only; see {@link corruption}. Rejects with
-   * `journal.corrupt` when the damage took the id or every boot, for no node can be greeted without them, and with
-   * `agent.superseded` when the cluster refused this journal before: each start makes the boot counter greater, and a
-   * journal that was rolled back would pass for the newest one day, without what it forgot.
+   * `journal.corrupt` when the damage took the id or every boot, for no node can be greeted without them.
    */
   async open(): Promise<void> {
     const { path } = this.#options;
     const file = await this.#disk.read(path);
-    const isSound = file === undefined || this.#fold(file);
-    if (this.state.superseded !== undefined)
-      throw new AppError("agent.superseded", `the cluster refused ${path} before: ${this.state.superseded}`);
-    if (!isSound) return;
+    if (file !== undefined && !this.#fold(file)) return;
     const handle = await this.#disk.open(path, "append");
     this.#mode = { kind: "open", handle };
     if (file !== undefined) await this.#dropTail(handle, file.length);
@@ -131,11 +127,12 @@ export class Journal {
     this.#schedule();
   }
 
-  /** The cluster will never take this journal again; resolves when that is on disk, or cannot be. */
-  async supersede(reason: string): Promise<void> {
-    await this.append({ kind: "superseded", reason: reason.slice(0, 1_000) }).catch((cause: unknown) =>
-      this.#deps.logger.error({ err: cause }, "the refusal could not be written down"),
-    );
+  /**
+   * A node welcomed this process. Of the boots before it a few stay, for a database that fails over may know an older one.
+   */
+  welcomed(): void {
+    const { lineage } = this.state;
+    if (lineage.length > lineageKept) this.note({ kind: "lineage", boots: lineage.slice(-lineageKept) });
   }
 
   async close(): Promise<void> {

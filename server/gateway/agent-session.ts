@@ -230,12 +230,13 @@ export class AgentSession {
         events.claimable(this);
         return;
       case "greet": {
-        const { bootCounter, bootId, journalId, version, capabilities, host, probe } = effect.hello;
+        const { bootCounter, bootId, journalId, lineage, version, capabilities, host, probe } = effect.hello;
         const greeting = {
           agent,
           bootCounter,
           bootId,
           journalId,
+          lineage,
           version,
           capabilities,
           host,

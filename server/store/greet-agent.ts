@@ -1,6 +1,6 @@
 // Admission of a hello by boot pair and journal (DESIGN 4.7), one agent row locked, one transaction:
 //   equal pair                     admitted without a write
-//   greater counter, same journal  admitted, the pair replaced
+//   greater counter, same journal  admitted, the pair replaced, if the known boot is in the journal's past
 //   another journal, never seen    admitted, the old journal retired and its open attempts lost: journal-missing
 //   anything else                  superseded; the same boot refused again after 10 s is a clone: quarantined
 import { z } from "zod";
@@ -13,6 +13,8 @@ export interface Greeting {
   readonly bootCounter: number;
   readonly bootId: BootId;
   readonly journalId: JournalId;
+  /** Boots of this journal; missing from agents that do not tell. */
+  readonly lineage?: readonly BootId[] | undefined;
   readonly version: string;
   readonly capabilities: readonly string[];
   readonly host: object;
@@ -85,12 +87,16 @@ type Judgement = "same" | "newer" | "new-journal" | "superseded";
 /** The rule alone, without the database. */
 export function judgeBoot(
   stored: Pick<Row, "boot_counter" | "boot_id" | "journal_id" | "retired">,
-  hello: Pick<Greeting, "bootCounter" | "bootId" | "journalId">,
+  hello: Pick<Greeting, "bootCounter" | "bootId" | "journalId" | "lineage">,
 ): Judgement {
   if (stored.retired) return "superseded";
   if (stored.boot_counter === null || stored.journal_id === null) return "newer";
   if (stored.journal_id !== hello.journalId) return "new-journal";
-  if (hello.bootCounter > stored.boot_counter) return "newer";
+  if (hello.bootCounter > stored.boot_counter) {
+    // A journal that was rolled back counts its starts as well, and would pass for the newest one day.
+    const isDescendant = stored.boot_id === null || (hello.lineage?.includes(stored.boot_id) ?? true);
+    return isDescendant ? "newer" : "superseded";
+  }
   return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";
 }
 
@@ -124,7 +130,7 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
       return { kind: "admitted" };
     }
     case "superseded":
-      return greeting.intent === "probe" ? superseded(stored) : await refuseBoot(sql, greeting, stored);
+      return greeting.intent === "probe" ? superseded(greeting, stored) : await refuseBoot(sql, greeting, stored);
   }
 }
 
@@ -136,14 +142,16 @@ async function refuseBoot(sql: Sql, greeting: Greeting, stored: Row): Promise<Gr
     return { kind: "quarantined", reason };
   }
   await sql.query(refuse, [greeting.agent, greeting.bootId]);
-  return superseded(stored);
+  return superseded(greeting, stored);
 }
 
-function superseded(stored: Row): GreetOutcome {
-  return {
-    kind: "superseded",
-    expected: stored.retired
-      ? "the journal was replaced by a newer one"
-      : `boot counter ${stored.boot_counter} or later`,
-  };
+function superseded(greeting: Greeting, stored: Row): GreetOutcome {
+  return { kind: "superseded", expected: expectedOf(greeting, stored) };
+}
+
+function expectedOf({ bootCounter }: Greeting, stored: Row): string {
+  if (stored.retired) return "the journal was replaced by a newer one";
+  return bootCounter > (stored.boot_counter ?? 0)
+    ? `a journal that knows boot ${stored.boot_id}`
+    : `boot counter ${stored.boot_counter} or later`;
 }

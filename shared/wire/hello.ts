@@ -9,6 +9,9 @@ import { protocolRangeSchema } from "./version.ts";
 /** Open attempts one hello can list; an agent with more lists the oldest, the rest are asked for by `inquire`. */
 export const attemptsPerHello = 1_000;
 
+/** Boots one hello can name as its past. */
+export const bootsPerHello = 256;
+
 export const helloSchema = z.object({
   type: z.literal("hello"),
   protocols: protocolRangeSchema,
@@ -16,6 +19,8 @@ export const helloSchema = z.object({
   bootCounter: count,
   bootId: bootIdSchema,
   journalId: journalIdSchema,
+  /** Boots of this journal, oldest first, this one last: the boot the cluster knows must be among them. */
+  lineage: z.array(bootIdSchema).max(bootsPerHello).optional(),
   attempts: z.array(attemptReportSchema).max(attemptsPerHello),
   capabilities: z.array(text).max(64),
   host: z.object({ hostname: text, os: text, arch: text, slots: count }),

@@ -165,6 +165,7 @@ export class SimAgent {
       bootCounter: journal.boot.counter,
       bootId: journal.boot.bootId,
       journalId: journal.id,
+      lineage: [...journal.state.lineage],
       attempts: engine.reports(),
       capabilities: [],
       host: { hostname: machine.place, os: "linux", arch: "x64", slots },
@@ -177,7 +178,10 @@ export class SimAgent {
         dial: (target, handlers) => dial({ process, machine, agent }, target.address, handlers),
         nextSessionNo: () => (this.#sessions += 1),
         hello,
-        onOpened: (session) => engine.sessionOpened(session),
+        onOpened: (session) => {
+          journal.welcomed();
+          engine.sessionOpened(session);
+        },
         onMessage: (session, message) => {
           this.#deps.onMessage(this, session, message);
           if (message.type === "nodes") connections.list(message);
@@ -185,10 +189,7 @@ export class SimAgent {
         },
         onRoundTrip: (session, roundTripMs) => engine.roundTrip(session, roundTripMs),
         onEnded: (session) => engine.sessionEnded(session),
-        onRefused: (why) => {
-          if (why.code !== "agent.superseded") onFatal(why);
-          else void journal.supersede(why.message).then(() => onFatal(why));
-        },
+        onRefused: onFatal,
         onList: (list) => {
           machine.list = list;
         },

@@ -25,9 +25,12 @@ export const calmRates: DatabaseRates = { breakBefore: 0, breakAfter: 0, commitL
 export const databasePlace: Place = "database";
 const queryTimeoutMs = 11_000;
 
-export interface StatementWatch {
-  /** After each statement that executed, whether or not its answer arrives. */
-  executed(node: Place, name: string): void;
+/** A statement that executed, whether or not its answer arrives. */
+export interface Executed {
+  readonly place: Place;
+  readonly name: string;
+  readonly items: unknown;
+  readonly answer: unknown;
 }
 
 export class DatabaseServer {
@@ -39,7 +42,9 @@ export class DatabaseServer {
   rates: DatabaseRates = { ...calmRates };
   state: "up" | "down" = "up";
   #epoch = 0;
-  onExecuted: (node: Place, name: string, answer: unknown) => void = () => undefined;
+  onExecuted: (executed: Executed) => void = () => undefined;
+  /** Whose statement is being executed. */
+  executing: Place | undefined;
 
   constructor(network: Network) {
     this.#network = network;
@@ -66,8 +71,8 @@ export class DatabaseServer {
 
   /** Connections of one node's process to this database. */
   linkOf(process: SimProcess, place: Place): Carry {
-    return (name, commit, act) =>
-      new Promise((resolve, reject) => this.#query({ process, place, name, commit, act, resolve, reject }));
+    return (name, commit, act, items) =>
+      new Promise((resolve, reject) => this.#query({ process, place, name, commit, act, items, resolve, reject }));
   }
 
   #query<Answer>(query: {
@@ -76,10 +81,11 @@ export class DatabaseServer {
     readonly name: string;
     readonly commit: Commit | "read";
     readonly act: (db: ModelDatabase) => Answer;
+    readonly items: unknown;
     readonly resolve: (answer: Answer) => void;
     readonly reject: (error: AppError) => void;
   }): void {
-    const { process, place, name, commit, act, resolve, reject } = query;
+    const { process, place, name, commit, act, items, resolve, reject } = query;
     if (!process.mayAct()) return;
     const { rates } = this;
     const random = this.#random;
@@ -108,13 +114,15 @@ export class DatabaseServer {
         return;
       }
       let answer: Answer;
+      this.executing = place;
       try {
         answer = commit === "read" ? act(this.model) : this.model.transaction(commit, name, () => act(this.model));
       } catch (cause) {
         this.world.fail(cause);
         return;
       }
-      this.onExecuted(place, name, answer);
+      this.executing = undefined;
+      this.onExecuted({ place, name, items, answer });
       if (random.chance(rates.breakAfter)) {
         fail("database.unavailable", "connection reset", back());
         return;

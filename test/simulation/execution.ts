@@ -310,10 +310,7 @@ export class SimExecution implements AttemptExecution {
   async #kill(graceMs: number): Promise<void> {
     this.#deadline?.cancel();
     const { machine, attempt } = this.#options;
-    const folder = machine.folder(attempt);
-    // Asked again with each try until something was signalled.
-    if (!this.#hasSignalled) this.#wasOver = folder?.isOver === true || folder?.exit !== undefined;
-    await this.#endTree(this.#wasOver ? 0 : graceMs);
+    await this.#endTree(graceMs);
     const exit = machine.folder(attempt)?.exit;
     this.#unfollow();
     this.#post(
@@ -333,9 +330,13 @@ export class SimExecution implements AttemptExecution {
     const { clock } = this.#deps;
     await this.#pass(3);
     if (random.chance(failure)) throw new AppError("internal", "out of descriptors");
-    const untilMs = clock.monotonicMs() + graceMs;
-    this.#hasSignalled = true;
-    if (machine.hasTree(attempt)) machine.signalTree(attempt, graceMs > 0 ? "SIGTERM" : "SIGKILL");
+    // Whether the script was over is settled by the moment of the first signal, not by an earlier look.
+    if (!this.#hasSignalled) this.#wasOver = !machine.hasScript(attempt);
+    const untilMs = clock.monotonicMs() + (this.#wasOver ? 0 : graceMs);
+    if (machine.hasTree(attempt)) {
+      this.#hasSignalled = true;
+      machine.signalTree(attempt, this.#wasOver || graceMs === 0 ? "SIGKILL" : "SIGTERM");
+    }
     while (machine.hasTree(attempt)) {
       await clock.sleep(50, this.#ended.signal);
       if (clock.monotonicMs() >= untilMs && machine.hasTree(attempt)) machine.signalTree(attempt, "SIGKILL");

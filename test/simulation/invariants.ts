@@ -73,6 +73,14 @@ function lateOf({ db }: Evidence, attempt: AttemptId): LateRow["result"] | undef
   return [...db.lateResults.rows.values()].find((late) => late.attempt === attempt)?.result;
 }
 
+/** I8: an agent has one result of an attempt; another one beside it means that it was made anew. */
+const oneResult: Check = (evidence) =>
+  [...evidence.db.lateResults.rows.values()].flatMap(({ attempt }) => {
+    const row = evidence.db.attempts.get(attempt);
+    if (row?.result == null || isExcused(evidence, row)) return [];
+    return [`I8: ${attempt} has the agent's result and another one beside it`];
+  });
+
 /** I10: the whole log of a finished attempt is stored, and is what was produced. */
 const logIsWhole: Check = (evidence) =>
   [...evidence.db.attempts.rows.values()].flatMap((row) => {
@@ -131,6 +139,7 @@ const checks: readonly Check[] = [
   noPhantoms,
   finishIsKnown,
   outcomeFits,
+  oneResult,
   logIsWhole,
   keysAreUnique,
   nothingLeftToTell,

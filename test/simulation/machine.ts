@@ -283,6 +283,17 @@ export class Machine {
     );
   }
 
+  /** Whether the script itself runs, or may still begin. */
+  hasScript(attempt: AttemptId): boolean {
+    const shims = [this.folders.get(attempt)?.shim, ...(this.#waiting.get(attempt) ?? [])];
+    return shims.some(
+      (shim) =>
+        shim !== undefined &&
+        shim.stage !== "gone" &&
+        (shim.script === "running" || shim.stage === "spawned" || shim.stage === "gate"),
+    );
+  }
+
   /** TERM or KILL to everything of the tree but a shim that waits for its script. */
   signalTree(attempt: AttemptId, signal: "SIGTERM" | "SIGKILL"): void {
     const folder = this.folders.get(attempt);
@@ -349,8 +360,12 @@ export class Machine {
         if (folder.exit === undefined)
           for (const stream of streams) folder.size[stream] = this.#random.below(folder.size[stream] + 1);
         else if (this.#random.chance(0.5)) folder.exit = undefined;
-        if (folder.mark !== undefined && this.#random.chance(0.3)) folder.mark = undefined;
-        if (folder.mark === undefined && folder.gate === "won" && this.#random.chance(0.3)) folder.gate = "open";
+        // The gate is a folder nobody synced.
+        if (folder.exit === undefined && this.world.nowMs - (truth.startsMs.at(-1) ?? 0) < 5_000) {
+          const left = this.#random.below(3);
+          if (left < 2) folder.mark = undefined;
+          if (left < 1 && folder.gate === "won") folder.gate = "open";
+        }
       } else if (truth === undefined) {
         // Nothing but a gate, perhaps, and no script yet.
         if (folder.gate === "won" && this.#random.chance(0.3)) folder.gate = "open";

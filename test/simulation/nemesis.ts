@@ -309,7 +309,7 @@ export class Nemesis {
     const { database, watch, truth } = this.#sim;
     const { model } = database;
     const keysBefore = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
-    const lostMs = this.#random.between(0, 1_500);
+    const lostMs = this.#random.skewed(0, 6_000);
     watch.duringFailover(() => this.#note(`failover loses ${database.failOver(lostMs).join(" ")}`));
     const keysAfter = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
     for (const key of keysBefore) if (!keysAfter.has(key)) truth.excusedKeys.add(key);

@@ -66,9 +66,16 @@ export class Simulation {
     this.hintLoss = options.hintLoss;
     this.#logger = new SimLogger((cause) => world.fail(cause));
     const { model } = this.database;
-    this.watch = new Watch({ db: model, truth: this.truth, fail: (cause) => world.fail(cause) });
-    this.database.onExecuted = (place, name) => {
+    this.watch = new Watch({
+      db: model,
+      truth: this.truth,
+      fail: (cause) => world.fail(cause),
+      executing: () => this.database.executing,
+    });
+    this.database.onExecuted = (executed) => {
+      const { place, name } = executed;
       if (!quietStatements.has(name)) world.note(`${place} ${name}`);
+      this.watch.executed(executed);
     };
     for (let number = 0; number < options.nodes; number += 1) this.nodes.push(this.#makeNode(number));
     for (let number = 0; number < options.agents; number += 1) this.#makeFirstAgent(number);

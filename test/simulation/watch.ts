@@ -4,9 +4,12 @@ import type { AgentId, AttemptId, TaskId } from "../../shared/ids.ts";
 import { rankOf, streams } from "../../shared/task.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import type { SimAgent } from "./agent.ts";
+import type { ResumeHome } from "../../server/store/resume-attempts.ts";
+import type { Executed } from "./database-server.ts";
 import type { ModelDatabase } from "./model/database.ts";
 import type { AgentRow, AttemptRow, LogRow } from "./model/rows.ts";
 import type { Machine } from "./machine.ts";
+import type { Place } from "./network.ts";
 import { bytesAt } from "./script.ts";
 import type { Truth } from "./truth.ts";
 
@@ -24,7 +27,17 @@ export class Watch {
   readonly cloned = new Set<AgentId>();
   #isFailover = false;
 
-  constructor(deps: { readonly db: ModelDatabase; readonly truth: Truth; readonly fail: (cause: Error) => void }) {
+  /** Where the home of an attempt was moved last, by whoever executed it. */
+  readonly #homes = new Map<AttemptId, { readonly place: Place; readonly homeNo: number }>();
+  readonly #executing: () => Place | undefined;
+
+  constructor(deps: {
+    readonly db: ModelDatabase;
+    readonly truth: Truth;
+    readonly fail: (cause: Error) => void;
+    readonly executing: () => Place | undefined;
+  }) {
+    this.#executing = deps.executing;
     this.#db = deps.db;
     this.#truth = deps.truth;
     this.#fail = deps.fail;
@@ -47,6 +60,20 @@ export class Watch {
   #isExcused(attempt: AttemptId): boolean {
     const owner = this.#ownerOf.get(attempt);
     return this.#truth.excused.has(attempt) || (owner !== undefined && this.cloned.has(owner));
+  }
+
+  #isCloned(attempt: AttemptId): boolean {
+    const owner = this.#ownerOf.get(attempt);
+    return owner !== undefined && this.cloned.has(owner);
+  }
+
+  /** A home that was moved is the only one whose writes count from then on (I16). */
+  executed({ place, name, items }: Executed): void {
+    if (name !== "resume") return;
+    for (const { attempt, homeNo } of items as readonly ResumeHome[]) {
+      const known = this.#homes.get(attempt);
+      if (known === undefined || homeNo >= known.homeNo) this.#homes.set(attempt, { place, homeNo });
+    }
   }
 
   // ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +133,10 @@ export class Watch {
     if (by === "undo" || before === undefined || after === undefined) return;
     const { attempt } = after;
     if (after.homeNo < before.homeNo) this.#violated("I16", `home of ${attempt} fell to ${after.homeNo}`);
+    const home = this.#homes.get(attempt);
+    const grew = streams.some((stream) => after.next[stream] > before.next[stream]);
+    if (grew && home !== undefined && home.place !== this.#executing() && !this.#undone.has(attempt))
+      this.#violated("I16", `${attempt} has its home at ${home.place} and ${this.#executing() ?? ""} wrote its log`);
     if (before.closed && !after.closed) this.#violated("I8", `the log of ${attempt} was opened again`);
     const produced = this.#truth.scripts.get(attempt)?.produced ?? { out: 0, err: 0 };
     for (const stream of streams) {
@@ -142,11 +173,11 @@ export class Watch {
   /** I4: at most one start. I6: an offer was committed before. I12: nothing starts once it is over. */
   started(attempt: AttemptId): void {
     const starts = this.#truth.scripts.get(attempt)?.startsMs.length ?? 0;
-    if (this.#isExcused(attempt)) return;
+    if (this.#isCloned(attempt)) return;
     if (starts > 1) this.#violated("I4", `${attempt} started ${starts} times`);
     if (!this.#offered.has(attempt)) this.#violated("I6", `${attempt} started and was never offered`);
     const row = this.#db.attempts.get(attempt);
-    if (row?.rank !== 9) return;
+    if (row?.rank !== 9 || this.#isExcused(attempt)) return;
     const isOver =
       row.result !== null || row.state === "cancelled" || row.state === "expired" || row.state === "refused";
     if (isOver) this.#violated("I12", `${attempt} started when it was ${row.state} already`);

@@ -21,26 +21,32 @@ import { submitTasks } from "./submit.ts";
 
 /** One transaction, or one read, on its way to the database and back. */
 export interface Carry {
-  <Answer>(name: string, commit: Commit | "read", act: (db: ModelDatabase) => Answer): Promise<Answer>;
+  <Answer>(
+    name: string,
+    commit: Commit | "read",
+    act: (db: ModelDatabase) => Answer,
+    /** What the statement was given, for those who watch. */
+    items?: unknown,
+  ): Promise<Answer>;
 }
 
 export function createGroupedModelStore(carry: Carry): GroupedStore {
   return createGroupedStore({
-    submitTasks: (items) => carry("submit", "durable", (db) => submitTasks(db, items)),
-    claim: (input) => carry("claim", "durable", (db) => claimAttempts(db, input)),
-    progressAttempts: (items) => carry("progress", "relaxed", (db) => progressAttempts(db, items)),
-    refuseAttempts: (items) => carry("refuse", "durable", (db) => refuseAttempts(db, items)),
+    submitTasks: (items) => carry("submit", "durable", (db) => submitTasks(db, items), items),
+    claim: (input) => carry("claim", "durable", (db) => claimAttempts(db, input), input),
+    progressAttempts: (items) => carry("progress", "relaxed", (db) => progressAttempts(db, items), items),
+    refuseAttempts: (items) => carry("refuse", "durable", (db) => refuseAttempts(db, items), items),
     release: async (node, offers) => {
-      if (offers.length > 0) await carry("release", "relaxed", (db) => releaseOffers(db, node, offers));
+      if (offers.length > 0) await carry("release", "relaxed", (db) => releaseOffers(db, node, offers), offers);
     },
-    appendLog: (items) => carry("append", "relaxed", (db) => appendLog(db, items)),
-    finishAttempts: (items) => carry("finish", "durable", (db) => finishAttempts(db, items)),
-    resume: (items) => carry("resume", "durable", (db) => resumeAttempts(db, items)),
+    appendLog: (items) => carry("append", "relaxed", (db) => appendLog(db, items), items),
+    finishAttempts: (items) => carry("finish", "durable", (db) => finishAttempts(db, items), items),
+    resume: (items) => carry("resume", "durable", (db) => resumeAttempts(db, items), items),
     greet: (greeting) =>
-      carry("greet", greeting.intent === "probe" ? "read" : "durable", (db) => greetAgent(db, greeting)),
-    readOpen: (agent, listed) => carry("read-open", "read", (db) => readOpenAttempts(db, agent, listed)),
+      carry("greet", greeting.intent === "probe" ? "read" : "durable", (db) => greetAgent(db, greeting), greeting),
+    readOpen: (agent, listed) => carry("read-open", "read", (db) => readOpenAttempts(db, agent, listed), agent),
     lose: async (lost) => {
-      if (lost.attempts.length > 0) await carry("lose", "durable", (db) => loseAttempts(db, lost));
+      if (lost.attempts.length > 0) await carry("lose", "durable", (db) => loseAttempts(db, lost), lost);
     },
     writePresence: (items) => carry("presence", "relaxed", (db) => writePresence(db, items)),
   });

@@ -1,0 +1,33 @@
+// Runs seeds on several threads and hands their reports on as they come.
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+import type { RunReport } from "./simulation.ts";
+import type { WorkerJob } from "./worker.ts";
+
+const workerUrl = new URL("./worker.ts", import.meta.url);
+
+export function runJob(job: WorkerJob, onReport: (report: RunReport) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(workerUrl, { workerData: job });
+    worker.on("message", onReport);
+    worker.on("error", reject);
+    worker.on("exit", (code) => {
+      if (code === 0) resolve();
+      else reject(new Error(`a simulation thread ended with ${code}`));
+    });
+  });
+}
+
+export async function runSeeds(
+  range: { readonly from: number; readonly count: number },
+  onReport: (report: RunReport) => void,
+): Promise<void> {
+  const threads = Math.min(availableParallelism(), range.count);
+  const jobs = Array.from({ length: threads }, (_, index) => ({
+    from: range.from + index,
+    step: threads,
+    to: range.from + range.count,
+    untilFailure: false,
+  }));
+  await Promise.all(jobs.map((job) => runJob(job, onReport)));
+}

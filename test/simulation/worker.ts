@@ -1,0 +1,25 @@
+// One thread that runs seeds and tells of each; with a planted bug, on shipped code that has it.
+import { parentPort, workerData } from "node:worker_threads";
+import { z } from "zod";
+import { bugNamed } from "./planted/bugs.ts";
+import { plant } from "./planted/plant.ts";
+
+const jobSchema = z.object({
+  from: z.int(),
+  step: z.int(),
+  to: z.int(),
+  bug: z.string().optional(),
+  /** Ends at the first seed that fails. */
+  untilFailure: z.boolean(),
+});
+export type WorkerJob = z.infer<typeof jobSchema>;
+
+const job = jobSchema.parse(workerData);
+const isPlanted = job.bug === undefined ? (): boolean => true : plant(bugNamed(job.bug));
+const { runSeed } = await import("./simulation.ts");
+if (!isPlanted()) throw new Error(`the file of the planted bug "${job.bug}" is not part of the simulation`);
+for (let seed = job.from; seed < job.to; seed += job.step) {
+  const report = await runSeed(seed);
+  parentPort?.postMessage(report);
+  if (job.untilFailure && report.violations.length > 0) break;
+}
