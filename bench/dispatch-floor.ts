@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Client } from "pg";
 import { WebSocket } from "ws";
+import { defaultSpoolBounds, segmentPath } from "../agent/segments.ts";
 import { quantiles, round, samplesOf } from "./measure.ts";
 
 const times = 200;
@@ -110,16 +111,19 @@ async function twoFdatasync(folder: string): Promise<number> {
 /** The agent's own shim on `echo x`, from spawn to the first byte in the output file. */
 async function spawnThroughShim(folder: string): Promise<number> {
   const shim = join(import.meta.dirname, "..", "agent", "shim.sh");
+  const sizes = [defaultSpoolBounds.headBytes, defaultSpoolBounds.tailBytes, defaultSpoolBounds.segmentBytes].map(
+    String,
+  );
   const samples: number[] = [];
   for (let index = 0; index < times; index += 1) {
     const attempt = join(folder, `attempt-${index}`);
     mkdirSync(attempt);
     const script = join(attempt, "script");
     writeFileSync(script, "echo x\n");
-    const out = join(attempt, "out");
+    const out = segmentPath(join(attempt, "out"), 0);
     const startMs = performance.now();
     const reset = "/usr/bin/env --default-signal=INT,QUIT";
-    const child = spawn("/bin/sh", [shim, attempt, attempt, reset, "/bin/sh", script], {
+    const child = spawn("/bin/sh", [shim, attempt, attempt, reset, ...sizes, "/bin/sh", script], {
       detached: true,
       stdio: "ignore",
     });

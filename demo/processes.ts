@@ -1,16 +1,15 @@
 // Starts the real programs of this checkout as child processes, for the demo, the cluster tests and the benches. Owns
 // their lives: every one can be ended by its handle, and waits have deadlines that print what the process said.
 import { spawn, type ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 /** As bin/holdfast sets it. */
 const compileCache = join(root, "node_modules", ".cache", "holdfast");
-const agentFlags = [
-  "--disallow-code-generation-from-strings",
-  "--disable-proto=throw",
-  "--unhandled-rejections=strict",
-];
+const agentFlags = readFileSync(join(root, "bin", "agent-flags"), "utf8")
+  .trim()
+  .split("\n");
 const keptOutput = 64 * 1024;
 
 export interface StartOptions {

@@ -1,6 +1,6 @@
 // The published package: built, packed, installed from the tarball into an empty folder, and used there.
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -101,6 +101,16 @@ test("migrations and the shim are in the package, sources and tests are not", as
   expect(files.some((file) => /dist\/server\/store\/migrations\/.*\.sql$/.test(file))).toBe(true);
   expect(files.some((file) => /dist\/agent\/.*\.sh$/.test(file))).toBe(true);
   expect(files.filter((file) => /\/test\/|(?<!\.d)\.ts$/.test(file))).toEqual([]);
+});
+
+test("an agent runs under the flags of its own", async () => {
+  const preload =
+    "data:text/javascript,if(process.execArgv.length>2){console.log(process.execArgv.join(' '));process.exit(0)}";
+  const flags = await readFile(join(root, "bin", "agent-flags"), "utf8");
+  const ended = await expectDone(
+    run(process.execPath, ["--import", preload, "node_modules/holdfast/bin/holdfast.js", "agent", "run"], folder),
+  );
+  expect(ended).toBe(`${flags.trim().split("\n").join(" ")} --import ${preload}\n`);
 });
 
 test("an older Node is told so plainly", async () => {
