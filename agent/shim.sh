@@ -62,13 +62,16 @@ relay() {
   done
 }
 
-# Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
-# bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
-mkfifo run/out run/err
-exec 3<> run/out 4<> run/err
 # Both exist from here on, so that "no output" and "no file" are not the same.
 : >> out.0
 : >> err.0
+# Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
+# bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
+if ! mkfifo run/out run/err 2>> err.0; then
+  echo "1 126 $up Done(126) ." 1<> exit.tmp
+  exec mv exit.tmp exit
+fi
+exec 3<> run/out 4<> run/err
 (exec < run/out > /dev/null 3>&- 4>&- && relay out) &
 out=$!
 (exec < run/err > /dev/null 3>&- 4>&- && relay err) &
