@@ -55,6 +55,9 @@ export default defineConfig({
         },
       },
       {
+        test: { name: "failpoints", include: ["test/failpoints/**/*.test.ts"], hookTimeout: 120_000, ...alone },
+      },
+      {
         test: { name: "model", include: ["test/model/**/*.test.ts"], testTimeout: 180_000, ...alone },
       },
       {
