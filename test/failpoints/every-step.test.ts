@@ -235,7 +235,15 @@ async function comeByAtLast(late: readonly { readonly process: Supervised; reado
     return { done: isOver, state: periodic.map(({ harm }) => harm.step) };
   });
   const atStart = late.filter(({ process }) => !process.failpoints.hasFired);
+  const before = atStart.map(({ process }) => process.restarts);
   for (const { process } of atStart) process.kill();
+  await eventually("who did not come by its step has started again", () => {
+    tend();
+    return {
+      done: atStart.every(({ process }, no) => process.restarts > (before[no] ?? 0) && process.isUp),
+      state: atStart.map(({ process }) => process.role),
+    };
+  });
   if (atStart.length > 0) await allConnected();
 }
 

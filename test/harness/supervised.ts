@@ -33,6 +33,11 @@ export class Supervised {
     return this.#process.failpoints;
   }
 
+  /** Whether it runs and has said that it serves. */
+  get isUp(): boolean {
+    return this.#starting === undefined && this.#process.program().isRunning;
+  }
+
   arm(step: string, action: FailpointAction): void {
     this.failpoints.arm(step, action);
     this.#process.program().kill("SIGUSR2");
