@@ -20,8 +20,11 @@ interface Cut {
 }
 
 /** A connection for each request, so that the bytes of each are counted from its start. */
-const fetchOnce: typeof fetch = (input, init) =>
-  fetch(input, { ...init, headers: { ...init?.headers, connection: "close" } });
+const fetchOnce: typeof fetch = (input, init) => {
+  const headers = new Headers(init?.headers);
+  headers.set("connection", "close");
+  return fetch(input, { ...init, headers });
+};
 
 test(
   `an enrolment cut at any byte is done by doing it again (seed ${seed}, every ${step})`,
