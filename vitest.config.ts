@@ -51,6 +51,7 @@ export default defineConfig({
           exclude: ["test/cluster/smoke.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 60_000,
+          ...database,
           ...alone,
         },
       },

@@ -11,8 +11,14 @@ import { seeded } from "./seeded.ts";
 export type Direction = "toTarget" | "toClient";
 export type ConnectionPlan = Readonly<Partial<Record<Direction, LanePlan>>>;
 
+export interface Target {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface FaultProxyOptions {
-  readonly target: { readonly host: string; readonly port: number };
+  /** A function when the target is not known yet; asked for each connection. */
+  readonly target: Target | (() => Target);
   readonly seed?: number;
   /** Asked once per connection, by its number from 0; {@link FaultProxy.change} replaces it for those open and to come. */
   readonly plan?: (connection: number) => ConnectionPlan;
@@ -114,7 +120,7 @@ export class FaultProxy implements AsyncDisposable {
       return;
     }
     const { target, clock = systemClock } = this.#options;
-    const far = connect({ ...target, allowHalfOpen: true, noDelay: true });
+    const far = connect({ ...(typeof target === "function" ? target() : target), allowHalfOpen: true, noDelay: true });
     const number = this.#connections.length;
     const plan = this.#plan(number);
     const onCut = (act: CutAct): void => void (connection.cut = act);

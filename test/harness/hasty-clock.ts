@@ -1,0 +1,12 @@
+// The system's clock with time passing faster for whoever is given it: its waits are shorter and still in proportion.
+import { systemClock, type Clock } from "../../shared/clock.ts";
+
+export function hastyClock(factor: number): Clock {
+  return {
+    monotonicMs: () => systemClock.monotonicMs() * factor,
+    wallMs: () => systemClock.wallMs(),
+    after: (delayMs, act) => systemClock.after(delayMs / factor, act),
+    every: (periodMs, act) => systemClock.every(periodMs / factor, act),
+    sleep: (delayMs, signal) => systemClock.sleep(delayMs / factor, signal),
+  };
+}
