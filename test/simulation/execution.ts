@@ -57,7 +57,10 @@ class SimSpool {
     const { machine, attempt, bounds } = this.#options;
     this.#size = machine.folder(attempt)?.size[this.#stream] ?? 0;
     const to = this.#size - bounds.tailBytes;
-    if (to - Math.max(bounds.headBytes, this.#holeEnd) > bounds.tailBytes / 2) this.#holeEnd = to;
+    if (to - Math.max(bounds.headBytes, this.#holeEnd) > bounds.tailBytes / 2) {
+      this.#holeEnd = to;
+      machine.truth.script(attempt, machine.place).isPunched = true;
+    }
     return this.#size;
   }
 

@@ -93,7 +93,7 @@ const logIsWhole: Check = (evidence) =>
       if (told === undefined) return [];
       if (stored < told.length) return [`I10: ${stream} of ${row.id} has ${stored} of ${told.length} bytes`];
       const isOmitted = log.chunks[stream].some(({ content }) => content === null);
-      if (script?.exit === undefined || script.wasCutShort || isOmitted) return [];
+      if (script?.exit === undefined || script.wasCutShort || script.isPunched || isOmitted) return [];
       return wholeStream(script, stream, told);
     });
   });

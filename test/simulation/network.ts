@@ -108,12 +108,14 @@ export class End implements FrameSocket {
   #lastArrivalMs = 0;
   #delivery: Scheduled | undefined;
   #isReading = true;
+  readonly #inbox: (act: () => void) => void;
   state: "open" | "closing" | "ended" = "open";
 
   constructor(connection: Connection, process: SimProcess, place: Place) {
     this.#connection = connection;
     this.process = process;
     this.place = place;
+    this.#inbox = process.inOrder();
     process.onDeath(() => this.#died());
   }
 
@@ -213,7 +215,7 @@ export class End implements FrameSocket {
       if (packet.kind !== "reset" && this.peer?.state !== "ended") this.#reset();
       return;
     }
-    this.process.schedule(0, () => this.#handle(packet));
+    this.#inbox(() => this.#handle(packet));
   }
 
   #handle(packet: Packet): void {
@@ -244,7 +246,7 @@ export class End implements FrameSocket {
     if (peer === undefined) return;
     const tell = (): void => {
       if (network.isCut(this.place, peer.place)) network.whenWhole(this.place, peer.place, tell);
-      else peer.process.schedule(0, () => peer.#end(1006, ""));
+      else peer.#inbox(() => peer.#end(1006, ""));
     };
     network.world.schedule(network.delayMs(this.place, peer.place), tell);
   }

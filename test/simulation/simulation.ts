@@ -321,15 +321,8 @@ function describe({ nodes, agents, database, truth }: Simulation): string[] {
 
 /** Statements that come and go all the time and change nothing that matters here. */
 const quietStatements = new Set([
-  "feed",
-  "cancels",
-  "distrusted",
-  "clock",
-  "nodes",
-  "beat",
-  "presence",
-  "known",
-  "settle",
+  ...["feed", "known", "cancels", "distrusted", "clock", "nodes", "beat", "presence", "settle", "read-task", "targets"],
+  ...["sweep-expire", "sweep-unreachable", "sweep-other-journal"],
 ]);
 
 export async function runSeed(seed: number, { onLine }: RunOptions = {}): Promise<RunReport> {

@@ -17,6 +17,8 @@ export interface ScriptTruth {
   isAlive: boolean;
   /** Somebody signalled it before it ended by itself. */
   wasSignalled: boolean;
+  /** Part of its output was punched out: what the digest covers depends on what had been sent by then. */
+  isPunched: boolean;
   /** The machine lost its power or its disk after the start: what was not synced may be gone. */
   wasCutShort: boolean;
 }
@@ -51,6 +53,7 @@ export class Truth {
         exitAtMs: 0,
         isAlive: false,
         wasSignalled: false,
+        isPunched: false,
         wasCutShort: false,
       };
       this.scripts.set(attempt, found);

@@ -81,7 +81,9 @@ export class SimProcess {
     this.#life = "up";
     const held = this.#held;
     this.#held = [];
-    for (const entry of held) this.world.schedule(0, () => this.#run(entry));
+    // In the order in which it fell due.
+    const inOrder = this.inOrder();
+    for (const entry of held) inOrder(() => this.#run(entry));
   }
 
   /** Runs `act` in this process after `delayMs` of simulated time, unless it has died by then. */
@@ -96,7 +98,16 @@ export class SimProcess {
     };
   }
 
-  readonly defer = (act: () => void): void => void this.schedule(0.001, act);
+  /** A queue whose acts run soon, one event each, first in, first out: sockets and deferred acts keep their order. */
+  inOrder(delayMs = 0): (act: () => void) => void {
+    const acts: (() => void)[] = [];
+    return (act) => {
+      acts.push(act);
+      this.schedule(delayMs, () => acts.shift()?.());
+    };
+  }
+
+  readonly defer = this.inOrder(0.001);
 
   get clock(): Clock {
     return this.#clock;
