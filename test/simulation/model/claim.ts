@@ -25,14 +25,33 @@ interface Pick {
 
 const byPlace = (a: Pick, b: Pick): number => a.band - b.band || a.row.queueNo - b.row.queueNo;
 
-function picksFor(db: ModelDatabase, credit: ClaimCredit): Pick[] {
-  const own = [...db.attempts.rows.values()].filter((row) => row.agent === credit.agent && row.lane === credit.lane);
+/** Where the statement is free to choose: what it is known to have claimed. */
+export interface Claimed {
+  readonly attempts: ReadonlySet<AttemptId>;
+  /** `left`: other transactions may have held them, and a claim leaves such rows. Default `candidates`. */
+  readonly others?: "candidates" | "left";
+}
+
+/** Of several unanswered offers the statement takes any; the model those it took, or by queue number. */
+function byChoice(claimed: Claimed | undefined): (a: Pick, b: Pick) => number {
+  if (claimed === undefined) return byPlace;
+  const isChosen = ({ row }: Pick): number => Number(claimed.attempts.has(row.id));
+  // Of the others the last: one that it chose as well was cut off behind those it claimed.
+  return (a, b) => isChosen(b) - isChosen(a) || b.row.queueNo - a.row.queueNo;
+}
+
+function picksFor(db: ModelDatabase, credit: ClaimCredit, claimed: Claimed | undefined): Pick[] {
+  const own = [...db.attempts.rows.values()].filter(
+    (row) =>
+      row.agent === credit.agent &&
+      row.lane === credit.lane &&
+      (claimed?.others !== "left" || claimed.attempts.has(row.id)),
+  );
   const queued = own
     .filter((row) => row.rank === 0)
     .map((row) => ({ row, band: row.band }))
     .toSorted(byPlace)
     .slice(0, credit.credit);
-  // The statement takes any of these; by queue number is one of its orders.
   const again =
     credit.again === false
       ? []
@@ -42,19 +61,19 @@ function picksFor(db: ModelDatabase, credit: ClaimCredit): Pick[] {
               row.rank === 1 && !row.cancelRequested && row.journalId === credit.journalId && isUnanswered(db, row),
           )
           .map((row) => ({ row, band: -1 }))
-          .toSorted(byPlace)
+          .toSorted(byChoice(claimed))
           .slice(0, credit.credit);
   return [...queued, ...again].toSorted(byPlace).slice(0, credit.credit);
 }
 
-export function claimAttempts(db: ModelDatabase, input: ClaimInput): ClaimedAttempt[] {
+export function claimAttempts(db: ModelDatabase, input: ClaimInput, claimed?: Claimed): ClaimedAttempt[] {
   if (db.cluster.get("one")?.paused === true) return [];
   const sessions = input.credits.filter(({ agent, bootId, journalId }) => {
     const row = db.agents.get(agent);
     return row?.status === "active" && row.bootId === bootId && row.journalId === journalId;
   });
   const picked = sessions
-    .flatMap((credit) => picksFor(db, credit).map((pick) => ({ ...pick, credit })))
+    .flatMap((credit) => picksFor(db, credit, claimed).map((pick) => ({ ...pick, credit })))
     .toSorted(byPlace)
     .slice(0, input.most)
     .filter(({ row }) => row.rank < 2 && !row.cancelRequested)
@@ -105,7 +124,7 @@ export function refuseAttempts(db: ModelDatabase, items: readonly Refusal[]): vo
     const changed: AttemptRow = { ...row, reason: item.reason, unanswered: 0 };
     if (item.class === "later") db.attempts.put(row.id, { ...changed, offerUntilMs: db.nowMs });
     else {
-      db.attempts.put(row.id, { ...changed, rank: 9, state: "refused" });
+      db.attempts.put(row.id, { ...changed, rank: 9, state: "refused", finishedAtMs: db.nowMs });
       closeLog(db, row.id);
     }
   }

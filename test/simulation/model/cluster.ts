@@ -1,11 +1,11 @@
-// cancel-tasks.ts, read-cancels.ts, read-work-feed.ts, sweep-attempts.ts and membership.ts on the model.
+// cancel-tasks.ts, abandon-task.ts, read-cancels.ts, read-work-feed.ts, sweep-attempts.ts and membership.ts on the model.
+import type { AbandonedTask } from "../../../server/store/abandon-task.ts";
 import type { CancelledTask } from "../../../server/store/cancel-tasks.ts";
 import type { Beat, NodeRow } from "../../../server/store/membership.ts";
 import type { PendingCancel } from "../../../server/store/read-cancels.ts";
 import type { WorkFeed } from "../../../server/store/read-work-feed.ts";
 import type { AgentId, TaskId } from "../../../shared/ids.ts";
 import type { NodeList } from "../../../shared/wire/nodes.ts";
-import { closeLog } from "./claim.ts";
 import type { ModelDatabase } from "./database.ts";
 import { endRow } from "./greet.ts";
 import type { AttemptRow } from "./rows.ts";
@@ -17,26 +17,35 @@ const sweptAtOnce = 500;
 
 export function cancelTasks(db: ModelDatabase, tasks: readonly TaskId[]): CancelledTask[] {
   return tasks.flatMap((task): CancelledTask[] => {
-    const latest = [...db.attempts.rows.values()]
-      .filter((row) => row.task === task)
-      .toSorted((a, b) => b.number - a.number)[0];
+    const latest = latestOf(db, task);
     if (latest === undefined) return [];
     const { id: attempt, agent } = latest;
     if (latest.rank === 9) return [{ task, attempt, agent, state: latest.state, changed: false }];
     if (latest.rank === 0) {
-      db.attempts.put(attempt, {
-        ...latest,
-        cancelRequested: true,
-        rank: 9,
-        state: "cancelled",
-        reason: "before-offer",
-      });
-      closeLog(db, attempt);
+      endRow(db, { ...latest, cancelRequested: true }, "cancelled", "before-offer");
       return [{ task, attempt, agent, state: "cancelled", changed: true }];
     }
     db.attempts.put(attempt, { ...latest, cancelRequested: true });
     return [{ task, attempt, agent, state: latest.state, changed: true }];
   });
+}
+
+/** A task given up by a person; undefined when there is none. */
+export function abandonTask(db: ModelDatabase, task: TaskId): AbandonedTask | undefined {
+  const latest = latestOf(db, task);
+  if (latest === undefined) return undefined;
+  const { id: attempt, agent, rank } = latest;
+  const graceMs = db.tasks.get(task)?.graceMs ?? 0;
+  if (rank === 9) return { attempt, agent, state: latest.state, changed: false, graceMs };
+  const held = { ...latest, cancelRequested: true };
+  if (rank === 0) endRow(db, held, "cancelled", "before-offer");
+  else endRow(db, held, "abandoned", "may-still-run");
+  return { attempt, agent, state: rank === 0 ? "cancelled" : "abandoned", changed: true, graceMs };
+}
+
+function latestOf(db: ModelDatabase, task: TaskId): AttemptRow | undefined {
+  const tries = [...db.attempts.rows.values()].filter((row) => row.task === task);
+  return tries.toSorted((a, b) => b.number - a.number)[0];
 }
 
 export function readCancels(db: ModelDatabase, agents: readonly AgentId[]): PendingCancel[] {
@@ -82,21 +91,28 @@ function byId(db: ModelDatabase): AttemptRow[] {
 
 const isHeld = ({ rank }: AttemptRow): boolean => rank === 1 || rank === 2 || rank === 3;
 
-export function sweepExpired(db: ModelDatabase): TaskId[] {
-  const due = byId(db).filter((row) => row.rank === 0 && row.expiresAtMs < db.nowMs);
+/** The statements leave rows that another transaction holds: what one ended of those due, when that is known. */
+export interface Ended {
+  readonly only?: ReadonlySet<TaskId>;
+}
+
+const isTaken = ({ only }: Ended, { task }: AttemptRow): boolean => only?.has(task) ?? true;
+
+export function sweepExpired(db: ModelDatabase, ended: Ended = {}): TaskId[] {
+  const due = byId(db).filter((row) => row.rank === 0 && row.expiresAtMs < db.nowMs && isTaken(ended, row));
   return due.slice(0, sweptAtOnce).map((row) => {
     endRow(db, row, "expired", "queue-time-limit");
     return row.task;
   });
 }
 
-export function sweepUnreachable(db: ModelDatabase): TaskId[] {
+export function sweepUnreachable(db: ModelDatabase, ended: Ended = {}): TaskId[] {
   const nodes = [...db.nodes.rows.values()];
   const isLive = ({ heartbeatAtMs }: { readonly heartbeatAtMs: number }): boolean => heartbeatAtMs > db.nowMs - liveMs;
   const due = byId(db).filter((row) => {
     const limitMs = db.tasks.get(row.task)?.unreachableLimitMs ?? 0;
     const agent = db.agents.get(row.agent);
-    if (!isHeld(row) || limitMs <= 0 || agent === undefined) return false;
+    if (!isHeld(row) || limitMs <= 0 || agent === undefined || !isTaken(ended, row)) return false;
     const present = [...db.presence.rows.values()].flatMap((presence) => {
       const node = db.nodes.get(presence.node);
       return presence.agent === row.agent && node?.bootId === presence.nodeBootId ? [node] : [];
@@ -115,10 +131,11 @@ export function sweepUnreachable(db: ModelDatabase): TaskId[] {
   });
 }
 
-export function sweepOtherJournal(db: ModelDatabase): TaskId[] {
+export function sweepOtherJournal(db: ModelDatabase, ended: Ended = {}): TaskId[] {
   const due = byId(db).filter((row) => {
     const current = db.agents.get(row.agent)?.journalId ?? null;
-    return isHeld(row) && row.journalId !== null && current !== null && row.journalId !== current;
+    const isStranded = row.journalId !== null && current !== null && row.journalId !== current;
+    return isHeld(row) && isStranded && isTaken(ended, row);
   });
   return due.slice(0, sweptAtOnce).map((row) => {
     endRow(db, row, "lost", "journal-missing");

@@ -47,6 +47,12 @@ export class Table<Key, Row> {
     this.watch.changed?.(before, undefined, "statement");
   }
 
+  /** Takes over the rows of another table, unrecorded. */
+  become(other: Table<Key, Row>): void {
+    this.rows.clear();
+    for (const [key, row] of other.rows) this.rows.set(key, row);
+  }
+
   #restore(key: Key, row: Row | undefined): void {
     const now = this.rows.get(key);
     if (row === undefined) this.rows.delete(key);
@@ -98,6 +104,24 @@ export class ModelDatabase {
   constructor(now: () => number) {
     this.#now = now;
     this.transaction("durable", "create", () => this.cluster.put("one", { nodesVersion: 1, paused: false }));
+  }
+
+  /** The same rows at the same moment, without their history: to try what an order of statements would come to. */
+  copy(): ModelDatabase {
+    const copy = new ModelDatabase(this.#now);
+    copy.agents.become(this.agents);
+    copy.submissions.become(this.submissions);
+    copy.submissionKeys.become(this.submissionKeys);
+    copy.tasks.become(this.tasks);
+    copy.attempts.become(this.attempts);
+    copy.logs.become(this.logs);
+    copy.lateResults.become(this.lateResults);
+    copy.presence.become(this.presence);
+    copy.nodes.become(this.nodes);
+    copy.cluster.become(this.cluster);
+    copy.#queueNo = this.#queueNo;
+    copy.timeline = this.timeline;
+    return copy;
   }
 
   get nowMs(): number {

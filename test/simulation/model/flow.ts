@@ -23,7 +23,15 @@ export function progressAttempts(db: ModelDatabase, items: readonly Progress[]):
       const rank = row.rank === 3 || reached === 3 ? 3 : 2;
       state = rank === 3 ? "running" : "accepted";
       const homeNode = item.node !== null && item.homeNo >= log.homeNo ? item.node : row.homeNode;
-      db.attempts.put(row.id, { ...row, rank, state, journalId: item.journalId, homeNode });
+      db.attempts.put(row.id, {
+        ...row,
+        rank,
+        state,
+        journalId: item.journalId,
+        homeNode,
+        acceptedAtMs: row.acceptedAtMs ?? db.nowMs,
+        startedAtMs: reached === 3 ? (row.startedAtMs ?? db.nowMs) : row.startedAtMs,
+      });
     }
     return {
       kind: "row",
@@ -96,7 +104,7 @@ export function finishAttempts(db: ModelDatabase, items: readonly Finish[]): Fin
     if (row.rank === 9 || (row.journalId !== null && row.journalId !== item.journalId)) {
       const key = `${row.id}/${resultSha256}`;
       if (db.lateResults.get(key) === undefined)
-        db.lateResults.put(key, { attempt: row.id, resultSha256, result: record });
+        db.lateResults.put(key, { attempt: row.id, resultSha256, result: record, receivedAtMs: db.nowMs });
       return { kind: "late" };
     }
     if (log.next.out < record.out.length || log.next.err < record.err.length)
@@ -112,6 +120,9 @@ export function finishAttempts(db: ModelDatabase, items: readonly Finish[]): Fin
       resultSha256,
       journalId: item.journalId,
       homeNode: row.homeNode ?? item.node,
+      acceptedAtMs: row.acceptedAtMs ?? db.nowMs,
+      startedAtMs: record.startedAtMs === null ? row.startedAtMs : (row.startedAtMs ?? db.nowMs),
+      finishedAtMs: db.nowMs,
     };
     db.attempts.put(row.id, ended);
     closeLog(db, row.id);
@@ -136,6 +147,7 @@ export function resumeAttempts(db: ModelDatabase, items: readonly ResumeHome[]):
           journalId: item.journalId,
           rank: isLower ? 2 : row.rank,
           state: isLower ? "accepted" : row.state,
+          acceptedAtMs: row.acceptedAtMs ?? db.nowMs,
         });
       }
     }

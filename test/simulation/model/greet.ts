@@ -85,10 +85,10 @@ function loseOthers(db: ModelDatabase, agent: AgentId, journalId: JournalId): vo
 export function endRow(
   db: ModelDatabase,
   row: AttemptRow,
-  state: "lost" | "expired" | "cancelled",
+  state: "lost" | "expired" | "cancelled" | "abandoned",
   reason: string,
 ): void {
-  db.attempts.put(row.id, { ...row, rank: 9, state, reason });
+  db.attempts.put(row.id, { ...row, rank: 9, state, reason, finishedAtMs: db.nowMs });
   closeLog(db, row.id);
 }
 
@@ -121,7 +121,7 @@ export function writePresence(db: ModelDatabase, changes: readonly PresenceChang
     const row = db.agents.get(agent);
     if (row !== undefined) db.agents.put(agent, { ...row, lastSeenAtMs: db.nowMs });
     const key = `${agent}/${node}`;
-    if (change === "connected") db.presence.put(key, { agent, node, nodeBootId });
+    if (change === "connected") db.presence.put(key, { agent, node, nodeBootId, sinceMs: db.nowMs });
     else if (db.presence.get(key)?.nodeBootId === nodeBootId) db.presence.delete(key);
   }
 }
@@ -131,7 +131,9 @@ export function settlePresence(db: ModelDatabase, { node, nodeBootId, agents }: 
     if (row.node === node && !agents.includes(row.agent)) db.presence.delete(key);
   for (const agent of agents) {
     const key = `${agent}/${node}`;
-    if (db.presence.get(key)?.nodeBootId !== nodeBootId) db.presence.put(key, { agent, node, nodeBootId });
+    const row = db.presence.get(key);
+    if (row === undefined) db.presence.put(key, { agent, node, nodeBootId, sinceMs: db.nowMs });
+    else if (row.nodeBootId !== nodeBootId) db.presence.put(key, { ...row, nodeBootId });
   }
 }
 

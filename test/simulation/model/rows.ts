@@ -16,6 +16,8 @@ export interface AgentRow {
   readonly lastSeenAtMs: number | null;
   readonly refusedBootId: BootId | null;
   readonly refusedAtMs: number | null;
+  /** Missing: never removed. */
+  readonly removedAtMs?: number;
 }
 
 export interface SubmissionRow {
@@ -59,6 +61,9 @@ export interface AttemptRow {
   readonly result: ResultRecord | null;
   readonly resultSha256: string | null;
   readonly createdAtMs: number;
+  readonly acceptedAtMs: number | null;
+  readonly startedAtMs: number | null;
+  readonly finishedAtMs: number | null;
   readonly expiresAtMs: number;
 }
 
@@ -82,12 +87,14 @@ export interface LateRow {
   readonly attempt: AttemptId;
   readonly resultSha256: string;
   readonly result: ResultRecord;
+  readonly receivedAtMs: number;
 }
 
 export interface PresenceRow {
   readonly agent: AgentId;
   readonly node: NodeId;
   readonly nodeBootId: BootId;
+  readonly sinceMs: number;
 }
 
 export interface NodeRecord {

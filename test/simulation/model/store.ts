@@ -17,6 +17,7 @@ import {
 import type { Commit, ModelDatabase } from "./database.ts";
 import { appendLog, finishAttempts, progressAttempts, resumeAttempts } from "./flow.ts";
 import { greetAgent, loseAttempts, readDistrusted, readOpenAttempts, settlePresence, writePresence } from "./greet.ts";
+import { sweepRemoved } from "./remove-agent.ts";
 import { submitTasks } from "./submit.ts";
 
 /** One transaction, or one read, on its way to the database and back. */
@@ -62,10 +63,11 @@ export function createModelClusterStore(carry: Carry): ClusterStore {
     distrusted: (sessions) => carry("distrusted", "read", (db) => readDistrusted(db, sessions)),
     clockMs: () => carry("clock", "read", (db) => db.nowMs),
     async sweep() {
-      const expired = await carry("sweep-expire", "durable", sweepExpired);
-      const lost = await carry("sweep-unreachable", "durable", sweepUnreachable);
-      const stranded = await carry("sweep-other-journal", "durable", sweepOtherJournal);
-      return [...expired, ...lost, ...stranded];
+      const expired = await carry("sweep-expire", "durable", (db) => sweepExpired(db));
+      const lost = await carry("sweep-unreachable", "durable", (db) => sweepUnreachable(db));
+      const stranded = await carry("sweep-other-journal", "durable", (db) => sweepOtherJournal(db));
+      const orphaned = await carry("sweep-removed", "durable", (db) => sweepRemoved(db));
+      return [...expired, ...lost, ...stranded, ...orphaned];
     },
     settlePresence: (presence) => carry("settle", "relaxed", (db) => settlePresence(db, presence)),
     join: (node) => carry("join", "durable", (db) => joinNode(db, node)),

@@ -77,6 +77,9 @@ function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubm
       result: null,
       resultSha256: null,
       createdAtMs: db.nowMs,
+      acceptedAtMs: null,
+      startedAtMs: null,
+      finishedAtMs: null,
       expiresAtMs: db.nowMs + queueMs,
     });
     if (isOffered) offered.add(attempt);
