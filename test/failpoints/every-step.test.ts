@@ -1,6 +1,6 @@
 // Every step of shared/steps.ts that agents and nodes come by, and at each of them a death, a stop and a lost connection
 // (RELIABILITY faults 1–7, 9, 19–24, 58, 68): real processes, and the truth is what the scripts wrote themselves.
-// Each step dies here; a seeded third of them is stopped and cut as well. HOLDFAST_EVERY_STEP=1 does all.
+// A seeded part of them by default; HOLDFAST_EVERY_STEP=1 does all.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -214,15 +214,15 @@ interface Harm {
   readonly action: FailpointAction;
 }
 
-/** Each step of a kind of process with each action, in seeded order. */
+/** Each step of a kind of process with each action; by default a seeded part of that, in which every statement and frame dies. */
 function harmsOf(steps: readonly string[]): Harm[] {
-  const kills = steps.map((step): Harm => ({ step, action: "kill" }));
-  const others = steps.flatMap((step): Harm[] => [
-    { step, action: "stop" },
-    { step, action: "drop" },
-  ]);
-  const chosen = everyStep ? others : others.filter((_, at) => (at * 7 + seed) % 6 === 0);
-  return [...kills, ...chosen];
+  const of = (action: FailpointAction) => (step: string) => ({ step, action });
+  if (everyStep) return (["kill", "stop", "drop"] as const).flatMap((action) => steps.map(of(action)));
+  // Before a statement or after it, by the seed: each of them in two runs.
+  const turn = seed % 2 === 0 ? "asking " : "answered ";
+  const kills = steps.filter((step) => !/^(asking|answered) /.test(step) || step.startsWith(turn));
+  const others = steps.filter((_, at) => (at * 7 + seed) % 9 === 0);
+  return [...kills.map(of("kill")), ...others.map(of(seed % 3 === 0 ? "stop" : "drop"))];
 }
 
 /** Steps of a start are come by when it starts, those of a sweep every few seconds. */

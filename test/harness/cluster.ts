@@ -163,7 +163,8 @@ export class TestCluster {
     await Promise.all(this.agents.map((agent) => agent.program.stop()));
     for (const server of this.servers.toReversed()) await server.program.stop();
     this.#endLeftPostgres();
-    await rm(this.folder, { recursive: true, force: true });
+    // A database that was left running may still be writing its last files.
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
   /** A test that failed between killing a server and starting it again leaves its database running. */
