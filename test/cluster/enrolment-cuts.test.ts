@@ -10,7 +10,7 @@ import { startTestNode } from "../harness/node.ts";
 const seed = Number(process.env["HOLDFAST_SEED"] ?? Date.now() % 1_000_000);
 const step = process.env["HOLDFAST_EVERY_BYTE"] === "1" ? 1 : 37;
 const phase = seed % step;
-const limitMs = step === 1 ? 7_200_000 : 170_000;
+const limitMs = step === 1 ? 7_200_000 : 400_000;
 
 interface Cut {
   /** 0: the greeting, 1: the request. */

@@ -151,7 +151,7 @@ describe.concurrent("an agent's certificate", () => {
   });
 
   it.concurrent("that ran out while the agent was off is refused with a reason that names it", async () => {
-    await using site = await TestSite.start({ agentLeafMs: 1_000 });
+    await using site = await TestSite.start({ agentLeafMs: 4_000 });
     const dataPath = await site.enrol("web-01");
     const { certificate } = await identityOf(dataPath);
     const endMs = new X509Certificate(certificate).validToDate.getTime() + 1_000;
