@@ -10,6 +10,8 @@ export default defineConfig({
     projects: [
       { test: { name: "architecture", include: ["test/architecture.test.ts"] } },
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 10_000 } },
+      { test: { name: "simulation", include: ["test/simulation/*.test.ts"], testTimeout: 30_000 } },
+      { test: { name: "planted", include: ["test/simulation/planted/*.test.ts"], testTimeout: 300_000 } },
       { test: { name: "surface", include: ["test/surface/**/*.test.ts"], testTimeout: 90_000, hookTimeout: 90_000 } },
       {
         test: {

@@ -15,6 +15,7 @@ export interface Evidence {
   readonly truth: Truth;
   readonly watch: Watch;
   readonly agents: readonly SimAgent[];
+  readonly isOwed: (row: AttemptRow) => boolean;
 }
 
 type Check = (evidence: Evidence) => string[];
@@ -34,10 +35,10 @@ const ackedIsStored: Check = ({ db, truth }) =>
     return missing.map((task) => `I1: ${task} of ${key} was acknowledged and is gone`);
   });
 
-/** I2: every attempt of an agent that lives comes to its end. */
-const everythingEnds: Check = ({ db, truth }) =>
+/** I2: every attempt of an agent that lives comes to its end; one of an agent that is gone, when its limit has passed. */
+const everythingEnds: Check = ({ db, isOwed }) =>
   [...db.attempts.rows.values()]
-    .filter((row) => row.rank !== 9 && !truth.stranded.has(row.agent))
+    .filter((row) => row.rank !== 9 && isOwed(row))
     .map((row) => `I2: ${row.id} is still ${row.state}${row.cancelRequested ? " with a cancel" : ""}`);
 
 /** I3: nothing that nobody asked for. */

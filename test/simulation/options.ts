@@ -93,7 +93,7 @@ export function deriveOptions(seed: number): SimOptions {
     seed,
     nodes: 1 + random.below(3),
     agents: 1 + random.below(3),
-    submissions: 4 + random.below(14),
+    submissions: 3 + random.below(12),
     faultMs: random.between(6_000, 24_000),
     faults,
     latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },
@@ -109,7 +109,7 @@ export function deriveOptions(seed: number): SimOptions {
     bounds: random.chance(0.3) ? { headBytes: 4_096, tailBytes: 12_288 } : { headBytes: 150_000, tailBytes: 100_000 },
     cancels: rate(random, 0.7),
     noOps: rate(random, 0.5),
-    shortLimits: rate(random, 0.4),
+    shortLimits: rate(random, 0.7),
     impatience: rate(random, 0.4),
     hintLoss: random.chance(0.5) ? 0 : random.chance(0.3) ? 1 : random.unit(),
     database: {
