@@ -143,7 +143,7 @@ export class Client {
     for (const task of tasks) {
       if (this.#random.chance(this.#options.cancels))
         world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
-      this.#look(task, 6);
+      this.#look(task, 4);
     }
   }
 

@@ -74,6 +74,15 @@ function lateOf({ db }: Evidence, attempt: AttemptId): LateRow["result"] | undef
   return [...db.lateResults.rows.values()].find((late) => late.attempt === attempt)?.result;
 }
 
+/** I7: an outcome is called unknown only where a journal was lost, or a database forgot. */
+const lossesAreTrue: Check = (evidence) =>
+  [...evidence.db.attempts.rows.values()].flatMap((row) => {
+    if (row.reason !== "journal-missing" && row.reason !== "result-collected") return [];
+    const agent = evidence.db.agents.get(row.agent);
+    if (isExcused(evidence, row) || agent === undefined || agent.retiredJournals.length > 0) return [];
+    return [`I7: ${row.id} is lost: ${row.reason}, and no journal was`];
+  });
+
 /** I8: an agent has one result of an attempt; another one beside it means that it was made anew. */
 const oneResult: Check = (evidence) =>
   [...evidence.db.lateResults.rows.values()].flatMap(({ attempt }) => {
@@ -141,6 +150,7 @@ const checks: readonly Check[] = [
   finishIsKnown,
   outcomeFits,
   oneResult,
+  lossesAreTrue,
   logIsWhole,
   keysAreUnique,
   nothingLeftToTell,

@@ -87,21 +87,21 @@ export function deriveOptions(seed: number): SimOptions {
   const faults: Partial<Record<FaultKind, number>> = {};
   for (const kind of faultKinds) {
     if (!random.chance(isGrave(kind) ? 0.1 : 0.3)) continue;
-    faults[kind] = random.between(1_500, 15_000);
+    faults[kind] = random.between(1_200, 11_000);
   }
   return {
     seed,
     nodes: 1 + random.below(3),
     agents: 1 + random.below(3),
     submissions: 3 + random.below(12),
-    faultMs: random.between(6_000, 24_000),
+    faultMs: random.between(5_000, 17_000),
     faults,
     latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },
     slots: 1 + random.below(3),
     waitingAtMost: random.below(7),
     keepAcknowledgedMs: random.chance(0.5) ? 600_000 : random.between(300, 10_000),
     compactBytes: random.chance(0.4) ? random.between(1_500, 8_000) : 1_000_000,
-    longestScriptMs: random.between(50, 9_000),
+    longestScriptMs: random.between(50, 7_000),
     slowestShimMs: random.chance(0.15) ? random.between(3_000, 9_000) : random.between(5, 200),
     shimDeath: rate(random, 0.2),
     failure: rate(random, 0.15),

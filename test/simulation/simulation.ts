@@ -27,6 +27,8 @@ import { attemptsOf, Watch } from "./watch.ts";
 /** Simulated time everything has to come to its end once all is healed. */
 const livenessMs = 300_000;
 const settledMs = 35_000;
+/** An unreachable limit that a run waits for. */
+const shortLimitMs = 30_000;
 
 export interface RunReport {
   readonly seed: number;
@@ -307,7 +309,7 @@ export class Simulation {
     if (!this.truth.stranded.has(agent)) return true;
     const limitMs = this.database.model.tasks.get(task)?.unreachableLimitMs ?? 0;
     const isGone = this.agents.every((one) => one.options.agent !== agent || one.sessionCount === 0);
-    return isGone && rank > 0 && limitMs > 0 && limitMs < livenessMs / 3;
+    return isGone && rank > 0 && limitMs > 0 && limitMs < shortLimitMs;
   }
 
   #isSettled(): boolean {

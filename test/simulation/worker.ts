@@ -16,6 +16,8 @@ const jobSchema = z.object({
 });
 export type WorkerJob = z.infer<typeof jobSchema>;
 
+// Errors are made by the thousand here, and nobody reads where.
+Error.stackTraceLimit = 0;
 const job = jobSchema.parse(workerData);
 const isPlanted = job.bug === undefined ? (): boolean => true : plant(bugNamed(job.bug));
 const { runSeed } = await import("./simulation.ts");

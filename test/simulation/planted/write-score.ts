@@ -1,5 +1,6 @@
 // Runs every planted bug and writes the table of docs/proof.md between its two marks: `npm run simulate:score`.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { plantedBugs } from "./bugs.ts";
 import { findBug, type Score } from "./score.ts";
@@ -26,13 +27,17 @@ function standsFor(file: string): string {
 }
 
 const scores: Score[] = [];
-for (const bug of plantedBugs) {
-  const score = await findBug(bug);
-  scores.push(score);
-  say(
-    `${bug.name}: ${score.seeds > bug.within ? "NOT FOUND" : `seed ${score.seeds}, ${score.violation.slice(0, 120)}`}`,
-  );
-}
+const waiting = [...plantedBugs.entries()];
+const work = async (): Promise<void> => {
+  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+    const [index, bug] = next;
+    const score = await findBug(bug);
+    scores[index] = score;
+    const found = score.seeds > bug.within ? "NOT FOUND" : `seed ${score.seeds}, ${score.violation.slice(0, 120)}`;
+    say(`${bug.name}: ${found}`);
+  }
+};
+await Promise.all(Array.from({ length: availableParallelism() + 1 }, work));
 const text = existsSync(path) ? readFileSync(path, "utf8") : `${marks.begin}\n${marks.end}\n`;
 const [before = "", rest = ""] = text.split(marks.begin);
 const after = rest.split(marks.end)[1] ?? "\n";
