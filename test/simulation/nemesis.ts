@@ -102,7 +102,7 @@ export class Nemesis {
         });
         return;
       case "agent-disk-wiped":
-        this.#wipe(agent);
+        this.#whenRipe(agent, 400, () => this.#wipe(agent));
         return;
       case "agent-disk-rolled-back":
         this.#rollBack(agent);
@@ -231,6 +231,16 @@ export class Nemesis {
   #forgetScripts(agent: SimAgent): void {
     for (const script of this.#sim.truth.scripts.values())
       if (script.machine === agent.machine.place) script.wasCutShort = true;
+  }
+
+  /** Waits a while for the worst moment: an attempt runs whose accept the database does not know. */
+  #whenRipe(agent: SimAgent, looks: number, act: () => void): void {
+    const { database, truth } = this.#sim;
+    const isRipe = [...database.model.attempts.rows.values()].some(
+      (row) => row.agent === agent.options.agent && row.rank === 1 && truth.scripts.get(row.id)?.isAlive === true,
+    );
+    if (isRipe || looks === 0) act();
+    else this.#later(5, 5, () => this.#whenRipe(agent, looks - 1, act));
   }
 
   #wipe(agent: SimAgent): void {

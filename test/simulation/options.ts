@@ -94,7 +94,7 @@ export function deriveOptions(seed: number): SimOptions {
     nodes: 1 + random.below(3),
     agents: 1 + random.below(3),
     submissions: 3 + random.below(12),
-    faultMs: random.between(5_000, 17_000),
+    faultMs: random.chance(0.12) ? random.between(35_000, 60_000) : random.between(5_000, 16_000),
     faults,
     latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },
     slots: 1 + random.below(3),
