@@ -24,6 +24,8 @@ export class Roster {
   readonly #closed: Map<AttemptId, Refusal | undefined>;
   readonly #homes: Homes;
   readonly #waiting = new Set<AttemptId>();
+  /** Refused for good, and the tombstone is on its way to the disk. */
+  readonly #refusing = new Set<AttemptId>();
   readonly #held: Record<Lane, number> = { work: 0, system: 0 };
   #mode: "open" | "draining" | "quarantined" = "open";
   #effects: RosterEffect[] = [];
@@ -145,6 +147,7 @@ export class Roster {
         break;
       }
       case "refusal-durable":
+        this.#refusing.delete(event.item.attempt);
         this.#homes.send(event.session, { type: "refuse", item: event.item });
         break;
       case "drain":
@@ -208,6 +211,7 @@ export class Roster {
     if (admission.kind === "later") return later(admission.reason, admission.detail);
     if (admission.kind === "never") {
       const { refusal } = admission;
+      this.#refusing.add(attempt);
       this.#effects.push({
         kind: "append-refusal",
         session,
@@ -234,17 +238,22 @@ export class Roster {
   #answerOffer(session: SessionNo, offer: OfferItem): void {
     const refusal = this.#closed.get(offer.attempt);
     if (refusal === undefined) this.#answer(session, offer.attempt);
-    else
-      this.#homes.send(session, {
-        type: "refuse",
-        item: { attempt: offer.attempt, offerNo: offer.offerNo, class: "never", ...refusal },
-      });
+    else this.#refuse(session, offer, refusal);
+  }
+
+  /** Until its tombstone is durable nothing is said; then `refusal-durable` says it. */
+  #refuse(session: SessionNo, of: Pick<OfferItem, "attempt" | "offerNo">, refusal: Refusal): void {
+    const { attempt, offerNo } = of;
+    if (this.#refusing.has(attempt)) return;
+    this.#homes.send(session, { type: "refuse", item: { attempt, offerNo, class: "never", ...refusal } });
   }
 
   /** What we know of an attempt, to a node that asked. A result moves here, for this node says it lacks it. */
   #answer(session: SessionNo, attempt: AttemptId): void {
     const entry = this.#entries.get(attempt);
     if (entry === undefined) {
+      const refusal = this.#closed.get(attempt);
+      if (refusal !== undefined) return this.#refuse(session, { attempt, offerNo: 0 }, refusal);
       const state = this.#closed.has(attempt) ? "collected" : this.#mode === "quarantined" ? undefined : "unknown";
       // A damaged journal may have lost the record of this very attempt: it must not be declared unknown.
       if (state !== undefined)

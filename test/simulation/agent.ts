@@ -9,7 +9,7 @@ import { defaultRosterOptions, type SessionNo } from "../../agent/roster-event.t
 import type { Site } from "../../agent/site.ts";
 import { Background } from "../../shared/background.ts";
 import { AppError, errorRows } from "../../shared/errors.ts";
-import type { AgentId } from "../../shared/ids.ts";
+import type { AgentId, NodeId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
@@ -33,6 +33,7 @@ export interface SimAgentDeps {
   readonly dial: DialNode;
   readonly random: SeededRandom;
   readonly logger: SimLogger;
+  readonly onOpened: (agent: SimAgent, node: NodeId) => void;
   /** Before the engine sees it. */
   readonly onMessage: (agent: SimAgent, session: SessionNo, message: FromNode) => void;
 }
@@ -179,6 +180,7 @@ export class SimAgent {
         nextSessionNo: () => (this.#sessions += 1),
         hello,
         onOpened: (session) => {
+          this.#deps.onOpened(this, session.welcome.node.id);
           journal.welcomed();
           engine.sessionOpened(session);
         },

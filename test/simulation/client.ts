@@ -64,7 +64,7 @@ export class Client {
       digest: createHash("sha256").update(body).digest("hex"),
       work: { items },
       queueTimeoutMs: isShort ? Math.trunc(random.between(1_000, 20_000)) : undefined,
-      unreachableLimitMs: isShort ? Math.trunc(random.between(5_000, 60_000)) : undefined,
+      unreachableLimitMs: isShort ? Math.trunc(random.between(3_000, 60_000)) : undefined,
       lane: random.chance(0.15) ? "system" : "work",
     };
   }
@@ -75,7 +75,7 @@ export class Client {
     const plan = planScript(random, tag, this.#options.longestScriptMs);
     const timeoutMs = random.chance(0.12) ? Math.trunc(random.between(100, 3_000)) : 60_000;
     const spec = specOf(plan, { timeoutMs, graceMs: Math.trunc(random.skewed(0, 4_000)) });
-    return spec.kind === "script" && random.chance(0.04) ? { ...spec, interpreter: "missing" } : spec;
+    return spec.kind === "script" && random.chance(0.08) ? { ...spec, interpreter: "missing" } : spec;
   }
 
   #send(request: SubmitRequest, tries: number): void {
@@ -143,7 +143,7 @@ export class Client {
     for (const task of tasks) {
       if (this.#random.chance(this.#options.cancels))
         world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
-      this.#look(task, 6);
+      this.#look(task, 4);
     }
   }
 

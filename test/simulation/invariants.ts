@@ -15,6 +15,7 @@ export interface Evidence {
   readonly truth: Truth;
   readonly watch: Watch;
   readonly agents: readonly SimAgent[];
+  readonly isOwed: (row: AttemptRow) => boolean;
 }
 
 type Check = (evidence: Evidence) => string[];
@@ -34,10 +35,10 @@ const ackedIsStored: Check = ({ db, truth }) =>
     return missing.map((task) => `I1: ${task} of ${key} was acknowledged and is gone`);
   });
 
-/** I2: every attempt of an agent that lives comes to its end. */
-const everythingEnds: Check = ({ db, truth }) =>
+/** I2: every attempt of an agent that lives comes to its end; one of an agent that is gone, when its limit has passed. */
+const everythingEnds: Check = ({ db, isOwed }) =>
   [...db.attempts.rows.values()]
-    .filter((row) => row.rank !== 9 && !truth.stranded.has(row.agent))
+    .filter((row) => row.rank !== 9 && isOwed(row))
     .map((row) => `I2: ${row.id} is still ${row.state}${row.cancelRequested ? " with a cancel" : ""}`);
 
 /** I3: nothing that nobody asked for. */
@@ -72,6 +73,15 @@ const outcomeFits: Check = (evidence) =>
 function lateOf({ db }: Evidence, attempt: AttemptId): LateRow["result"] | undefined {
   return [...db.lateResults.rows.values()].find((late) => late.attempt === attempt)?.result;
 }
+
+/** I7: an outcome is called unknown only where a journal was lost, or a database forgot. */
+const lossesAreTrue: Check = (evidence) =>
+  [...evidence.db.attempts.rows.values()].flatMap((row) => {
+    if (row.reason !== "journal-missing" && row.reason !== "result-collected") return [];
+    const agent = evidence.db.agents.get(row.agent);
+    if (isExcused(evidence, row) || agent === undefined || agent.retiredJournals.length > 0) return [];
+    return [`I7: ${row.id} is lost: ${row.reason}, and no journal was`];
+  });
 
 /** I8: an agent has one result of an attempt; another one beside it means that it was made anew. */
 const oneResult: Check = (evidence) =>
@@ -140,6 +150,7 @@ const checks: readonly Check[] = [
   finishIsKnown,
   outcomeFits,
   oneResult,
+  lossesAreTrue,
   logIsWhole,
   keysAreUnique,
   nothingLeftToTell,

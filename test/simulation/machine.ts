@@ -362,9 +362,8 @@ export class Machine {
         else if (this.#random.chance(0.5)) folder.exit = undefined;
         // The gate is a folder nobody synced.
         if (folder.exit === undefined && this.world.nowMs - (truth.startsMs.at(-1) ?? 0) < 5_000) {
-          const left = this.#random.below(3);
-          if (left < 2) folder.mark = undefined;
-          if (left < 1 && folder.gate === "won") folder.gate = "open";
+          if (this.#random.chance(0.7)) folder.mark = undefined;
+          if (folder.mark === undefined && folder.gate === "won" && this.#random.chance(0.7)) folder.gate = "open";
         }
       } else if (truth === undefined) {
         // Nothing but a gate, perhaps, and no script yet.

@@ -44,7 +44,7 @@ export class Nemesis {
     network.healAll();
     database.rates = { ...calmRates };
     database.clockOffsetMs = 0;
-    database.recover();
+    if (database.state === "down") this.#recover();
     this.#sim.hintLoss = Math.min(options.hintLoss, 0.5);
     for (const node of nodes) {
       node.process?.surviveEffects();
@@ -102,7 +102,7 @@ export class Nemesis {
         });
         return;
       case "agent-disk-wiped":
-        this.#wipe(agent);
+        this.#whenRipe(agent, 400, () => this.#wipe(agent));
         return;
       case "agent-disk-rolled-back":
         this.#rollBack(agent);
@@ -131,10 +131,12 @@ export class Nemesis {
         return;
       case "node-drain":
         this.#note(`${node.name} drains`);
+        this.#sim.pairs.drained(node.place);
         node.drain();
         return;
       case "all-nodes-crash":
         for (const each of nodes) this.#crashNode(each);
+        this.#sim.pairs.allNodesKilled();
         return;
       case "link-break":
         this.#note("a connection breaks");
@@ -159,10 +161,13 @@ export class Nemesis {
         network.clog(one, other, random.between(200, 8_000));
         this.#later(1_000, 15_000, () => network.heal(one, other));
         return;
-      case "database-crash":
-        this.#note(`the database crashes and loses ${database.crash().join(" ")}`);
-        this.#later(300, 8_000, () => database.recover());
+      case "database-crash": {
+        const lost = database.crash();
+        this.#note(`the database crashes and loses ${lost.join(" ")}`);
+        this.#sim.pairs.databaseCrashed(lost);
+        this.#later(300, 8_000, () => this.#recover());
         return;
+      }
       case "database-failover":
         this.#failOver();
         return;
@@ -177,6 +182,7 @@ export class Nemesis {
         return;
       case "database-clock-step":
         database.clockOffsetMs += random.between(-120_000, 120_000);
+        this.#sim.pairs.clockStepped();
         this.#note(`the database's clock is off by ${Math.round(database.clockOffsetMs)} ms`);
         return;
     }
@@ -227,9 +233,20 @@ export class Nemesis {
       if (script.machine === agent.machine.place) script.wasCutShort = true;
   }
 
+  /** Waits a while for the worst moment: an attempt runs whose accept the database does not know. */
+  #whenRipe(agent: SimAgent, looks: number, act: () => void): void {
+    const { database, truth } = this.#sim;
+    const isRipe = [...database.model.attempts.rows.values()].some(
+      (row) => row.agent === agent.options.agent && row.rank === 1 && truth.scripts.get(row.id)?.isAlive === true,
+    );
+    if (isRipe || looks === 0) act();
+    else this.#later(5, 5, () => this.#whenRipe(agent, looks - 1, act));
+  }
+
   #wipe(agent: SimAgent): void {
     this.#note(`${agent.machine.place} gets a new disk`);
     this.#goDark(agent);
+    this.#sim.pairs.journalReplaced(agent.options.agent);
     agent.machine.wipe();
     this.#forgetScripts(agent);
   }
@@ -283,6 +300,7 @@ export class Nemesis {
     if (watch.cloned.has(id)) return;
     this.#note(`${agent.machine.place} is cloned`);
     watch.cloned.add(id);
+    this.#sim.pairs.cloned(agent);
     const clone = this.#sim.addAgent(id, `${name}-clone`);
     clone.machine.restore(agent.machine.snapshot());
     clone.machine.tampering = "clone";
@@ -309,10 +327,19 @@ export class Nemesis {
     const { database, watch, truth } = this.#sim;
     const { model } = database;
     const keysBefore = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
-    const lostMs = this.#random.skewed(0, 6_000);
-    watch.duringFailover(() => this.#note(`failover loses ${database.failOver(lostMs).join(" ")}`));
+    const lostMs = this.#random.between(0, 4_000);
+    watch.duringFailover(() => {
+      const lost = database.failOver(lostMs);
+      this.#note(`failover loses ${lost.join(" ")}`);
+      this.#sim.pairs.databaseFailedOver(lost);
+    });
     const keysAfter = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
     for (const key of keysBefore) if (!keysAfter.has(key)) truth.excusedKeys.add(key);
-    this.#later(300, 8_000, () => database.recover());
+    this.#later(300, 8_000, () => this.#recover());
+  }
+
+  #recover(): void {
+    this.#sim.pairs.databaseRecovered();
+    this.#sim.database.recover();
   }
 }

@@ -87,21 +87,21 @@ export function deriveOptions(seed: number): SimOptions {
   const faults: Partial<Record<FaultKind, number>> = {};
   for (const kind of faultKinds) {
     if (!random.chance(isGrave(kind) ? 0.1 : 0.3)) continue;
-    faults[kind] = random.between(1_500, 15_000);
+    faults[kind] = random.between(1_200, 11_000);
   }
   return {
     seed,
     nodes: 1 + random.below(3),
     agents: 1 + random.below(3),
-    submissions: 4 + random.below(14),
-    faultMs: random.between(6_000, 24_000),
+    submissions: 3 + random.below(12),
+    faultMs: random.chance(0.12) ? random.between(35_000, 60_000) : random.between(5_000, 16_000),
     faults,
     latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },
     slots: 1 + random.below(3),
     waitingAtMost: random.below(7),
     keepAcknowledgedMs: random.chance(0.5) ? 600_000 : random.between(300, 10_000),
     compactBytes: random.chance(0.4) ? random.between(1_500, 8_000) : 1_000_000,
-    longestScriptMs: random.between(50, 9_000),
+    longestScriptMs: random.between(50, 7_000),
     slowestShimMs: random.chance(0.15) ? random.between(3_000, 9_000) : random.between(5, 200),
     shimDeath: rate(random, 0.2),
     failure: rate(random, 0.15),
@@ -109,7 +109,7 @@ export function deriveOptions(seed: number): SimOptions {
     bounds: random.chance(0.3) ? { headBytes: 4_096, tailBytes: 12_288 } : { headBytes: 150_000, tailBytes: 100_000 },
     cancels: rate(random, 0.7),
     noOps: rate(random, 0.5),
-    shortLimits: rate(random, 0.4),
+    shortLimits: rate(random, 0.7),
     impatience: rate(random, 0.4),
     hintLoss: random.chance(0.5) ? 0 : random.chance(0.3) ? 1 : random.unit(),
     database: {

@@ -17,14 +17,18 @@ import { SimLogger } from "./logger.ts";
 import { Machine, short } from "./machine.ts";
 import { Nemesis } from "./nemesis.ts";
 import { Connection, Network } from "./network.ts";
+import type { AttemptRow } from "./model/rows.ts";
 import { SimNode } from "./node.ts";
 import { deriveOptions, type SimOptions } from "./options.ts";
+import { PairWatch, type Pair } from "./pairs.ts";
 import { Truth } from "./truth.ts";
 import { attemptsOf, Watch } from "./watch.ts";
 
 /** Simulated time everything has to come to its end once all is healed. */
 const livenessMs = 300_000;
 const settledMs = 35_000;
+/** An unreachable limit that a run waits for. */
+const shortLimitMs = 30_000;
 
 export interface RunReport {
   readonly seed: number;
@@ -32,6 +36,8 @@ export interface RunReport {
   readonly events: number;
   readonly simulatedMs: number;
   readonly violations: readonly string[];
+  /** How often each pair of concurrent events met. */
+  readonly pairs: Partial<Record<Pair, number>>;
   readonly lastLines: readonly string[];
   readonly options: SimOptions;
 }
@@ -47,6 +53,7 @@ export class Simulation {
   readonly database: DatabaseServer;
   readonly truth = new Truth();
   readonly watch: Watch;
+  readonly pairs = new PairWatch(this);
   readonly nodes: SimNode[] = [];
   readonly agents: SimAgent[] = [];
   readonly client: Client;
@@ -76,6 +83,7 @@ export class Simulation {
       const { place, name } = executed;
       if (!quietStatements.has(name)) world.note(`${place} ${name}`);
       this.watch.executed(executed);
+      this.pairs.executed(executed);
     };
     for (let number = 0; number < options.nodes; number += 1) this.nodes.push(this.#makeNode(number));
     for (let number = 0; number < options.agents; number += 1) this.#makeFirstAgent(number);
@@ -153,9 +161,11 @@ export class Simulation {
         dial: (from, address, handlers) => this.#dial(from, address, handlers),
         random: world.random(`agent ${place}`),
         logger: this.#logger,
+        onOpened: (self, node) => this.pairs.opened(self, node),
         onMessage: (self, session, message) => {
           world.note(`${place} s${session} ${message.type} ${attemptsOf(message).map(short).join(" ")}`);
           this.watch.received(self, message);
+          this.pairs.received(self, session, message);
         },
       },
       {
@@ -279,14 +289,27 @@ export class Simulation {
           : String(cause),
       ];
     }
-    return checkHistory({ db: this.database.model, truth: this.truth, watch: this.watch, agents: this.agents });
+    return checkHistory({
+      db: this.database.model,
+      truth: this.truth,
+      watch: this.watch,
+      agents: this.agents,
+      isOwed: (row) => this.isOwed(row),
+    });
   }
 
   #isDone(): boolean {
     if (this.client.open > 0) return false;
-    for (const row of this.database.model.attempts.rows.values())
-      if (row.rank !== 9 && !this.truth.stranded.has(row.agent)) return false;
+    for (const row of this.database.model.attempts.rows.values()) if (row.rank !== 9 && this.isOwed(row)) return false;
     return true;
+  }
+
+  /** Whether an end is promised: the agent lives, or it is gone and the task's unreachable limit is a short one. */
+  isOwed({ agent, task, rank }: AttemptRow): boolean {
+    if (!this.truth.stranded.has(agent)) return true;
+    const limitMs = this.database.model.tasks.get(task)?.unreachableLimitMs ?? 0;
+    const isGone = this.agents.every((one) => one.options.agent !== agent || one.sessionCount === 0);
+    return isGone && rank > 0 && limitMs > 0 && limitMs < shortLimitMs;
   }
 
   #isSettled(): boolean {
@@ -336,6 +359,7 @@ export async function runSeed(seed: number, { onLine }: RunOptions = {}): Promis
     events: simulation.world.events,
     simulatedMs: Math.round(simulation.world.nowMs),
     violations,
+    pairs: simulation.pairs.counts,
     lastLines: violations.length > 0 ? [...trace.last(60), ...describe(simulation)] : [],
     options,
   };

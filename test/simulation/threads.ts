@@ -6,7 +6,9 @@ import type { WorkerJob } from "./worker.ts";
 
 const workerUrl = new URL("./worker.ts", import.meta.url);
 
-export function runJob(job: WorkerJob, onReport: (report: RunReport) => void): Promise<void> {
+type OnReport = (report: RunReport) => void;
+
+export function runJob(job: WorkerJob, onReport: OnReport): Promise<void> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(workerUrl, { workerData: job });
     worker.on("message", onReport);
@@ -20,14 +22,14 @@ export function runJob(job: WorkerJob, onReport: (report: RunReport) => void): P
 
 export async function runSeeds(
   range: { readonly from: number; readonly count: number },
-  onReport: (report: RunReport) => void,
+  onReport: OnReport,
 ): Promise<void> {
   const threads = Math.min(availableParallelism(), range.count);
-  const jobs = Array.from({ length: threads }, (_, index) => ({
-    from: range.from + index,
-    step: threads,
-    to: range.from + range.count,
-    untilFailure: false,
-  }));
-  await Promise.all(jobs.map((job) => runJob(job, onReport)));
+  const to = range.from + range.count;
+  const jobs = Array.from({ length: threads }, (_, index) => ({ from: range.from + index, step: threads, to }));
+  await Promise.all(jobs.map((job) => runJob({ ...job, untilFailure: false }, onReport)));
+}
+
+export async function runList(seeds: readonly number[], onReport: OnReport): Promise<void> {
+  if (seeds.length > 0) await runJob({ from: 0, step: 1, to: 0, list: [...seeds], untilFailure: false }, onReport);
 }

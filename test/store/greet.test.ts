@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { judgeBoot } from "../../server/store/greet-agent.ts";
 import { sweepAttempts } from "../../server/store/sweep-attempts.ts";
 import { bootIdSchema, journalIdSchema, newId } from "../../shared/ids.ts";
-import { first, ids, newBoot, resultRecord, useLab, type TestAgent } from "./fixture.ts";
+import { first, greetingOf, ids, newBoot, resultRecord, useLab, type TestAgent } from "./fixture.ts";
 
 const lab = useLab();
 const row = async (agent: TestAgent) => first(await lab.sql(`select * from agent where id = $1`, [agent.id]));
@@ -56,6 +56,21 @@ describe("greet", () => {
     await lab.greet(current);
     expect(await lab.greet(boot(agent, counter))).toEqual({ kind: "superseded", expected: "boot counter 5 or later" });
     expect(await row(agent)).toMatchObject({ boot_counter: 5, boot_id: current.bootId, status: "active" });
+  });
+
+  it("refuses a journal that was rolled back, however often it has started since", async () => {
+    const agent = await lab.agent();
+    const current = boot(agent, 5);
+    await lab.greet(current);
+    const grown = boot(agent, 9);
+    const greeting = { ...greetingOf(grown), lineage: [newBoot().bootId, grown.bootId] };
+    expect(await lab.store.greet(greeting)).toEqual({
+      kind: "superseded",
+      expected: `a journal that knows boot ${current.bootId}`,
+    });
+    expect(await lab.store.greet({ ...greeting, lineage: [current.bootId, grown.bootId] })).toEqual({
+      kind: "admitted",
+    });
   });
 
   it("admits the old process's pair again as long as nothing newer greeted, in any order of nodes", async () => {

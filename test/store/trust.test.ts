@@ -36,7 +36,7 @@ import {
   storeApiKey,
   storeAuthority,
 } from "../../server/store/trust.ts";
-import { first, ids, useLab } from "./fixture.ts";
+import { first, ids, newBoot, useLab } from "./fixture.ts";
 
 const lab = useLab();
 const sql = () => lab.database.durable;
@@ -244,6 +244,29 @@ describe("revoking an agent", () => {
     ]);
     const targets = (await listTargets(sql())).map(({ id }) => id);
     expect([targets.includes(active.id), targets.includes(revoked.id)]).toEqual([true, false]);
+  });
+});
+
+describe("a session whose boot is not the agent's", () => {
+  it("is among the distrusted, by the boot it greeted with", async () => {
+    const [old, same] = [await lab.agent(), await lab.agent()];
+    await lab.greet({ ...old, ...newBoot(2), journalId: old.journalId });
+    const asked = [old, same].map(({ id, bootId }) => ({ agent: id, thumbprint: "unknown", bootId }));
+    expect(await readDistrusted(sql(), asked)).toEqual([
+      {
+        agent: old.id,
+        bootId: old.bootId,
+        status: "other-boot",
+        reason: "the cluster knows another boot of this agent",
+      },
+    ]);
+  });
+
+  it("is so too when a failover lost the greeting", async () => {
+    const agent = await lab.agent();
+    await lab.sql(`update agent set boot_id = null, boot_counter = null where id = $1`, [agent.id]);
+    const found = await readDistrusted(sql(), [{ agent: agent.id, thumbprint: "unknown", bootId: agent.bootId }]);
+    expect(found).toMatchObject([{ agent: agent.id, status: "other-boot" }]);
   });
 });
 

@@ -18,7 +18,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal.ts",
     find: "    if (isAwaited) await handle.datasync();",
     replace: "    void isAwaited;",
-    within: 1_500,
+    within: 300,
   },
   {
     name: "started without STARTING on disk",
@@ -26,7 +26,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: '      return step(\n        { kind: "committing", cancel: false },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n      );',
     replace: '      return step({ kind: "starting" }, { kind: "spawn" });',
-    within: 2_000,
+    within: 800,
   },
   {
     name: "retried blind after an unknown commit",
@@ -44,7 +44,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-state.ts",
     find: "  state.closed.set(attempt, refusal);",
     replace: "  void refusal;",
-    within: 2_000,
+    within: 800,
   },
   {
     name: "boot pair not checked",
@@ -61,7 +61,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/store/greet-agent.ts",
     find: '    return isDescendant ? "newer" : "superseded";',
     replace: '    void isDescendant;\n    return "newer";',
-    within: 2_000,
+    within: 800,
   },
   {
     name: "result rebuilt for a resend",
@@ -85,7 +85,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/roster.ts",
     find: '    if (this.#mode === "quarantined") return;\n    // The cancel',
     replace: "    if (item.graceMs >= 0) return;\n    // The cancel",
-    within: 1_000,
+    within: 800,
   },
   {
     name: "home number not raised",
@@ -99,8 +99,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "no poll behind the hints",
     about: "work is looked for only when a hint says so",
     file: "server/cluster/wake.ts",
-    find: "      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();",
-    replace: "      void this.#feedDueMs;",
+    find: "      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());\n    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));",
+    replace:
+      "      void this.#feedDueMs;\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());",
     within: 500,
   },
   {
@@ -127,7 +128,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
     replace:
       '    { kind: "accept" },\n    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
-    within: 2_000,
+    within: 800,
   },
   {
     name: "sessions of an older boot kept",
@@ -135,7 +136,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/couriers.ts",
     find: '          if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;',
     replace: '          if (status === "other-boot" || session?.identity?.bootId !== bootId) continue;',
-    within: 2_000,
+    within: 800,
   },
   {
     name: "torn tail taken for damage",
@@ -143,7 +144,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-frame.ts",
     find: "  return rest.at(-1) === 0;",
     replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
-    within: 1_000,
+    within: 800,
   },
   {
     name: "gate not taken",
@@ -151,7 +152,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/machine.ts",
     find: '      if (folder.gate !== "open") {',
     replace: '      if (folder.gate === "never") {',
-    within: 1_000,
+    within: 800,
   },
   {
     name: "reboot not noticed",
@@ -159,7 +160,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/recovery.ts",
     find: '  if (hostBoot === "other") return { kind: "interrupted", reason: "host-reboot" };',
     replace: '  if (hostBoot === "other" && marker !== "none") return { kind: "interrupted", reason: "host-reboot" };',
-    within: 1_000,
+    within: 800,
   },
   {
     name: "offer sent before its commit",

@@ -10,6 +10,7 @@ import { attemptIdSchema, bootIdSchema, journalIdSchema, taskIdSchema } from "..
 import type { AttemptId } from "../../../shared/ids.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
 import { sha256Hex } from "../../../shared/thumbprint.ts";
+import { bootsPerHello } from "../../../shared/wire/hello.ts";
 import type { ResultRecord } from "../../../shared/wire/result.ts";
 
 const attempt = (no: number): AttemptId =>
@@ -37,6 +38,7 @@ const facts = (no: number) => ({
 const sample: JournalRecord[] = [
   { kind: "journal", format: 1, id: journalIdSchema.parse(attempt(900)) },
   { kind: "boot", counter: 1, bootId: bootIdSchema.parse(attempt(901)), hostBootId: "boot-1" },
+  { kind: "lineage", boots: [bootIdSchema.parse(attempt(899)), bootIdSchema.parse(attempt(901))] },
   { kind: "intent", facts: facts(1), startingOn: "boot-1" },
   { kind: "intent", facts: facts(2) },
   { kind: "started", attempt: attempt(1), startedAtMs: 5 },
@@ -88,6 +90,16 @@ describe("a journal cut at any byte", () => {
     for (let cut = 0; cut < bytes.length; cut += 7) {
       const scan = scanJournal(Buffer.concat([bytes.subarray(0, cut), Buffer.alloc(4_096)]));
       expect(["torn-tail"], `cut at ${cut}`).toContain(scan.damage);
+    }
+  });
+
+  test("whose last sector was never written is torn, however little of it the record had reached", () => {
+    const last = sample.at(-1);
+    if (last === undefined) throw new Error("the sample holds records");
+    const whole = bytes.length - encodeJournalFrame(encodeRecord(last)).length;
+    for (let from = whole + 1; from < bytes.length; from += 1) {
+      const file = Buffer.from(bytes).fill(0, from);
+      expect(scanJournal(file), `zeros from ${from}`).toMatchObject({ damage: "torn-tail", end: whole });
     }
   });
 });
@@ -147,6 +159,18 @@ describe("what the records add up to", () => {
     expect(state.closed.size).toBe(closedKept);
     expect(state.closed.has(attempt(9))).toBe(false);
     expect(state.closed.has(attempt(10))).toBe(true);
+  });
+
+  test("names every boot since the welcome, and of too many those next to it and the last", () => {
+    const state = emptyJournalState();
+    const bootOf = (no: number) => bootIdSchema.parse(attempt(no));
+    for (let no = 0; no < bootsPerHello + 50; no += 1)
+      applyRecord(state, { kind: "boot", counter: no, bootId: bootOf(no), hostBootId: "h" });
+    expect(state.lineage).toHaveLength(bootsPerHello);
+    expect(state.lineage[0]).toBe(bootOf(0));
+    expect(state.lineage.at(-1)).toBe(bootOf(bootsPerHello + 49));
+    applyRecord(state, { kind: "lineage", boots: state.lineage.slice(-2) });
+    expect(state.lineage).toEqual([bootOf(bootsPerHello + 48), bootOf(bootsPerHello + 49)]);
   });
 
   test("does not open a closed attempt again", () => {

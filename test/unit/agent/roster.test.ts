@@ -9,6 +9,7 @@ import { defaultRosterOptions } from "../../../agent/roster-event.ts";
 import type { AttemptId } from "../../../shared/ids.ts";
 import { attemptIdSchema, journalIdSchema, nodeIdSchema, taskIdSchema } from "../../../shared/ids.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
+import type { OfferItem } from "../../../shared/wire/offer.ts";
 import { sha256Hex } from "../../../shared/thumbprint.ts";
 
 const uuid = (no: number): string => `00000000-0000-7000-8000-${String(no).padStart(12, "0")}`;
@@ -45,6 +46,17 @@ const acts = (effects: readonly RosterEffect[]): string[] =>
   effects.flatMap((effect) => (effect.kind === "attempt" ? [effect.effect.kind] : []));
 const ready = (effects: readonly RosterEffect[]): Record<number, number> =>
   Object.fromEntries(effects.flatMap((effect) => (effect.kind === "ready" ? [[effect.session, effect.work]] : [])));
+
+const offerOf = (no: number): OfferItem => ({
+  attempt: id(no),
+  task: taskIdSchema.parse(uuid(700 + no)),
+  attemptNumber: 1,
+  offerNo: 1,
+  journalId,
+  lane: "work",
+  startWindowMs: 3_000,
+  spec: taskSpecSchema.parse({ kind: "script", script: "true" }),
+});
 
 function offer(
   session: number,
@@ -100,6 +112,33 @@ describe("an offer", () => {
       type: "refuse",
       item: { class: "later", reason: "other-journal" },
     });
+  });
+
+  test("refused for good is refused again whatever is asked, and not before its tombstone is durable", () => {
+    open(1);
+    open(2);
+    const refusal = { reason: "interpreter-missing", detail: "pwsh" } as const;
+    const offered = (session: number): RosterEffect[] =>
+      step({
+        kind: "offers",
+        session,
+        offers: [{ offer: offerOf(1), admission: { kind: "never", refusal } }],
+      });
+    const [append] = offered(1).filter((effect) => effect.kind === "append-refusal");
+    // The journal's map is ahead of its disk.
+    closed.set(id(1), refusal);
+    expect(sent(offered(2))).toEqual([]);
+    expect(sent(step({ kind: "cancels", session: 2, items: [{ attempt: id(1), graceMs: 5 }] }))).toEqual([]);
+    if (append?.kind !== "append-refusal") throw new Error("the refusal is appended");
+    expect(sent(step({ kind: "refusal-durable", session: 1, item: append.item }), 1)).toMatchObject([
+      { type: "refuse", item: { class: "never", reason: "interpreter-missing" } },
+    ]);
+    for (const ask of [
+      () => offered(2),
+      () => step({ kind: "cancels", session: 2, items: [{ attempt: id(1), graceMs: 5 }] }),
+      () => step({ kind: "inquiries", session: 2, attempts: [id(1)] }),
+    ])
+      expect(sent(ask(), 2)).toMatchObject([{ type: "refuse", item: { attempt: id(1), class: "never", ...refusal } }]);
   });
 
   test("of a known attempt starts nothing and is answered by its state", () => {
