@@ -1,0 +1,126 @@
+// Plays a history on SQL and on the model, one transaction after the other, and holds answers and rows against each other
+// after each.
+import { isDeepStrictEqual, inspect } from "node:util";
+import { ModelDatabase } from "../../simulation/model/database.ts";
+import type { ClockedLab } from "./clocked-lab.ts";
+import { Dice } from "./dice.ts";
+import { clusterVerbs } from "./draw-cluster.ts";
+import { courierVerbs } from "./draw-courier.ts";
+import { History } from "./history.ts";
+import { isSame, shown, tell, type Operation } from "./operation.ts";
+import { differences, modelTables, sqlTables } from "./tables.ts";
+
+const verbs = { ...courierVerbs, ...clusterVerbs } as const;
+export type VerbName = keyof typeof verbs;
+
+export interface Step {
+  readonly verb: VerbName | "time";
+  readonly throws: readonly number[];
+}
+
+/** How often each is drawn; what moves attempts on comes most often. */
+export const weights: Readonly<Record<Step["verb"], number>> = {
+  submit: 6,
+  claim: 7,
+  progress: 7,
+  append: 7,
+  finish: 6,
+  resume: 4,
+  greet: 5,
+  time: 6,
+  refuse: 3,
+  release: 3,
+  lose: 2,
+  presence: 3,
+  cancel: 3,
+  sweep: 3,
+  abandon: 1,
+  remove: 1,
+  enrol: 1,
+  status: 1,
+  pause: 1,
+  removeNode: 1,
+  anotherAttempt: 2,
+  readOpen: 2,
+  feed: 2,
+  known: 2,
+  cancels: 1,
+  distrusted: 1,
+  settle: 1,
+  join: 2,
+  beat: 2,
+  nodeList: 1,
+  clock: 1,
+};
+
+/** Two nodes, three agents that have greeted, a few tasks: where every history begins. */
+const beginning: readonly Step[] = [
+  { verb: "join", throws: [] },
+  { verb: "join", throws: [1] },
+  ...[0, 1, 2].map((): Step => ({ verb: "enrol", throws: [] })),
+  ...[0, 1, 2].map((agent): Step => ({ verb: "greet", throws: [agent] })),
+  ...[0, 1, 2].map((agent): Step => ({ verb: "submit", throws: [0, 0, 0, agent, 0, 0, 1, agent, 0, 0, 0, 0, agent] })),
+];
+
+/** Milliseconds; on, before and behind every limit of the statements, and back. */
+const passes = [
+  1_000, 3_000, 2_999, 10_000, 10_001, 16_000, 30_001, 61_000, 90_000, 3_600_000, 86_400_000, -31_000,
+] as const;
+
+export class Difference extends Error {}
+
+export class Player {
+  readonly #lab: ClockedLab;
+  readonly history: History;
+  readonly #told: string[] = [];
+  #hasDiffered = false;
+
+  constructor(lab: ClockedLab) {
+    this.#lab = lab;
+    this.history = new History(new ModelDatabase(() => lab.nowMs));
+  }
+
+  async begin(): Promise<void> {
+    await this.#lab.reset();
+    for (const step of beginning) await this.play(step);
+  }
+
+  draw(verb: VerbName, throws: readonly number[]): Operation {
+    return verbs[verb](new Dice(throws), this.history);
+  }
+
+  async play({ verb, throws }: Step): Promise<void> {
+    if (verb === "time") {
+      const ms = new Dice(throws).oneOf(passes);
+      this.#told.push(`time ${ms}`);
+      await this.#lab.pass(ms);
+      return;
+    }
+    const operation = this.draw(verb, throws);
+    this.#told.push(
+      `${operation.name} ${inspect(operation.given, { depth: 6, breakLength: Infinity, compact: true })}`,
+    );
+    const answer = await operation.ask(this.#lab.database).catch((cause: unknown) => ({ thrown: String(cause) }));
+    const told = await tell(operation, this.history.db, { answer, alone: true });
+    if (!isSame(operation, answer, told)) {
+      const both = { sql: shown(answer, operation.order), model: shown(told, operation.order) };
+      throw this.difference([
+        `the answers differ: ${inspect(both, { depth: 8, breakLength: Infinity, compact: true })}`,
+      ]);
+    }
+    const [sql, model] = [await sqlTables(this.#lab.database), modelTables(this.history.db)];
+    if (!isDeepStrictEqual(sql, model)) throw this.difference(differences(sql, model));
+    // No two transactions at one moment: what is before another is so on the clock too.
+    await this.#lab.pass(1);
+  }
+
+  get hasDiffered(): boolean {
+    return this.#hasDiffered;
+  }
+
+  difference(found: readonly string[]): Difference {
+    this.#hasDiffered = true;
+    const story = this.#told.map((line, index) => `${index + 1}. ${line}`).slice(-12);
+    return new Difference([...found, "the last steps were:", ...story].join("\n"));
+  }
+}
