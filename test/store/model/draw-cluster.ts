@@ -201,6 +201,7 @@ const sweep: Draw = () => ({
     const ended = alone ? {} : { only: new Set(answer as TaskId[]) };
     return db.transaction("durable", "sweep", () => one(db, ended));
   }),
+  join: (answers) => answers.flat(),
 });
 
 const feed: Draw = (dice, history) => {

@@ -17,7 +17,7 @@ import type { ResultRecord } from "../../../shared/wire/result.ts";
 import { claimAttempts } from "../../simulation/model/claim.ts";
 import type { Dice } from "./dice.ts";
 import { agentCount, agentId, attemptIdOf, bootId, nodeId, numberOf, type History } from "./history.ts";
-import { verb, type Operation } from "./operation.ts";
+import { batch, verb, type Operation } from "./operation.ts";
 
 type Draw = (dice: Dice, history: History) => Operation;
 
@@ -63,8 +63,8 @@ const submit: Draw = (dice, history) => {
   const first = newSubmission(dice, history, node);
   const items = [first, ...(dice.once(3) ? dice.several(2, () => newSubmission(dice, history, node)) : [])];
   // A node's own batch: one node, one window.
-  const batch = items.map((item) => ({ ...item, offerWindowMs: first.offerWindowMs }));
-  return verb("submit", batch, (store) => Promise.all(batch.map((item) => store.submit(item))));
+  const joined = items.map((item) => ({ ...item, offerWindowMs: first.offerWindowMs }));
+  return batch("submit", joined, { keyOf: (item) => item.id, act: (store, item) => store.submit(item) });
 };
 
 const claim: Draw = (dice, history) => {
@@ -99,6 +99,7 @@ const claim: Draw = (dice, history) => {
         return db.transaction("durable", "claim", () => claimAttempts(db, input, { attempts, others }));
       },
     ],
+    join: (answers) => answers[0],
   };
 };
 
@@ -113,7 +114,7 @@ const progress: Draw = (dice, history) => {
       reached: dice.oneOf(["accepted", "running"]),
     };
   });
-  return verb("progress", items, (store) => Promise.all(items.map((item) => store.progress(item))));
+  return batch("progress", items, { keyOf: (item) => item.attempt, act: (store, item) => store.progress(item) });
 };
 
 const refuse: Draw = (dice, history) => {
@@ -127,7 +128,7 @@ const refuse: Draw = (dice, history) => {
       reason: dice.oneOf(["busy", "disk-full: 3 MiB", "policy: no\0thing"]),
     };
   });
-  return verb("refuse", items, (store) => Promise.all(items.map((item) => store.refuse(item))));
+  return batch("refuse", items, { keyOf: (item) => item.attempt, act: (store, item) => store.refuse(item) });
 };
 
 const release: Draw = (dice, history) => {
@@ -167,7 +168,7 @@ const append: Draw = (dice, history) => {
   const [first] = items;
   // The same piece twice in one turn.
   if (first !== undefined && dice.once(4)) items.push(first);
-  return verb("append", items, (store) => Promise.all(items.map((item) => store.append(item))));
+  return batch("append", items, { keyOf: (item) => item.attempt, act: (store, item) => store.append(item) });
 };
 
 const digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -197,7 +198,7 @@ const finish: Draw = (dice, history) => {
     history.finishes.push(made);
     return made;
   });
-  return verb("finish", items, (store) => Promise.all(items.map((item) => store.finish(item))));
+  return batch("finish", items, { keyOf: (item) => item.attempt, act: (store, item) => store.finish(item) });
 };
 
 const resume: Draw = (dice, history) => {
@@ -269,7 +270,7 @@ const presence: Draw = (dice, history) => {
       change: dice.oneOf(["connected", "disconnected"]),
     };
   });
-  return verb("presence", items, (store) => Promise.all(items.map((item) => store.presence(item))));
+  return batch("presence", items, { keyOf: (item) => item.agent, act: (store, item) => store.presence(item) });
 };
 
 export const courierVerbs = {

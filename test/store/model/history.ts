@@ -42,7 +42,7 @@ export interface Owner {
 }
 
 export class History {
-  readonly db: ModelDatabase;
+  db: ModelDatabase;
   readonly submissions: NewSubmission[] = [];
   readonly finishes: Finish[] = [];
   #made = 0;

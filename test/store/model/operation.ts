@@ -19,6 +19,8 @@ export interface Operation {
    * that nothing else ran meanwhile.
    */
   readonly parts: readonly Part[];
+  /** The answer that those of the parts come to. */
+  join(answers: readonly unknown[]): unknown;
   /** Whether the answer's order means something. */
   readonly order: "kept" | "free";
 }
@@ -43,8 +45,38 @@ export function verb(
     order,
     ask: (database) => act({ ...createPostgresStore(database), ...createPostgresClusterStore(database) }),
     parts: [(db) => act(createModelStore(db))],
+    join: first,
   };
 }
+
+/** Items of one turn for a grouped verb: those of one key go one after the other, each in a transaction of its own. */
+export function batch<Item>(
+  name: string,
+  items: readonly Item[],
+  verbs: { readonly keyOf: (item: Item) => string; readonly act: (store: Store, item: Item) => Promise<unknown> },
+): Operation {
+  const waves: number[][] = [];
+  const seen = new Map<string, number>();
+  for (const [at, item] of items.entries()) {
+    const wave = seen.get(verbs.keyOf(item)) ?? 0;
+    seen.set(verbs.keyOf(item), wave + 1);
+    (waves[wave] ??= []).push(at);
+  }
+  const all = (store: Store, places: readonly number[]) =>
+    Promise.all(items.filter((_, at) => places.includes(at)).map((item) => verbs.act(store, item)));
+  return {
+    ...verb(name, items, (store) => all(store, [...items.keys()])),
+    parts: waves.map((places) => (db) => all(createModelStore(db), places)),
+    join(answers) {
+      const placed = waves.flatMap((places, wave) =>
+        places.map((at, index) => [at, (answers[wave] as readonly unknown[])[index]] as const),
+      );
+      return placed.toSorted(([a], [b]) => a - b).map(([, answer]) => answer);
+    },
+  };
+}
+
+const first = (answers: readonly unknown[]): unknown => answers[0];
 
 /** What happens to the rows otherwise: the same change on both sides. */
 export function change(
@@ -61,6 +93,7 @@ export function change(
     order: "free",
     ask: sides.ask,
     parts: [(db, seen) => db.transaction("durable", name, () => sides.tell(db, seen))],
+    join: first,
   };
 }
 
@@ -87,12 +120,7 @@ const keyed = (value: unknown): string => JSON.stringify(value);
 export async function tell(operation: Operation, db: ModelDatabase, seen: Circumstances): Promise<unknown> {
   const answers: unknown[] = [];
   for (const part of operation.parts) answers.push(await part(db, seen));
-  return joined(answers);
-}
-
-/** The answer of several transactions is what each of them did, one after the other. */
-export function joined(answers: readonly unknown[]): unknown {
-  return answers.length === 1 ? answers[0] : answers.flat();
+  return operation.join(answers);
 }
 
 export function isSame(operation: Operation, sql: unknown, model: unknown): boolean {

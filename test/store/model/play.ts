@@ -1,6 +1,7 @@
 // Plays a history on SQL and on the model, one transaction after the other, and holds answers and rows against each other
 // after each.
 import { isDeepStrictEqual, inspect } from "node:util";
+import fc from "fast-check";
 import { ModelDatabase } from "../../simulation/model/database.ts";
 import type { ClockedLab } from "./clocked-lab.ts";
 import { Dice } from "./dice.ts";
@@ -67,13 +68,60 @@ const passes = [
   1_000, 3_000, 2_999, 10_000, 10_001, 16_000, 30_001, 61_000, 90_000, 3_600_000, 86_400_000, -31_000,
 ] as const;
 
-export class Difference extends Error {}
+const manyThrows = 64;
+
+/** A step of one of these verbs, drawn by weight. */
+export function anyStep(of: readonly Step["verb"][]): fc.Arbitrary<Step> {
+  const chosen = of.flatMap((name) => Array<Step["verb"]>(weights[name]).fill(name));
+  return fc.record({
+    verb: fc.constantFrom(...chosen),
+    // Shrinking drops steps; what a step means changes with the rows anyway.
+    throws: fc.noShrink(fc.noBias(fc.array(fc.nat(0xffff), { minLength: manyThrows, maxLength: manyThrows }))),
+  });
+}
+
+interface Asked {
+  readonly file: string;
+  /** Histories when nothing is said. */
+  readonly count: number;
+}
+
+/** Plays of a failing history with steps left out, to tell a shorter one. */
+const mostShrinks = 150;
+
+/** How many histories, by the environment, and what reports the first that differs: empty when none does. */
+export function histories({ file, count }: Asked) {
+  const runs = Number(process.env["HOLDFAST_HISTORIES"] ?? count);
+  const seed = Number(process.env["HOLDFAST_SEED"] ?? Date.now() % 1_000_000_000);
+  const path = process.env["HOLDFAST_PATH"];
+  return {
+    named: `${runs} histories of seed ${seed}`,
+    async check<One>(arbitrary: fc.Arbitrary<One>, play: (one: One) => Promise<void>): Promise<string> {
+      let tries = 0;
+      const property = fc.asyncProperty(arbitrary, async (one) => {
+        if (tries > mostShrinks) return;
+        try {
+          await play(one);
+        } catch (cause) {
+          tries += 1;
+          throw cause;
+        } finally {
+          if (tries > 0) tries += 1;
+        }
+      });
+      const ran = await fc.check(property, { seed, numRuns: runs, ...(path === undefined ? {} : { path }) });
+      if (!ran.failed) return "";
+      const again = `HOLDFAST_SEED=${seed} HOLDFAST_PATH=${ran.counterexamplePath ?? ""} npx vitest run ${file}`;
+      const found = ran.errorInstance instanceof Error ? ran.errorInstance.message : String(ran.errorInstance);
+      return `history ${ran.numRuns} differs; to play it again: ${again}\n${found}`;
+    },
+  };
+}
 
 export class Player {
   readonly #lab: ClockedLab;
   readonly history: History;
   readonly #told: string[] = [];
-  #hasDiffered = false;
 
   constructor(lab: ClockedLab) {
     this.#lab = lab;
@@ -108,19 +156,24 @@ export class Player {
         `the answers differ: ${inspect(both, { depth: 8, breakLength: Infinity, compact: true })}`,
       ]);
     }
-    const [sql, model] = [await sqlTables(this.#lab.database), modelTables(this.history.db)];
-    if (!isDeepStrictEqual(sql, model)) throw this.difference(differences(sql, model));
+    await this.compareRows();
     // No two transactions at one moment: what is before another is so on the clock too.
     await this.#lab.pass(1);
   }
 
-  get hasDiffered(): boolean {
-    return this.#hasDiffered;
+  /** Throws when the rows differ. */
+  async compareRows(): Promise<void> {
+    const [sql, model] = [await sqlTables(this.#lab.database), modelTables(this.history.db)];
+    if (!isDeepStrictEqual(sql, model)) throw this.difference(differences(sql, model));
   }
 
-  difference(found: readonly string[]): Difference {
-    this.#hasDiffered = true;
+  /** For the story that is told of a difference. */
+  note({ name, given }: Pick<Operation, "name" | "given">): void {
+    this.#told.push(`${name} ${inspect(given, { depth: 6, breakLength: Infinity, compact: true })}`);
+  }
+
+  difference(found: readonly string[]): Error {
     const story = this.#told.map((line, index) => `${index + 1}. ${line}`).slice(-12);
-    return new Difference([...found, "the last steps were:", ...story].join("\n"));
+    return new Error([...found, "the last steps were:", ...story].join("\n"));
   }
 }
