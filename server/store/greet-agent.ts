@@ -146,10 +146,14 @@ async function refuseBoot(sql: Sql, greeting: Greeting, stored: Row): Promise<Gr
 }
 
 function superseded(greeting: Greeting, stored: Row): GreetOutcome {
-  return { kind: "superseded", expected: expectedOf(greeting, stored) };
+  return { kind: "superseded", expected: expectedBoot(greeting, stored) };
 }
 
-function expectedOf({ bootCounter }: Greeting, stored: Row): string {
+/** What would have been admitted, in words. */
+export function expectedBoot(
+  { bootCounter }: Pick<Greeting, "bootCounter">,
+  stored: Pick<Row, "boot_counter" | "boot_id" | "retired">,
+): string {
   if (stored.retired) return "the journal was replaced by a newer one";
   return bootCounter > (stored.boot_counter ?? 0)
     ? `a journal that knows boot ${stored.boot_id}`

@@ -7,6 +7,7 @@ import {
 } from "../../../server/store/claim-attempts.ts";
 import type { Refusal } from "../../../server/store/refuse-attempts.ts";
 import type { ReleasedOffer } from "../../../server/store/release-offers.ts";
+import { storable } from "../../../server/store/rows.ts";
 import type { AttemptId, NodeId } from "../../../shared/ids.ts";
 import type { ModelDatabase } from "./database.ts";
 import type { AttemptRow } from "./rows.ts";
@@ -121,7 +122,7 @@ export function refuseAttempts(db: ModelDatabase, items: readonly Refusal[]): vo
     const row = db.attempts.get(item.attempt);
     if (row?.rank !== 1 || row.agent !== item.agent || row.journalId !== item.journalId) continue;
     if (row.offerNo !== item.offerNo && item.class !== "never") continue;
-    const changed: AttemptRow = { ...row, reason: item.reason, unanswered: 0 };
+    const changed: AttemptRow = { ...row, reason: storable(item.reason), unanswered: 0 };
     if (item.class === "later") db.attempts.put(row.id, { ...changed, offerUntilMs: db.nowMs });
     else {
       db.attempts.put(row.id, { ...changed, rank: 9, state: "refused", finishedAtMs: db.nowMs });

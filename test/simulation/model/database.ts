@@ -128,6 +128,11 @@ export class ModelDatabase {
     return this.#now();
   }
 
+  /** The last number drawn. */
+  get queueNo(): number {
+    return this.#queueNo;
+  }
+
   nextQueueNo(): number {
     this.#queueNo += 1;
     return this.#queueNo;

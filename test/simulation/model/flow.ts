@@ -4,7 +4,9 @@ import type { AppendOutcome, LogAppend, LogRun } from "../../../server/store/app
 import type { Finish, FinishOutcome } from "../../../server/store/finish-attempts.ts";
 import type { Progress, RowView } from "../../../server/store/progress-attempts.ts";
 import type { ResumeHome, ResumeOutcome } from "../../../server/store/resume-attempts.ts";
+import { storable } from "../../../server/store/rows.ts";
 import { streams, type Stream } from "../../../shared/task.ts";
+import type { ResultRecord } from "../../../shared/wire/result.ts";
 import { lengthOf } from "../../../shared/wire/log.ts";
 import { closeLog } from "./claim.ts";
 import type { ModelDatabase } from "./database.ts";
@@ -88,8 +90,9 @@ function chunksOf(run: LogRun): Chunk[] {
   });
 }
 
-export function digestOf(finish: Finish): string {
-  return createHash("sha256").update(JSON.stringify(finish.record)).digest("hex");
+function storableRecord({ record }: Finish): ResultRecord {
+  const { reason, signal } = record;
+  return { ...record, reason: storable(reason), signal: signal === null ? null : storable(signal) };
 }
 
 export function finishAttempts(db: ModelDatabase, items: readonly Finish[]): FinishOutcome[] {
@@ -97,8 +100,8 @@ export function finishAttempts(db: ModelDatabase, items: readonly Finish[]): Fin
     const row = db.attempts.get(item.attempt);
     const log = db.logs.get(item.attempt);
     if (row?.agent !== item.agent || log === undefined) return { kind: "unknown" };
-    const resultSha256 = digestOf(item);
-    const { record } = item;
+    const record = storableRecord(item);
+    const resultSha256 = createHash("sha256").update(JSON.stringify(record)).digest("hex");
     if (row.rank === 9 && row.resultSha256 === resultSha256) return { kind: "same" };
     // A null journal is no other journal: SQL's comparison with it is not true.
     if (row.rank === 9 || (row.journalId !== null && row.journalId !== item.journalId)) {

@@ -1,6 +1,6 @@
 // greet-agent.ts, read-open-attempts.ts, lose-attempts.ts, presence.ts and read-distrusted.ts on the model. The rule of the
 // boot pair itself is the shipped one.
-import { judgeBoot, type Greeting, type GreetOutcome } from "../../../server/store/greet-agent.ts";
+import { expectedBoot, judgeBoot, type Greeting, type GreetOutcome } from "../../../server/store/greet-agent.ts";
 import type { LostAttempts } from "../../../server/store/lose-attempts.ts";
 import type { NodePresence, PresenceChange } from "../../../server/store/presence.ts";
 import type { Distrusted, SessionCredential } from "../../../server/store/read-distrusted.ts";
@@ -18,15 +18,13 @@ export function greetAgent(db: ModelDatabase, greeting: Greeting): GreetOutcome 
   const row = db.agents.get(greeting.agent);
   if (row === undefined) return { kind: "removed", reason: "no such agent" };
   if (row.status !== "active") return { kind: row.status, reason: row.statusReason };
-  const judgement = judgeBoot(
-    {
-      boot_counter: row.bootCounter,
-      boot_id: row.bootId,
-      journal_id: row.journalId,
-      retired: row.retiredJournals.includes(greeting.journalId),
-    },
-    greeting,
-  );
+  const stored = {
+    boot_counter: row.bootCounter,
+    boot_id: row.bootId,
+    journal_id: row.journalId,
+    retired: row.retiredJournals.includes(greeting.journalId),
+  };
+  const judgement = judgeBoot(stored, greeting);
   if (greeting.intent === "probe" && judgement !== "superseded") return { kind: "admitted" };
   switch (judgement) {
     case "same":
@@ -51,9 +49,7 @@ export function greetAgent(db: ModelDatabase, greeting: Greeting): GreetOutcome 
       return { kind: "admitted" };
     }
     case "superseded": {
-      const expected = row.retiredJournals.includes(greeting.journalId)
-        ? "the journal was replaced by a newer one"
-        : `boot counter ${row.bootCounter} or later`;
+      const expected = expectedBoot(greeting, stored);
       return greeting.intent === "probe" ? { kind: "superseded", expected } : refuseBoot(db, row, greeting, expected);
     }
   }

@@ -1,0 +1,276 @@
+// The cluster's and people's verbs with arguments drawn from the rows of the moment, and what befalls the rows from
+// outside: time that passes, agents enrolled, revoked and removed, a paused cluster, another attempt at a task.
+import { abandonTask as abandonInSql } from "../../../server/store/abandon-task.ts";
+import { insertAgent } from "../../../server/store/agent-certificates.ts";
+import { cancelTasks as cancelInSql } from "../../../server/store/cancel-tasks.ts";
+import type { Database } from "../../../server/store/connection.ts";
+import { createPostgresClusterStore } from "../../../server/store/postgres-cluster.ts";
+import { removeAgent as removeInSql } from "../../../server/store/remove-agent.ts";
+import { taskIdSchema, type TaskId } from "../../../shared/ids.ts";
+import {
+  abandonTask,
+  cancelTasks,
+  sweepExpired,
+  sweepOtherJournal,
+  sweepUnreachable,
+} from "../../simulation/model/cluster.ts";
+import { removeAgent, sweepRemoved } from "../../simulation/model/remove-agent.ts";
+import type { Dice } from "./dice.ts";
+import { agentCount, agentId, bootId, nodeId, numberOf, type History } from "./history.ts";
+import { change, verb, type Operation } from "./operation.ts";
+
+type Draw = (dice: Dice, history: History) => Operation;
+
+const actor = { principal: "tester", address: "192.0.2.7" };
+const run = (database: Database, text: string, values: readonly unknown[]) =>
+  database.durable.query({ name: "", text }, values);
+
+function anyTask(dice: Dice, history: History): TaskId {
+  const attempt = history.attempt(dice);
+  return typeof attempt === "string" ? taskIdSchema.parse(attempt) : attempt.task;
+}
+
+const cancel: Draw = (dice, history) => {
+  const tasks = [...new Set(dice.several(3, () => anyTask(dice, history)))];
+  return change("cancel", tasks, {
+    ask: (database) => cancelInSql(database.durable, tasks, actor),
+    tell: (db) => cancelTasks(db, tasks),
+  });
+};
+
+const abandon: Draw = (dice, history) => {
+  const task = anyTask(dice, history);
+  return change("abandon", task, {
+    ask: (database) => abandonInSql(database.durable, task, actor),
+    tell: (db) => abandonTask(db, task),
+  });
+};
+
+const nameOf = (number: number): string => `agent-${number % 3}`;
+
+const remove: Draw = (dice, history) => {
+  const agent = history.agent(dice);
+  const nameOrId = dice.oneOf([nameOf(numberOf(agent)), agent]);
+  return change("remove-agent", nameOrId, {
+    ask: (database) => removeInSql(database.durable, { nameOrId, ...actor }),
+    tell: (db) => removeAgent(db, { nameOrId, ...actor }),
+  });
+};
+
+const enrol: Draw = (_dice, history) => {
+  const missing = Array.from({ length: agentCount }, (_, number) => number).find(
+    (number) => history.db.agents.get(agentId(number)) === undefined,
+  );
+  const [id, name] = [agentId(missing ?? 0), nameOf(missing ?? 0)];
+  return change(
+    "enrol",
+    { id, name },
+    {
+      ask: async (database) =>
+        missing === undefined ? undefined : await insertAgent(database.durable, { id, name, labels: {} }),
+      tell(db) {
+        const isTaken = [...db.agents.rows.values()].some((row) => row.name === name && row.status !== "removed");
+        if (missing === undefined || isTaken) return undefined;
+        db.agents.put(id, {
+          id,
+          name,
+          status: "active",
+          statusReason: "",
+          bootCounter: null,
+          bootId: null,
+          journalId: null,
+          retiredJournals: [],
+          lastSeenAtMs: null,
+          refusedBootId: null,
+          refusedAtMs: null,
+        });
+        return id;
+      },
+    },
+  );
+};
+
+/** Revoked or quarantined by somebody, and let in again. */
+const status: Draw = (dice, history) => {
+  const agent = history.agent(dice);
+  const to = dice.oneOf(["active", "revoked", "quarantined"] as const);
+  return change(
+    "status",
+    { agent, to },
+    {
+      ask: async (database) => {
+        await run(database, "update agent set status = $2, status_reason = $2 where id = $1 and status <> 'removed'", [
+          agent,
+          to,
+        ]);
+      },
+      tell(db) {
+        const row = db.agents.get(agent);
+        if (row !== undefined && row.status !== "removed")
+          db.agents.put(agent, { ...row, status: to, statusReason: to });
+      },
+    },
+  );
+};
+
+const pause: Draw = (dice) => {
+  const paused = dice.oneOf([false, false, true]);
+  return change("pause", paused, {
+    ask: async (database) => void (await run(database, "update cluster set paused = $1", [paused])),
+    tell(db) {
+      const row = db.cluster.get("one");
+      if (row !== undefined) db.cluster.put("one", { ...row, paused });
+    },
+  });
+};
+
+const removeNode: Draw = (dice, history) => {
+  const node = history.node(dice);
+  return change("remove-node", node, {
+    ask: async (database) => void (await run(database, "update node set status = 'removed' where id = $1", [node])),
+    tell(db) {
+      const row = db.nodes.get(node);
+      if (row !== undefined) db.nodes.put(node, { ...row, status: "removed" });
+    },
+  });
+};
+
+/** The next attempt at a task, as a policy or a person would have it. */
+const anotherAttempt: Draw = (dice, history) => {
+  const old = history.attempt(dice);
+  const { attempt } = history.newTaskIds();
+  const latest = [...history.db.attempts.rows.values()].filter(
+    ({ task }) => typeof old !== "string" && task === old.task,
+  );
+  const number = 1 + Math.max(0, ...latest.map((row) => row.number));
+  const insert = `with one as (
+    insert into attempt (id, task_id, agent_id, number, lane, expires_at) values ($1, $2, $3, $4, $5, clock_timestamp() + interval '1 day'))
+    insert into attempt_log (attempt_id, agent_id) values ($1, $3)`;
+  return change(
+    "another-attempt",
+    { attempt, of: old },
+    {
+      ask: async (database) => {
+        if (typeof old !== "string") await run(database, insert, [attempt, old.task, old.agent, number, old.lane]);
+      },
+      tell(db) {
+        if (typeof old === "string") return;
+        const log = { homeNo: 0, closed: false, next: { out: 0, err: 0 }, chunks: { out: [], err: [] } };
+        db.logs.put(attempt, { attempt, agent: old.agent, ...log });
+        db.attempts.put(attempt, {
+          id: attempt,
+          task: old.task,
+          agent: old.agent,
+          number,
+          lane: old.lane,
+          rank: 0,
+          state: "queued",
+          reason: "",
+          band: 2,
+          queueNo: db.nextQueueNo(),
+          offerNo: 0,
+          journalId: null,
+          offeredBy: null,
+          offerUntilMs: null,
+          unanswered: 0,
+          cancelRequested: false,
+          homeNode: null,
+          exitCode: null,
+          signal: null,
+          result: null,
+          resultSha256: null,
+          createdAtMs: db.nowMs,
+          acceptedAtMs: null,
+          startedAtMs: null,
+          finishedAtMs: null,
+          expiresAtMs: db.nowMs + 86_400_000,
+        });
+      },
+    },
+  );
+};
+
+const sweeps = [sweepExpired, sweepUnreachable, sweepOtherJournal, sweepRemoved] as const;
+
+const sweep: Draw = () => ({
+  name: "sweep",
+  given: null,
+  order: "free",
+  ask: (database) => createPostgresClusterStore(database).sweep(),
+  parts: sweeps.map((one) => (db, { answer, alone }) => {
+    const ended = alone ? {} : { only: new Set(answer as TaskId[]) };
+    return db.transaction("durable", "sweep", () => one(db, ended));
+  }),
+  join: (answers) => answers.flat(),
+});
+
+const feed: Draw = (dice, history) => {
+  const last = Math.max(0, ...[...history.db.attempts.rows.values()].map(({ queueNo }) => queueNo));
+  const after = Math.max(0, last - dice.oneOf([3, 1, 0, 100]));
+  return verb("feed", after, (store) => store.workFeed(after), "free");
+};
+
+const allAgents = Array.from({ length: agentCount }, (_, number) => agentId(number));
+
+const known: Draw = (dice) => {
+  const agents = allAgents.slice(dice.below(2));
+  return verb("known", agents, (store) => store.knownWork(agents), "free");
+};
+
+const cancels: Draw = (dice) => {
+  const agents = allAgents.slice(dice.below(3));
+  return verb("cancels", agents, (store) => store.cancels(agents));
+};
+
+const distrusted: Draw = (dice, history) => {
+  const sessions = allAgents.map((agent) => ({ agent, thumbprint: "none", bootId: history.boot(dice, agent) }));
+  return verb("distrusted", sessions, (store) => store.distrusted(sessions), "free");
+};
+
+const nodeBoot = (dice: Dice, history: History, node: ReturnType<typeof nodeId>) =>
+  dice.once(4) ? bootId(100 + dice.below(3)) : (history.db.nodes.get(node)?.bootId ?? bootId(100));
+
+const settle: Draw = (dice, history) => {
+  const node = history.node(dice);
+  const agents = allAgents.filter(() => dice.once(2));
+  const input = { node, nodeBootId: nodeBoot(dice, history, node), agents };
+  return verb("settle", input, (store) => store.settlePresence(input));
+};
+
+const join: Draw = (dice, history) => {
+  const id = history.node(dice);
+  const name = dice.once(6) ? "renamed" : `node-${numberOf(id)}`;
+  const addresses = [dice.once(6) ? "moved:10943" : `${name}:10943`];
+  const node = { id, name, bootId: bootId(100 + dice.below(3)), version: "1.0.0", addresses };
+  return verb("join", node, (store) => store.join(node));
+};
+
+const beat: Draw = (dice, history) => {
+  const id = history.node(dice);
+  const sent = { id, bootId: nodeBoot(dice, history, id), active: 1, sessions: 1, draining: dice.once(4) };
+  return verb("beat", sent, (store) => store.beat(sent));
+};
+
+const nodeList: Draw = () => verb("nodes", null, (store) => store.nodeList());
+const clock: Draw = () => verb("clock", null, (store) => store.clockMs());
+
+export const clusterVerbs = {
+  cancel,
+  abandon,
+  remove,
+  enrol,
+  status,
+  pause,
+  removeNode,
+  anotherAttempt,
+  sweep,
+  feed,
+  known,
+  cancels,
+  distrusted,
+  settle,
+  join,
+  beat,
+  nodeList,
+  clock,
+} as const satisfies Record<string, Draw>;
