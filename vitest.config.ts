@@ -17,8 +17,22 @@ export default defineConfig({
       { test: { name: "architecture", include: ["test/architecture.test.ts"] } },
       // Properties compute for 2 s; on a machine busy with other work that may be many times as long.
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000 } },
-      { test: { name: "simulation", include: ["test/simulation/*.test.ts"], testTimeout: 120_000 } },
-      { test: { name: "planted", include: ["test/simulation/planted/*.test.ts"], testTimeout: 300_000 } },
+      {
+        test: {
+          name: "simulation",
+          include: ["test/simulation/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: "planted",
+          include: ["test/simulation/planted/*.test.ts"],
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+        },
+      },
       { test: { name: "surface", include: ["test/surface/**/*.test.ts"], testTimeout: 90_000, hookTimeout: 90_000 } },
       {
         test: {
