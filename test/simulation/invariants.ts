@@ -64,7 +64,7 @@ const finishIsKnown: Check = (evidence) =>
 const outcomeFits: Check = (evidence) =>
   [...evidence.truth.scripts.values()].flatMap((script) => {
     const row = evidence.db.attempts.get(script.attempt);
-    if (script.exit === undefined || row?.result == null || isExcused(evidence, row)) return [];
+    if (script.exit === undefined || row === undefined || row.result === null || isExcused(evidence, row)) return [];
     if (script.wasSignalled || script.wasCutShort || serverStates.has(row.state)) return [];
     const expected = script.exit.exitCode === 0 ? "succeeded" : "failed";
     return row.state === expected ? [] : [`I7: ${row.id} ended by itself and is ${row.state}: ${row.reason}`];
@@ -87,7 +87,7 @@ const lossesAreTrue: Check = (evidence) =>
 const oneResult: Check = (evidence) =>
   [...evidence.db.lateResults.rows.values()].flatMap(({ attempt }) => {
     const row = evidence.db.attempts.get(attempt);
-    if (row?.result == null || isExcused(evidence, row)) return [];
+    if (row === undefined || row.result === null || isExcused(evidence, row)) return [];
     return [`I8: ${attempt} has the agent's result and another one beside it`];
   });
 

@@ -50,7 +50,6 @@ export const simulatedPairs = [
   "cancel and exit",
   "cancel and home death",
   "cancel, agent gone for ever",
-  "lost, then an offer of a paused node",
   "expiry (rank 0) and claim",
   "expiry at rank 1",
   "fast path, COMMIT unknown, client retries",
@@ -81,6 +80,8 @@ export const otherPairs: Readonly<Record<string, string>> = {
   "cancel confirmed by another journal":
     "a new journal's greeting has ended the row before: test/store/ownership.test.ts",
   "abandon, then the late accept": "abandon is not built yet",
+  "lost, then an offer of a paused node":
+    "did not occur in thousands of seeds: its agent is away for the whole limit, and the offer's socket with it; test/unit/tasks/courier.test.ts",
   "lost, retried by a person, first still runs": "retry is not built yet",
   "two batches, crossing rows": "the model has no row locks: test/store/lock-order.test.ts",
   "agent removed, open attempts": "removal is not built yet",
@@ -387,8 +388,6 @@ export class PairWatch {
       this.#met("ready in flight against offer in flight");
     this.#lastOffer.set(agent.options.agent, { session, atMs: this.#nowMs });
     if (agent.journal?.state.closed.get(attempt) !== undefined) this.#met("refuse(never) by A, accept through B");
-    const row = this.#row(attempt);
-    if (row?.state === "lost") this.#met("lost, then an offer of a paused node");
   }
 
   #cancelArrived(agent: SimAgent, session: number, attempt: AttemptId): void {

@@ -343,10 +343,11 @@ function describe({ nodes, agents, database, truth }: Simulation): string[] {
 }
 
 /** Statements that come and go all the time and change nothing that matters here. */
-const quietStatements = new Set([
-  ...["feed", "known", "cancels", "distrusted", "clock", "nodes", "beat", "presence", "settle", "read-task", "targets"],
-  ...["sweep-expire", "sweep-unreachable", "sweep-other-journal"],
-]);
+const quietStatements = new Set(
+  "feed known cancels distrusted clock nodes beat presence settle read-task targets sweep-expire sweep-unreachable sweep-other-journal".split(
+    " ",
+  ),
+);
 
 export async function runSeed(seed: number, { onLine }: RunOptions = {}): Promise<RunReport> {
   const options = deriveOptions(seed);

@@ -122,7 +122,8 @@ export class SimProcess {
   readonly #clock: Clock = {
     monotonicMs: () => (this.world.nowMs - this.#bornMs) * this.#time.rate + 1,
     wallMs: () => 1_795_000_000_000 + this.world.nowMs + this.#time.wallOffsetMs,
-    after: (delayMs, act) => this.schedule(delayMs / this.#time.rate, act),
+    // As Node's timers, never sooner than a millisecond.
+    after: (delayMs, act) => this.schedule(Math.max(1, delayMs / this.#time.rate), act),
     every: (periodMs, act) => {
       let timer: Timer;
       const arm = (): void => {

@@ -2,7 +2,7 @@
 // go on does, for nothing in the simulated code waits for anything but this queue.
 // Invariant: what happens depends on the seed alone.
 import { SeededRandom } from "./random.ts";
-import { Trace } from "./trace.ts";
+import type { Trace } from "./trace.ts";
 
 export interface Scheduled {
   cancel(): void;

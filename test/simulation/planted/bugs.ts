@@ -21,14 +21,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     within: 300,
   },
   {
-    name: "started without STARTING on disk",
-    about: "an attempt that waited for a slot is spawned before STARTING is synced",
-    file: "agent/attempt.ts",
-    find: '      return step(\n        { kind: "committing", cancel: false },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n      );',
-    replace: '      return step({ kind: "starting" }, { kind: "spawn" });',
-    within: 800,
-  },
-  {
     name: "retried blind after an unknown commit",
     about: "a submission whose commit is unknown is stored again under another key",
     file: "server/tasks/submit.ts",
@@ -139,14 +131,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     within: 800,
   },
   {
-    name: "torn tail taken for damage",
-    about: "a record cut within its last sector quarantines the agent",
-    file: "agent/journal-frame.ts",
-    find: "  return rest.at(-1) === 0;",
-    replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
-    within: 800,
-  },
-  {
     name: "gate not taken",
     about: "the shim starts its script whether or not it won the gate",
     file: "test/simulation/machine.ts",
@@ -198,11 +182,11 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "lower rank accepted",
-    about: "the statement lowers the rank of a running attempt",
+    about: "the statement lets a late accept take a final row back",
     file: "test/simulation/model/flow.ts",
-    find: "      const rank = row.rank === 3 || reached === 3 ? 3 : 2;",
-    replace: "      const rank = reached;",
-    within: 500,
+    find: "if (row.rank < 9 && (row.rank < reached || item.homeNo > log.homeNo)) {",
+    replace: "if (row.rank < reached || row.rank === 9 || item.homeNo > log.homeNo) {",
+    within: 300,
   },
   {
     name: "adopted by process number alone",

@@ -53,6 +53,20 @@ describe("an exit that was there first stands", () => {
     expect(result()).toMatchObject({ kind: "result", record: { outcome: "succeeded", exitCode: 0 } });
   });
 
+  test("when a shim given up as unsigned ran its script after all", () => {
+    expect(post({ kind: "vanished", reason: "shim-never-signed" })).toEqual(["sweep"]);
+    post({ kind: "killed", exit: { exitCode: 3, signal: null }, left: [] }, measured);
+    expect(result()).toMatchObject({ record: { outcome: "failed", reason: "exit-code", exitCode: 3 } });
+  });
+
+  test("but the sweep's own signal is told beside the interruption", () => {
+    post({ kind: "vanished", reason: "shim-never-signed" });
+    post({ kind: "killed", exit: { exitCode: null, signal: "SIGKILL" }, left: [] }, measured);
+    expect(result()).toMatchObject({
+      record: { outcome: "interrupted", reason: "shim-never-signed", exitCode: null, signal: "SIGKILL" },
+    });
+  });
+
   test("when the kill of a cancel finds it", () => {
     post({ kind: "started", startedAtMs: 5 }, { kind: "cancel", graceMs: 0 });
     expect(post({ kind: "durable", mark: "cancelling" })).toEqual(["kill"]);
