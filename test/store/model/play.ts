@@ -157,8 +157,8 @@ export class Player {
       ]);
     }
     await this.compareRows();
-    // No two transactions at one moment: what is before another is so on the clock too.
-    await this.#lab.pass(1);
+    // Some share a millisecond, so that what is due just now is met; nodes that join do not, for nothing orders them then.
+    if (verb === "join" || (throws.at(-1) ?? 1) % 3 > 0) await this.#lab.pass(1);
   }
 
   /** Throws when the rows differ. */
