@@ -220,21 +220,25 @@ function lineageOf(dice: Dice, known: BootId | null): readonly BootId[] | undefi
 
 /** A hello: the next process, the same one, an older one, a clone, or one with another journal. */
 const greet: Draw = (dice, history) => {
-  const agent = history.agent(dice);
+  const refused = [...history.db.agents.rows.values()].filter(({ refusedBootId }) => refusedBootId !== null);
+  const clone = dice.once(4) ? dice.maybe(refused) : undefined;
+  const agent = clone?.id ?? history.agent(dice);
   const row = history.db.agents.get(agent);
   const [counter, known] = [row?.bootCounter ?? 0, row?.bootId ?? null];
   const any = history.anyBoot(dice, agent);
   const own = row?.journalId ?? history.anyJournal(dice, agent);
   const lineage = lineageOf(dice, known);
-  const pair = dice.oneOf<Pick<Greeting, "bootCounter" | "bootId" | "journalId">>([
+  const older = { bootCounter: Math.max(0, counter - 1), bootId: row?.refusedBootId ?? any, journalId: own };
+  const drawn = dice.oneOf<Pick<Greeting, "bootCounter" | "bootId" | "journalId">>([
     { bootCounter: counter + 1, bootId: any, journalId: own },
     { bootCounter: counter, bootId: known ?? any, journalId: own },
     { bootCounter: Math.max(0, counter - 1), bootId: any, journalId: own },
     { bootCounter: counter, bootId: any, journalId: own },
     { bootCounter: 1, bootId: any, journalId: history.anyJournal(dice, agent) },
     { bootCounter: counter + 2, bootId: any, journalId: dice.maybe(row?.retiredJournals ?? []) ?? own },
-    { bootCounter: Math.max(0, counter - 1), bootId: row?.refusedBootId ?? any, journalId: own },
+    older,
   ]);
+  const pair = clone === undefined ? drawn : older;
   const greeting: Greeting = {
     agent,
     ...pair,
