@@ -6,7 +6,7 @@ import { cancelTasks as cancelInSql } from "../../../server/store/cancel-tasks.t
 import type { Database } from "../../../server/store/connection.ts";
 import { createPostgresClusterStore } from "../../../server/store/postgres-cluster.ts";
 import { removeAgent as removeInSql } from "../../../server/store/remove-agent.ts";
-import { taskIdSchema, type TaskId } from "../../../shared/ids.ts";
+import { taskIdSchema, type NodeId, type TaskId } from "../../../shared/ids.ts";
 import {
   abandonTask,
   cancelTasks,
@@ -16,7 +16,7 @@ import {
 } from "../../simulation/model/cluster.ts";
 import { removeAgent, sweepRemoved } from "../../simulation/model/remove-agent.ts";
 import type { Dice } from "./dice.ts";
-import { agentCount, agentId, bootId, nodeId, numberOf, type History } from "./history.ts";
+import { agentCount, agentId, bootId, numberOf, type History } from "./history.ts";
 import { change, verb, type Operation } from "./operation.ts";
 
 type Draw = (dice: Dice, history: History) => Operation;
@@ -227,7 +227,7 @@ const distrusted: Draw = (dice, history) => {
   return verb("distrusted", sessions, (store) => store.distrusted(sessions), "free");
 };
 
-const nodeBoot = (dice: Dice, history: History, node: ReturnType<typeof nodeId>) =>
+const nodeBoot = (dice: Dice, history: History, node: NodeId) =>
   dice.once(4) ? bootId(100 + dice.below(3)) : (history.db.nodes.get(node)?.bootId ?? bootId(100));
 
 const settle: Draw = (dice, history) => {

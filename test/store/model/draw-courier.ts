@@ -3,7 +3,7 @@
 import type { LogAppend, LogRun } from "../../../server/store/append-log.ts";
 import type { ClaimCredit, ClaimedAttempt } from "../../../server/store/claim-attempts.ts";
 import type { Finish } from "../../../server/store/finish-attempts.ts";
-import type { Greeting } from "../../../server/store/greet-agent.ts";
+import type { Greeting, GreetOutcome } from "../../../server/store/greet-agent.ts";
 import { createPostgresStore } from "../../../server/store/postgres-store.ts";
 import type { PresenceChange } from "../../../server/store/presence.ts";
 import type { Progress } from "../../../server/store/progress-attempts.ts";
@@ -15,6 +15,7 @@ import { lanes, streams, type Stream } from "../../../shared/task.ts";
 import type { LogContent } from "../../../shared/wire/log.ts";
 import type { ResultRecord } from "../../../shared/wire/result.ts";
 import { claimAttempts } from "../../simulation/model/claim.ts";
+import type { AgentRow } from "../../simulation/model/rows.ts";
 import type { Dice } from "./dice.ts";
 import { agentCount, agentId, attemptIdOf, bootId, nodeId, numberOf, type History } from "./history.ts";
 import { batch, verb, type Operation } from "./operation.ts";
@@ -219,21 +220,25 @@ function lineageOf(dice: Dice, known: BootId | null): readonly BootId[] | undefi
 
 /** A hello: the next process, the same one, an older one, a clone, or one with another journal. */
 const greet: Draw = (dice, history) => {
-  const agent = history.agent(dice);
+  const refused = [...history.db.agents.rows.values()].filter(({ refusedBootId }) => refusedBootId !== null);
+  const clone = dice.once(4) ? dice.maybe(refused) : undefined;
+  const agent = clone?.id ?? history.agent(dice);
   const row = history.db.agents.get(agent);
   const [counter, known] = [row?.bootCounter ?? 0, row?.bootId ?? null];
   const any = history.anyBoot(dice, agent);
   const own = row?.journalId ?? history.anyJournal(dice, agent);
   const lineage = lineageOf(dice, known);
-  const pair = dice.oneOf<Pick<Greeting, "bootCounter" | "bootId" | "journalId">>([
+  const older = { bootCounter: Math.max(0, counter - 1), bootId: row?.refusedBootId ?? any, journalId: own };
+  const drawn = dice.oneOf<Pick<Greeting, "bootCounter" | "bootId" | "journalId">>([
     { bootCounter: counter + 1, bootId: any, journalId: own },
     { bootCounter: counter, bootId: known ?? any, journalId: own },
     { bootCounter: Math.max(0, counter - 1), bootId: any, journalId: own },
     { bootCounter: counter, bootId: any, journalId: own },
     { bootCounter: 1, bootId: any, journalId: history.anyJournal(dice, agent) },
     { bootCounter: counter + 2, bootId: any, journalId: dice.maybe(row?.retiredJournals ?? []) ?? own },
-    { bootCounter: Math.max(0, counter - 1), bootId: row?.refusedBootId ?? any, journalId: own },
+    older,
   ]);
+  const pair = clone === undefined ? drawn : older;
   const greeting: Greeting = {
     agent,
     ...pair,
@@ -243,8 +248,29 @@ const greet: Draw = (dice, history) => {
     host: { hostname: `h${numberOf(agent)}` },
     intent: dice.once(6) ? "probe" : "session",
   };
-  return verb("greet", greeting, (store) => store.greet(greeting));
+  const asked = verb("greet", greeting, (store) => store.greet(greeting));
+  return {
+    ...asked,
+    parts: asked.parts.map((part) => async (db, seen) => {
+      const isRight = isNewest(db.agents.get(agent), greeting);
+      const told = (await part(db, seen)) as GreetOutcome;
+      const isAdmitted = told.kind === "admitted";
+      // Of an agent that may not come at all the rule says nothing.
+      const isJudged = isAdmitted || told.kind === "superseded";
+      return isJudged && isAdmitted !== isRight ? { kind: "told by DESIGN 4.7", isRight } : told;
+    }),
+  };
 };
+
+/** Model and SQL share the shipped rule of boots, so it is written down here once more, from DESIGN 4.7. */
+function isNewest(row: AgentRow | undefined, { bootCounter, bootId: boot, journalId, lineage }: Greeting): boolean {
+  if (row?.journalId === undefined || row.journalId === null) return true;
+  if (row.retiredJournals.includes(journalId)) return false;
+  if (row.journalId !== journalId) return true;
+  if (row.bootId === boot && row.bootCounter === bootCounter) return true;
+  const isDescendant = lineage === undefined || row.bootId === null || lineage.includes(row.bootId);
+  return bootCounter > (row.bootCounter ?? 0) && isDescendant;
+}
 
 const readOpen: Draw = (dice, history) => {
   const agent = history.agent(dice);

@@ -65,6 +65,21 @@ export class History {
     return this.#made;
   }
 
+  /** When something comes due by the rows as they are: windows, time limits, clones, nodes thought dead. */
+  dueMs(): number[] {
+    const { agents, attempts, nodes, nowMs } = this.db;
+    const attemptsDue = [...attempts.rows.values()].flatMap(({ rank, offerUntilMs, expiresAtMs }) => {
+      if (rank === 1 && offerUntilMs !== null) return [offerUntilMs, offerUntilMs, offerUntilMs + 90_000];
+      return rank === 0 ? [expiresAtMs] : [];
+    });
+    const agentsDue = [...agents.rows.values()].flatMap(({ refusedAtMs, lastSeenAtMs, status }) => [
+      ...(refusedAtMs !== null && status === "active" ? [refusedAtMs + 10_000, refusedAtMs + 10_000] : []),
+      ...(lastSeenAtMs === null ? [] : [lastSeenAtMs + 5_000, lastSeenAtMs + 60_000]),
+    ]);
+    const nodesDue = [...nodes.rows.values()].flatMap((row) => [row.heartbeatAtMs + 15_000, row.startedAtMs + 60_000]);
+    return [...attemptsDue, ...agentsDue, ...nodesDue].filter((atMs) => atMs > nowMs);
+  }
+
   /** Of the few enrolled first most of the time; the last two may not exist yet. */
   agent(dice: Dice): AgentId {
     return agentId(dice.below(8) % agentCount);

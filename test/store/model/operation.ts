@@ -100,13 +100,13 @@ export function change(
 /** An answer without what means nothing: sets and free orders sorted, absent fields left out. */
 export function shown(answer: unknown, order: Operation["order"] = "kept"): unknown {
   const plain: unknown = JSON.parse(
-    JSON.stringify(answer ?? null, (_key, value: unknown) => (value instanceof Set ? [...value].toSorted() : value)),
+    JSON.stringify(answer ?? null, (_key, value: unknown) => (value instanceof Set ? byText([...value]) : value)),
   );
   return order === "free" ? sorted(plain) : plain;
 }
 
 function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map((item) => sorted(item)).toSorted((a, b) => (keyed(a) < keyed(b) ? -1 : 1));
+  if (Array.isArray(value)) return byText(value.map((item) => sorted(item)));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value)
@@ -115,7 +115,10 @@ function sorted(value: unknown): unknown {
   );
 }
 
-const keyed = (value: unknown): string => JSON.stringify(value);
+function byText(items: readonly unknown[]): unknown[] {
+  const texts = items.map((item) => ({ item, text: JSON.stringify(item) }));
+  return texts.toSorted((a, b) => (a.text < b.text ? -1 : 1)).map(({ item }) => item);
+}
 
 export async function tell(operation: Operation, db: ModelDatabase, seen: Circumstances): Promise<unknown> {
   const answers: unknown[] = [];
