@@ -60,7 +60,9 @@ async function harmedNode(name: string): Promise<Supervised> {
     program: () => server.program,
     async again() {
       const earlier = server;
-      cluster.servers.splice(cluster.servers.indexOf(earlier), 1);
+      // Gone from the list already when a start of it failed.
+      const at = cluster.servers.indexOf(earlier);
+      if (at >= 0) cluster.servers.splice(at, 1);
       server = await start(earlier);
     },
   });
