@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { RunningServer } from "../../demo/processes.ts";
+import type { Program, RunningServer } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import { AppError } from "../../shared/errors.ts";
 import { isFinal } from "../../shared/task.ts";
@@ -40,14 +40,22 @@ beforeAll(async () => {
     agents.push(harmedAgent(agent, failpoints));
   }
 }, 120_000);
-afterAll(() => cluster.stop());
+afterAll(async () => {
+  // A node that was ended while it started is in no list.
+  for (const process of [...nodes, ...agents]) process.kill();
+  await cluster.stop();
+});
 
 async function harmedNode(name: string): Promise<Supervised> {
   const failpoints = new Failpoints(cluster.folder, name);
   const databaseUrl = await cluster.databaseUrl();
+  let program: Program | undefined;
   const start = (earlier?: RunningServer): Promise<RunningServer> =>
     cluster.startServer({
       name,
+      onProgram: (started) => {
+        program = started;
+      },
       databaseUrl,
       masterKeyFile: join(cluster.serverData, "master.key"),
       environment: failpoints.environment,
@@ -57,7 +65,7 @@ async function harmedNode(name: string): Promise<Supervised> {
   return new Supervised({
     role: name,
     failpoints,
-    program: () => server.program,
+    program: () => program ?? server.program,
     async again() {
       const earlier = server;
       // Gone from the list already when a start of it failed.
