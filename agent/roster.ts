@@ -24,8 +24,8 @@ export class Roster {
   readonly #closed: Map<AttemptId, Refusal | undefined>;
   readonly #homes: Homes;
   readonly #waiting = new Set<AttemptId>();
-  /** Refused for good, and the tombstone is on its way to the disk. */
-  readonly #refusing = new Set<AttemptId>();
+  /** Refused for good while the tombstone is on its way to the disk, and the session that asked last. */
+  readonly #refusing = new Map<AttemptId, SessionNo>();
   readonly #held: Record<Lane, number> = { work: 0, system: 0 };
   #mode: "open" | "draining" | "quarantined" = "open";
   #effects: RosterEffect[] = [];
@@ -147,8 +147,9 @@ export class Roster {
         break;
       }
       case "refusal-durable":
+        for (const session of new Set([event.session, this.#refusing.get(event.item.attempt)]))
+          this.#homes.send(session, { type: "refuse", item: event.item });
         this.#refusing.delete(event.item.attempt);
-        this.#homes.send(event.session, { type: "refuse", item: event.item });
         break;
       case "drain":
         this.#mode = this.#mode === "quarantined" ? "quarantined" : "draining";
@@ -211,7 +212,7 @@ export class Roster {
     if (admission.kind === "later") return later(admission.reason, admission.detail);
     if (admission.kind === "never") {
       const { refusal } = admission;
-      this.#refusing.add(attempt);
+      this.#refusing.set(attempt, session);
       this.#effects.push({
         kind: "append-refusal",
         session,
@@ -244,8 +245,8 @@ export class Roster {
   /** Until its tombstone is durable nothing is said; then `refusal-durable` says it. */
   #refuse(session: SessionNo, of: Pick<OfferItem, "attempt" | "offerNo">, refusal: Refusal): void {
     const { attempt, offerNo } = of;
-    if (this.#refusing.has(attempt)) return;
-    this.#homes.send(session, { type: "refuse", item: { attempt, offerNo, class: "never", ...refusal } });
+    if (this.#refusing.has(attempt)) this.#refusing.set(attempt, session);
+    else this.#homes.send(session, { type: "refuse", item: { attempt, offerNo, class: "never", ...refusal } });
   }
 
   /** What we know of an attempt, to a node that asked. A result moves here, for this node says it lacks it. */
