@@ -73,6 +73,16 @@ export default defineConfig({
         },
       },
       {
+        test: {
+          name: "long",
+          include: ["test/long/**/*.test.ts"],
+          testTimeout: 400_000,
+          hookTimeout: 60_000,
+          ...database,
+          ...alone,
+        },
+      },
+      {
         test: { name: "failpoints", include: ["test/failpoints/**/*.test.ts"], hookTimeout: 120_000, ...alone },
       },
       {

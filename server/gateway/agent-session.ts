@@ -177,6 +177,7 @@ export class AgentSession {
   /** A ping, pong or anything else that shows life. */
   heard(): void {
     this.#heartbeat.heard();
+    this.apply({ kind: "alive" });
   }
 
   close(code: number, reason: string): void {

@@ -54,6 +54,8 @@ export function appended(session: OpenSession, event: EventOf<"appended">): Cour
 
 export function finished(session: OpenSession, event: EventOf<"finished">): CourierEffect[] {
   const { attempt, outcome, windowBytes } = event;
+  // An offer of it that crossed the result is answered by that: the agent may take the acknowledgement for its end and be silent.
+  if (outcome.kind !== "behind") session.offers.delete(attempt);
   switch (outcome.kind) {
     case "stored":
     case "same":

@@ -100,6 +100,8 @@ export type CourierEvent =
   | { readonly kind: "cancel"; readonly items: readonly CancelItem[] }
   | { readonly kind: "nodes"; readonly list: NodeList }
   | { readonly kind: "go-away"; readonly afterMs: number; readonly reason: string }
+  /** A ping or pong arrived: the agent lives and the connection carries. */
+  | { readonly kind: "alive" }
   /** Time passes; about once a second. */
   | { readonly kind: "tick" }
   | { readonly kind: "closed" };

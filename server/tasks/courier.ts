@@ -128,6 +128,8 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       return [{ kind: "send", message: { type: "nodes", ...event.list } }];
     case "go-away":
       return [{ kind: "send", message: { type: "go-away", afterMs: event.afterMs, reason: event.reason } }];
+    case "alive":
+      return trustAgain(session, atMs);
     case "tick":
       return tick(session, atMs);
     case "greeted":
@@ -223,6 +225,18 @@ function tick(session: OpenSession, atMs: number): CourierEffect[] {
     return [{ kind: "ping" }];
   }
   return [];
+}
+
+/**
+ * Silent on an offer, but alive: an agent that is idle sends no message of its own, and must not wait for one for ever. What
+ * it left unanswered is the database's again when its window ends.
+ */
+function trustAgain(session: OpenSession, atMs: number): CourierEffect[] {
+  if (session.trust === "trusted") return [];
+  session.trust = "trusted";
+  for (const [attempt, offer] of session.offers)
+    if (atMs - offer.sentAtMs >= suspectAfterMs) session.offers.delete(attempt);
+  return [{ kind: "claimable" }];
 }
 
 function ended(state: CourierState): CourierStep {

@@ -177,7 +177,7 @@ describe("the shim alone, without any agent", () => {
         sizes.reduce((sum, size) => sum + size, 0),
       );
     };
-    const flood = run(`i=0; while [ $i -lt 60 ]; do head -c 125500 /dev/zero | tr '\\0' x; i=$((i + 1)); done`).finally(
+    const flood = run(`i=0; while [ $i -lt 12 ]; do head -c 125500 /dev/zero | tr '\\0' x; i=$((i + 1)); done`).finally(
       () => ends.resolve(),
     );
     for (let over = false; !over; look()) {
@@ -187,7 +187,7 @@ describe("the shim alone, without any agent", () => {
     expect(most).toBeGreaterThan(bounds.headBytes + bounds.tailBytes);
     expect(most).toBeLessThanOrEqual(mostBytes);
     const spool = open();
-    expect(spool.size).toBe(60 * 125_500);
+    expect(spool.size).toBe(12 * 125_500);
     const { omitted } = await whole(spool);
     expect(omitted).toHaveLength(1);
     const [from = 0, to = 0] = omitted[0] ?? [];
@@ -224,13 +224,13 @@ test.runIf(isRoot)("a flood that fills a small disk leaves the agent alive and i
       bounds: { headBytes: 256 * 1024, tailBytes: 1024 * 1024, segmentBytes: 256 * 1024 },
     });
     // More than the disk holds by far.
-    const attempt = await bench.node.run("yes | head -c 40000000; exit 3");
+    const attempt = await bench.node.run("yes | head -c 20000000; exit 3");
     const result = await bench.store.until("the result", () => bench.store.row(attempt).result, 60_000);
     expect(result).toMatchObject({ outcome: "failed", exitCode: 3, reason: "exit-code" });
     const { out } = bench.store.row(attempt);
     expect(out.next).toBe(result.out.length);
     expect(storedSha256(out)).toBe(result.out.sha256);
-    expect(result.out.length).toBe(40_000_000);
+    expect(result.out.length).toBe(20_000_000);
     expect(thrown).toEqual([]);
   } finally {
     process.off("uncaughtExceptionMonitor", onThrown);

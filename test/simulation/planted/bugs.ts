@@ -67,7 +67,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "cancel final before it is confirmed",
     about: "the agent reports a cancelled attempt without having killed it",
     file: "agent/attempt.ts",
-    find: '      return step({ kind: "ending", cause: "cancelled" }, { kind: "kill", graceMs: state.graceMs });',
+    find: '      return kill("cancelled", state.graceMs);',
     replace: '      return measure(killedEnding("cancelled", undefined, []));',
     within: 200,
   },

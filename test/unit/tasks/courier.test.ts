@@ -193,6 +193,24 @@ describe("credit and offers", () => {
     expect(claimable(session.state, "work")).toBe(8);
     expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
   });
+
+  it("is trusted again when an idle agent answers the ping, and the offer is the database's to make again", () => {
+    const session = scene({ work: 9 });
+    session.apply({ kind: "claimed", attempts: [claimed(1)] }, 1_000);
+    expect(session.apply({ kind: "alive" }, 2_000)).toEqual([]);
+    session.apply({ kind: "tick" }, 4_000);
+    expect(session.apply({ kind: "alive" }, 4_050)).toEqual([{ kind: "claimable" }]);
+    expect(claimable(session.state, "work")).toBe(8);
+    expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
+  });
+
+  it("does not wait for the answer to an offer that crossed the result's acknowledgement", () => {
+    const session = scene({ work: 9 });
+    session.apply({ kind: "claimed", attempts: [claimed(1)] }, 1_000);
+    session.apply({ kind: "finished", attempt: attempt(1), outcome: { kind: "same" }, windowBytes: 65_536 }, 1_100);
+    expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
+    expect(session.apply({ kind: "closed" })).toEqual([]);
+  });
 });
 
 describe("answers to offers and inquiries", () => {
