@@ -312,14 +312,18 @@ export class Execution {
   /** Ends the tree, unless the script had already ended by itself and nothing was signalled yet: then its exit stands. */
   async #kill(cause: EndCause, graceMs: number): Promise<void> {
     this.#deadline?.cancel();
-    this.#wasOver ??= this.folder.isConcluding() && this.folder.endedFor() === undefined;
-    const wasOver = this.#wasOver;
-    if (!wasOver) this.#markEnding(cause);
-    const left = await this.#endTree(wasOver ? 0 : graceMs);
+    let isOurs = this.folder.endedFor() !== undefined;
+    this.#wasOver ??= this.folder.isConcluding() && !isOurs;
+    const beforeFirstSignal = (): void => {
+      isOurs = true;
+      this.#markEnding(cause);
+    };
+    // What outlived a script that had ended is swept, and says nothing about its end.
+    const left = await (this.#wasOver ? this.#endTree(0) : this.#endTree(graceMs, beforeFirstSignal));
     const exit = this.folder.exit()?.exit;
     this.#phase = "seen-exit";
     this.#unfollow();
-    this.#deps.onEvent(wasOver && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
+    this.#deps.onEvent(!isOurs && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
   }
 
   /** On a full disk the script is ended all the same; only a successor of this very moment would name another reason. */
@@ -339,12 +343,16 @@ export class Execution {
     this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
   }
 
-  #endTree(graceMs: number): Promise<number[]> {
+  #endTree(graceMs: number, beforeFirstSignal?: () => void): Promise<number[]> {
     const { attempt, verifyMs = 30_000 } = this.#options;
     return endTree(
       { attempt, folder: this.folder },
       { graceMs, verifyMs },
-      { clock: this.#deps.clock, signal: this.#ended.signal },
+      {
+        clock: this.#deps.clock,
+        signal: this.#ended.signal,
+        ...(beforeFirstSignal === undefined ? {} : { beforeFirstSignal }),
+      },
     );
   }
 

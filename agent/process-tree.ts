@@ -25,15 +25,19 @@ export interface KillOptions {
   readonly verifyMs: number;
 }
 
+export interface KillDeps {
+  readonly clock: Clock;
+  readonly signal?: AbortSignal;
+  /** Something of the tree lives and is about to be signalled; not called when it had ended by itself. */
+  readonly beforeFirstSignal?: () => void;
+}
+
 /** Ends the tree and gives the pids that would not die (uninterruptible sleep, another user). */
-export async function killTree(
-  tree: Tree,
-  options: KillOptions,
-  deps: { readonly clock: Clock; readonly signal?: AbortSignal },
-): Promise<number[]> {
+export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps): Promise<number[]> {
   const { clock } = deps;
   let members = membersOf(tree);
   if (members.length === 0) return [];
+  deps.beforeFirstSignal?.();
   if (options.graceMs > 0) {
     const deadlineMs = clock.monotonicMs() + options.graceMs;
     const asked = new Set<number>();

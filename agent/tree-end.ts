@@ -1,17 +1,11 @@
 // The end of everything an attempt started, in order: the tree, then the shim that writes the exit, then the relays that
 // store what is in their pipes. Invariant: when it resolves, no byte of the attempt comes any more, but for processes that
 // would not die.
-import type { Clock } from "../shared/clock.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { AttemptFolder } from "./attempt-folder.ts";
 import { isAlive } from "./process-table.ts";
-import type { KillOptions } from "./process-tree.ts";
+import type { KillDeps, KillOptions } from "./process-tree.ts";
 import { killTree, signal } from "./process-tree.ts";
-
-export interface TreeEndDeps {
-  readonly clock: Clock;
-  readonly signal: AbortSignal;
-}
 
 /** With their script dead, shim and relays take milliseconds. */
 const patienceMs = 2_000;
@@ -21,7 +15,7 @@ const lookMs = 3;
 export async function endTree(
   { attempt, folder }: { readonly attempt: AttemptId; readonly folder: AttemptFolder },
   options: KillOptions,
-  deps: TreeEndDeps,
+  deps: KillDeps,
 ): Promise<number[]> {
   const { clock } = deps;
   const marker = folder.marker();
@@ -38,7 +32,7 @@ export async function endTree(
 }
 
 /** They end with the last writer; one that would not die is not waited for. */
-async function relaysEnd(folder: AttemptFolder, { clock, signal: aborted }: TreeEndDeps): Promise<void> {
+async function relaysEnd(folder: AttemptFolder, { clock, signal: aborted }: KillDeps): Promise<void> {
   const deadlineMs = clock.monotonicMs() + patienceMs;
   for (let relays = folder.relays(); ;) {
     relays = relays.filter(isAlive);
