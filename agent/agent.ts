@@ -208,7 +208,7 @@ class HoldfastAgent implements Agent {
     const { lock, journal, identity } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
-    const site = new HostSite({
+    const site = new HostSite(common, {
       dataPath,
       hostBootId: given.bootId,
       shimPath: given.shimPath,

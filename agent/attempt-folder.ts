@@ -36,6 +36,11 @@ export class AttemptFolder {
     return join(this.path, stream);
   }
 
+  /** Where the shim looks for the pipes of both streams. */
+  get pipes(): readonly string[] {
+    return [join(this.path, "pipe.out"), join(this.path, "pipe.err")];
+  }
+
   get work(): string {
     return join(this.path, "work");
   }

@@ -19,6 +19,7 @@ import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
+import type { PipePool } from "./pipe-pool.ts";
 import type { ShimMark } from "./shim-report.ts";
 import { startShim } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
@@ -38,6 +39,8 @@ export interface ExecutionOptions extends ShimStartOptions {
   /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
+  /** Pipes made ahead; without, the shim makes its own. */
+  readonly pipes?: Pick<PipePool, "take">;
   /** How long a shim that won the gate may take to sign. Default 5,000. */
   readonly signMs?: number;
   /** How long killed processes may take to go before they are reported. Default 30,000. */
@@ -162,7 +165,9 @@ export class Execution {
   async #prepare(): Promise<string> {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
-    return this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    this.#options.pipes?.take(this.folder.pipes);
+    return path;
   }
 
   async #spawn(): Promise<void> {

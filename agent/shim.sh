@@ -35,7 +35,7 @@ relay() {
       while read -r word rest; do
         case $word in [0-9]*+[0-9]*) reads=$(($word)); break ;; esac
       done < "run/dd.$stream"
-      [ "${reads:-$reads_per_round}" -ge $reads_per_round ] || return
+      [ "${reads:-$reads_per_round}" -ge $reads_per_round ] || break
     else
       # No folder, or no dd: the script must not notice.
       [ -e "$stream.$from" ] && [ $code -lt 126 ] || exec cat > /dev/null
@@ -45,7 +45,7 @@ relay() {
     before=$size
     size=$(wc -c < "$stream.$from")
     # A full disk takes dd's count too; then the end is when nothing comes any more.
-    [ "$reads" ] || [ "$size" -gt "$before" ] || return
+    [ "$reads" ] || [ "$size" -gt "$before" ] || break
     [ "$size" -ge "$segment" ] || continue
     # Without room for the next segment this one goes on.
     (: > "$stream.$((from + size))") 2>/dev/null || continue
@@ -60,6 +60,7 @@ relay() {
       shift 2
     done
   done
+  : > "run/end.$stream"
 }
 
 # Both exist from here on, so that "no output" and "no file" are not the same.
@@ -67,14 +68,27 @@ relay() {
 : >> err.0
 # Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
 # bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
-if ! mkfifo run/out run/err 2>> err.0; then
+# The agent has some in store, for a process more is dear here.
+[ -p pipe.out ] && [ -p pipe.err ] || mkfifo pipe.out pipe.err 2>> err.0
+if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
   echo "1 126 $up Done(126) ." 1<> exit.tmp
   exec mv exit.tmp exit
 fi
-exec 3<> run/out 4<> run/err
-(exec < run/out > /dev/null 3>&- 4>&- && relay out) &
+exec 3<> pipe.out 4<> pipe.err
+
+# A handler, not "ignore": the script gets the default back, and the shim outlives it to write how it ended.
+trap : TERM INT HUP QUIT
+script=
+if cd "$cwd" 2>&4; then
+  # In the background, because only then can dash say "Killed" and "Done(137)" apart. Before its relays, for a pipe holds
+  # what it says until they read.
+  PATH=$script_path $reset "$@" < /dev/null > "$attempt/pipe.out" 2> "$attempt/pipe.err" 3>&- 4>&- &
+  script=$!
+  cd "$attempt" || exit 70
+fi
+(exec < pipe.out > /dev/null 3>&- 4>&- && relay out) &
 out=$!
-(exec < run/err > /dev/null 3>&- 4>&- && relay err) &
+(exec < pipe.err > /dev/null 3>&- 4>&- && relay err) &
 err=$!
 # Whoever ends the script's processes spares these.
 start_time $out
@@ -82,21 +96,16 @@ out_start=$start
 start_time $err
 echo "1 $out $out_start $err $start ." > run/relays
 
-# A handler, not "ignore": the script gets the default back, and the shim outlives it to write how it ended.
-trap : TERM INT HUP QUIT
-if cd "$cwd" 2>&4; then
-  # In the background, because only then can dash say "Killed" and "Done(137)" apart.
-  PATH=$script_path $reset "$@" < /dev/null > "$attempt/run/out" 2> "$attempt/run/err" 3>&- 4>&- &
-  script=$!
+if [ "$script" ]; then
   while :; do
     wait $script
     code=$?
-    jobs > "$attempt/run/job"
+    jobs > run/job
     job=
     while read -r line; do
-      # The relays are jobs too, and older ones.
-      case $line in "["[12]"]"*) ;; *) job=$line ;; esac
-    done < "$attempt/run/job"
+      # The relays are jobs too, but later ones.
+      case $line in "[1]"*) job=$line ;; "["*) ;; *) [ "$job" ] || job=$line ;; esac
+    done < run/job
     case $job in *Running*) continue ;; esac
     if [ -z "$job" ]; then
       # bash forgets a job it has waited for; its second wait still knows the code.
@@ -110,24 +119,26 @@ if cd "$cwd" 2>&4; then
 else
   code=126 job="Done(126)"
 fi
-cd "$attempt" || exit 70
 read -r up rest < /proc/uptime
 : > run/over
 exec 3>&- 4>&-
 # The relays end with the last writer. What the script left running may hold a pipe open for ever: it has a quarter of a
-# second, in which the relays store what the script itself wrote.
-late=
-trap late=1 ALRM
-{ cd / && HOLDFAST_ATTEMPT_ID= sleep 0.25; kill -ALRM $$; } 2>/dev/null &
-alarm=$!
-for relay in $out $err; do
-  # A signal ends a wait; a relay that was killed is not waited for twice.
-  while [ -z "$late" ]; do
-    wait $relay 2>/dev/null
-    [ $? -gt 128 ] || break
+# second, in which the relays store what the script itself wrote. Mostly they end at once, and no alarm has to be set.
+late= looks=0
+until [ -e run/end.out ] && [ -e run/end.err ] || [ $looks -eq 2000 ]; do looks=$((looks + 1)); done
+if [ $looks -eq 2000 ]; then
+  trap late=1 ALRM
+  { cd / && HOLDFAST_ATTEMPT_ID= sleep 0.25; kill -ALRM $$; } 2>/dev/null &
+  alarm=$!
+  for relay in $out $err; do
+    # A signal ends a wait; a relay that was killed is not waited for twice.
+    while [ -z "$late" ]; do
+      wait $relay 2>/dev/null
+      [ $? -gt 128 ] || break
+    done
   done
-done
-kill $alarm 2>/dev/null
+  kill $alarm 2>/dev/null
+fi
 echo "1 $code $up $job ." 1<> exit.tmp
 # Where sync takes no files, everything is synced; a sync that was killed is not repeated.
 sync -d out.* err.* exit.tmp 2>/dev/null || [ $? -gt 128 ] || sync -d exit.tmp 2>/dev/null || sync

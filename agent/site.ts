@@ -16,6 +16,8 @@ import type { AttemptFacts } from "./journal-record.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
 import type { LogOutlet, LogShipper } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
+import { PipePool } from "./pipe-pool.ts";
+import type { PipePoolDeps } from "./pipe-pool.ts";
 import type { Evidence } from "./recovery.ts";
 import type { Admission } from "./roster-event.ts";
 
@@ -47,7 +49,7 @@ export interface Site {
   ): AttemptExecution;
 }
 
-export interface HostSiteOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath"> {
+export interface HostSiteOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath" | "pipes"> {
   readonly dataPath: string;
   readonly hostBootId: string;
   /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
@@ -57,9 +59,11 @@ export interface HostSiteOptions extends Omit<ExecutionOptions, "attempt" | "fac
 export class HostSite implements Site {
   readonly #options: HostSiteOptions;
   readonly #attemptsPath: string;
+  readonly #pipes: PipePool;
 
-  constructor(options: HostSiteOptions) {
+  constructor(deps: PipePoolDeps, options: HostSiteOptions) {
     this.#options = options;
+    this.#pipes = new PipePool(deps, { path: join(options.dataPath, "pipes") });
     this.#attemptsPath = join(options.dataPath, "attempts");
   }
 
@@ -77,6 +81,7 @@ export class HostSite implements Site {
 
   async prepare(): Promise<void> {
     await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
+    await this.#pipes.start();
   }
 
   admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission {
@@ -103,7 +108,13 @@ export class HostSite implements Site {
     deps: ExecutionDeps,
     { attempt, facts }: { readonly attempt: AttemptId; readonly facts: AttemptFacts | undefined },
   ): AttemptExecution {
-    return new Execution(deps, { ...this.#options, attempt, facts, attemptsPath: this.#attemptsPath });
+    return new Execution(deps, {
+      ...this.#options,
+      pipes: this.#pipes,
+      attempt,
+      facts,
+      attemptsPath: this.#attemptsPath,
+    });
   }
 
   #folder(attempt: AttemptId): AttemptFolder {

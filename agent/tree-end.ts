@@ -21,6 +21,10 @@ export async function endTree(
   const marker = folder.marker();
   const shim = marker.kind === "shim" ? marker.mark : undefined;
   const isConcluding = (): boolean => folder.isConcluding();
+  const readyMs = clock.monotonicMs() + patienceMs;
+  // The script starts a moment before its relays are named, and without their names they would be ended with it.
+  while (shim !== undefined && isAlive(shim) && folder.relays().length === 0 && clock.monotonicMs() < readyMs)
+    await clock.sleep(lookMs, deps.signal);
   const left = await killTree({ attempt, shim, relays: () => folder.relays(), isConcluding }, options, deps);
   const deadlineMs = clock.monotonicMs() + patienceMs;
   while (left.length === 0 && folder.exit() === undefined && shim !== undefined && isAlive(shim)) {
