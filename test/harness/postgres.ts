@@ -74,7 +74,19 @@ export async function createDatabase(
   await query(serverUrl, `create database ${name} template ${template} strategy file_copy`);
   const url = new URL(serverUrl);
   url.pathname = name;
-  return { url: url.href, name, drop: () => query(serverUrl, `drop database ${name} with (force)`) };
+  return { url: url.href, name, drop: () => dropDatabase(serverUrl, name) };
+}
+
+/**
+ * Not `with (force)`: an autovacuum worker belongs to the superuser, whom this role may not end; a plain drop may, and
+ * waits for it. The role's own connections are ended first.
+ */
+async function dropDatabase(serverUrl: string, name: string): Promise<void> {
+  await query(
+    serverUrl,
+    `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${name}' and usename = current_user`,
+  );
+  await query(serverUrl, `drop database ${name}`);
 }
 
 async function createTemplate(serverUrl: string): Promise<void> {
