@@ -5,6 +5,7 @@ import type { Clock } from "../shared/clock.ts";
 import type { AgentId, AttemptId, BootId, NodeId, TaskId } from "../shared/ids.ts";
 import type { FrameSocket } from "../shared/link.ts";
 import type { Logger } from "../shared/logger.ts";
+import type { Random } from "../shared/random.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
 import type { HintKind } from "./cluster/hints.ts";
@@ -14,8 +15,11 @@ import type { Admitted } from "./gateway/admit.ts";
 import { AgentSession, type SessionDeps, type SessionEvents } from "./gateway/agent-session.ts";
 import { LogBudget } from "./gateway/log-budget.ts";
 import { SessionRegistry } from "./gateway/session-registry.ts";
+import type { NodeSettings } from "./store/membership.ts";
 import type { ClusterStore, CourierStore } from "./store/store.ts";
+import { ClaimRoom } from "./tasks/claim-room.ts";
 import { Dispatcher } from "./tasks/dispatcher.ts";
+import { Leaving } from "./leaving.ts";
 
 export interface CouriersDeps {
   readonly store: CourierStore;
@@ -26,7 +30,9 @@ export interface CouriersDeps {
   readonly background: Background;
   readonly logger: Logger;
   readonly renew: SessionDeps["renew"];
-  readonly isDraining: () => boolean;
+  readonly random: Random;
+  /** Another boot of this node took over, or the node was removed: it has to end. */
+  readonly onEnded: (why: "replaced" | "removed") => void;
   /** Something of this attempt was stored through this node. */
   readonly changed: (attempt: AttemptId) => void;
   /** Tasks that a sweep of this node ended. */
@@ -47,8 +53,12 @@ export interface Couriers {
   /** A session for a socket whose agent was admitted; the caller feeds it and starts it. */
   open(socket: FrameSocket, admitted: Omit<Admitted, "notAfterMs">): AgentSession;
   hint(kind: HintKind, agents: readonly AgentId[]): void;
-  /** Takes nothing new and asks agents to use other nodes. */
+  readonly isDraining: boolean;
+  /** Takes nothing new and asks agents to use other nodes; not lifted by what people set. */
   drain(): void;
+  /** Drains, and resolves when no session is left, when nobody could take them, or after `mostMs`. */
+  handOver(mostMs: number): Promise<void>;
+  stop(): void;
 }
 
 export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Couriers {
@@ -56,23 +66,54 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
   const { node, bootId } = options;
   const budget = new LogBudget();
   const sessions = new SessionRegistry();
-  const dispatcher = new Dispatcher({ store, sessions, background, clock, logger }, { node: node.id });
+  const load = (): number => [...sessions.all()].reduce((sum, session) => sum + session.load, 0);
+  const room = new ClaimRoom({ clock, load });
+  const dispatcher = new Dispatcher(
+    {
+      store: {
+        claim: (input) => store.claim(input),
+        release: (from, offers) => store.release(from, offers),
+        pending: (agents) => cluster.pending(agents),
+      },
+      room,
+      sessions,
+      background,
+      clock,
+      logger,
+    },
+    { node: node.id },
+  );
+  const leaving = new Leaving({ sessions, clock, random: deps.random });
+  let ending: "no" | "stopping" | "removed" = "no";
+  const apply = async ({ drain, paused }: Pick<NodeSettings, "drain" | "paused">): Promise<void> => {
+    const wanted = ending !== "no" ? "hand-over" : drain;
+    if (wanted === "none") leaving.stay();
+    else leaving.leave(wanted);
+    dispatcher.enter(wanted !== "none" ? "draining" : paused ? "paused" : "claiming");
+    if (dispatcher.mode !== "claiming") await dispatcher.quiet();
+  };
+  const end = (why: "stopping" | "removed"): void => {
+    ending = why;
+    background.run("drain", () => apply({ drain: "hand-over", paused: false }));
+  };
   const members = new Members({
     store: cluster,
     clock,
     background,
     logger,
-    load: () => ({
-      active: [...sessions.all()].reduce((sum, session) => sum + session.load, 0),
-      sessions: sessions.size,
-      draining: deps.isDraining(),
-    }),
+    load: () => ({ active: load(), sessions: sessions.size, draining: leaving.mode !== "staying" }),
     onList: (list) => pushList(sessions, list),
-    onReplaced: () =>
-      logger.error(
-        { node: node.id },
-        "another process runs with this node id, or the node was removed; this one serves on until it is stopped",
-      ),
+    onSettings: apply,
+    onOthers: (others, taskCap) => room.learn({ others, taskCap }),
+    onEnded(why) {
+      const what =
+        why === "removed"
+          ? "this node was removed from the cluster; it hands over and ends"
+          : "another process runs with this node id; this one serves on until it is stopped";
+      logger.error({ node: node.id }, what);
+      if (why === "removed") end("removed");
+      deps.onEnded(why);
+    },
   });
   const wake = new Wake(
     { store: cluster, clock, background, logger, sessions },
@@ -130,12 +171,24 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       else members.look();
       if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
     },
-    drain() {
-      dispatcher.drain();
-      for (const session of sessions.all()) session.apply({ kind: "go-away", afterMs: 0, reason: "the node drains" });
+    get isDraining() {
+      return leaving.mode !== "staying";
+    },
+    drain: () => end("stopping"),
+    async handOver(mostMs) {
+      end("stopping");
+      const untilMs = clock.monotonicMs() + mostMs;
+      while (sessions.size > 0 && members.hasSuccessor && clock.monotonicMs() < untilMs)
+        await clock.sleep(handOverLookMs);
+    },
+    stop() {
+      leaving.stop();
+      dispatcher.enter("stopped");
     },
   };
 }
+
+const handOverLookMs = 20;
 
 /** Another boot is for the next greeting to judge: the agent dials again at once. */
 const distrustCode = {

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { systemClock } from "../shared/clock.ts";
-import { AppError } from "../shared/errors.ts";
+import { AppError, errorRows } from "../shared/errors.ts";
 import { createLogger, type LogLevel, type Logger } from "../shared/logger.ts";
 import { systemRandom } from "../shared/random.ts";
 import { startAll, stopAll, type Service } from "../shared/service.ts";
@@ -52,23 +52,25 @@ export async function runServer(given: ServerOptions): Promise<number> {
   const foundations: Service[] = options.databaseUrl === undefined ? [lock, embedded] : [lock];
   // Listening for signals from the first moment: a TERM during the start must not leave PostgreSQL behind.
   const asked = stopSignal(logger);
+  const removed = Promise.withResolvers<"removed">();
   await startAll(foundations);
   let node: HoldfastNode | undefined;
   try {
     node = await startNode(
-      { logger },
+      { logger, onEnded: (why) => void (why === "removed" && removed.resolve(why)) },
       { ...nodeOptions(options, name), databaseUrl: options.databaseUrl ?? embedded.url },
     );
     if (options.databaseUrl === undefined)
       await writeFile(join(options.dataDir, "database-url"), `${embedded.url}\n`, { mode: 0o600 });
     process.stdout.write(await greeting(options, node, name));
-    await asked;
+    const why = await Promise.race([asked, removed.promise]);
     logger.info({}, "stopping");
+    // Not to be started again by a supervisor: it would be refused.
+    return why === "removed" ? errorRows["node.removed"].exitCode : 0;
   } finally {
     await node?.stop();
     await stopAll(foundations);
   }
-  return 0;
 }
 
 function nodeOptions(options: ServerOptions, name: string) {

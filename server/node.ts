@@ -63,7 +63,12 @@ export interface NodeDeps {
   readonly logger: Logger;
   readonly clock?: Clock;
   readonly random?: Random;
+  /** The node has no place in the cluster any more; one that was removed takes nothing new by then and should be stopped. */
+  readonly onEnded?: (why: "replaced" | "removed") => void;
 }
+
+/** A node that stops gives its agents this long to move their homes; scripts go on meanwhile. */
+const handOverMs = 10_000;
 
 export interface HoldfastNode extends Service {
   readonly id: NodeId;
@@ -91,7 +96,7 @@ export async function startNode(deps: NodeDeps, options: NodeOptions): Promise<H
   };
   const background = new Background({ logger });
   try {
-    return await assemble({ logger, clock, random, background, begin, started }, options);
+    return await assemble({ logger, clock, random, background, begin, started, onEnded: deps.onEnded }, options);
   } catch (cause) {
     await stopAll(started);
     await background.settle();
@@ -106,10 +111,11 @@ interface Workshop {
   readonly background: Background;
   readonly begin: <T extends Service>(service: T) => Promise<T>;
   readonly started: Service[];
+  readonly onEnded: NodeDeps["onEnded"];
 }
 
 async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastNode> {
-  const { logger, clock, random, background, begin, started } = shop;
+  const { logger, clock, random, background, begin, started, onEnded } = shop;
   const ids = createIdSource({ clock, random });
   const bootId = newId(ids, bootIdSchema);
   const registry = new Registry();
@@ -141,7 +147,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const loopDelay = eventLoopDelay(registry);
   const followers = await begin(new Followers({ database, clock, background }));
   const targets = new Targets({ sql: database.durable, clock });
-  let mode: "serving" | "draining" = "serving";
   const couriers = createCouriers(
     {
       store,
@@ -151,7 +156,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       background,
       logger,
       renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
-      isDraining: () => mode === "draining",
+      random,
+      onEnded: (why) => onEnded?.(why),
       changed: (attempt) => followers.changed(attempt),
       ended: (tasks) => {
         meters.ended("given-up", tasks.length);
@@ -222,7 +228,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       announce,
       askToCancel: (agent, item) => couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
-      isDraining: () => mode === "draining",
+      isDraining: () => couriers.isDraining,
       submitting: {
         store,
         dispatcher,
@@ -244,7 +250,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       background,
       logger,
       anchors: () => trust.agentAnchors,
-      isOpen: () => mode === "serving",
+      isOpen: () => !couriers.isDraining,
     },
     { listen: options.agentListen, identity: listenerIdentity(leaf, trust) },
   );
@@ -277,11 +283,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       await prune(database, clock);
     }),
   );
-  const drain = async (): Promise<void> => {
-    if (mode === "draining") return;
-    mode = "draining";
+  const drain = (): Promise<void> => {
     couriers.drain();
-    await Promise.resolve();
+    return Promise.resolve();
   };
   let stopping: Promise<void> | undefined;
   return {
@@ -294,10 +298,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     start: () => Promise.reject(new AppError("internal", "a node is started by startNode")),
     stop() {
       stopping ??= (async () => {
-        await drain();
+        await couriers.handOver(handOverMs);
         housekeeping.cancel();
         loopDelay.stop();
-        dispatcher.stop();
+        couriers.stop();
         await door.stop();
         await plainStore.settle();
         // Everything but the database; its last words (presence, released offers) still have to be stored.

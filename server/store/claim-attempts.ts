@@ -57,7 +57,7 @@ const statement = {
   text: `
 with s as (
   select i.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $10::boolean[]) i(agent_id, boot_id, journal_id, lane, credit, again)
-  join agent g on g.id = i.agent_id and g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id
+  join agent g on g.id = i.agent_id and g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id
   join cluster c on not c.paused),
 pick as (
   select p.id from s cross join lateral (

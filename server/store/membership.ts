@@ -28,7 +28,7 @@ put as (
   insert into node (id, name, boot_id, version, addresses) select $1, $2, $3, $4, $5::jsonb
   where not exists (select from old where status = 'removed')
   on conflict (id) do update set name = excluded.name, boot_id = excluded.boot_id, version = excluded.version,
-    addresses = excluded.addresses, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(), draining = false
+    addresses = excluded.addresses, started_at = clock_timestamp(), heartbeat_at = clock_timestamp(), draining = false, settings_seen = 0
   returning id),
 bumped as (
   update cluster set nodes_version = nodes_version + 1
@@ -39,7 +39,15 @@ select id from put`,
 
 const heartbeat = {
   name: "node-heartbeat",
-  text: `update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5 where id = $1 and boot_id = $2 and status = 'joined' returning id`,
+  text: `
+with mine as (
+  update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5, settings_seen = greatest(settings_seen, $6)
+  where id = $1 and boot_id = $2 and status = 'joined' returning drain, task_cap)
+select case when m.drain is not null then 'beaten' when o.status = 'joined' then 'replaced' else 'removed' end as kind,
+  coalesce(m.drain, 'none') as drain, coalesce(m.task_cap, 0) as "taskCap", c.paused, c.settings_version as version,
+  (select coalesce(jsonb_agg(jsonb_build_object('active', n.active, 'cap', n.task_cap, 'draining', n.draining or n.drain <> 'none') order by n.id), '[]')
+    from node n where n.id <> $1 and n.status = 'joined' and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as others
+from cluster c left join node o on o.id = $1 left join mine m on true`,
 };
 
 const list = {
@@ -70,12 +78,50 @@ export interface Beat {
   readonly active: number;
   readonly sessions: number;
   readonly draining: boolean;
+  /** The version of the cluster's settings this boot acts by; 0 before the first answer. */
+  readonly settingsSeen: number;
 }
 
-/** False when another boot of this node id took over, or the node was removed. */
-export async function beatNode(sql: Sql, beat: Beat): Promise<boolean> {
-  const found = await rowsOf(sql, heartbeat, [beat.id, beat.bootId, beat.active, beat.sessions, beat.draining], idRow);
-  return found.length === 1;
+/** What people have set for this node, and the version of the cluster's settings that this is. */
+export interface NodeSettings {
+  readonly version: number;
+  readonly paused: boolean;
+  /** Asked for by a person; a node that is stopped drains without it. */
+  readonly drain: NodeDrain;
+  readonly taskCap: number;
+}
+
+export const nodeDrains = ["none", "hand-over", "finish"] as const;
+export type NodeDrain = (typeof nodeDrains)[number];
+
+/** Another live node, as the balance counts it. */
+export interface OtherNode {
+  readonly active: number;
+  readonly cap: number;
+  readonly draining: boolean;
+}
+
+export type BeatAnswer =
+  | { readonly kind: "beaten"; readonly settings: NodeSettings; readonly others: readonly OtherNode[] }
+  /** Another boot of this node id took over. */
+  | { readonly kind: "replaced" }
+  | { readonly kind: "removed" };
+
+const beatRow = z.object({
+  kind: z.enum(["beaten", "replaced", "removed"]),
+  drain: z.enum(nodeDrains),
+  taskCap: z.int(),
+  paused: z.boolean(),
+  version: z.number(),
+  others: z.array(z.object({ active: z.int(), cap: z.int(), draining: z.boolean() })),
+});
+
+export async function beatNode(sql: Sql, beat: Beat): Promise<BeatAnswer> {
+  const { id, bootId, active, sessions, draining, settingsSeen } = beat;
+  const [found] = await rowsOf(sql, heartbeat, [id, bootId, active, sessions, draining, settingsSeen], beatRow);
+  if (found === undefined) return { kind: "removed" };
+  const { kind, others, ...settings } = found;
+  return kind === "beaten" ? { kind, settings, others } : { kind };
 }
 
 export async function readNodeList(sql: Sql): Promise<NodeList> {

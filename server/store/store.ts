@@ -9,7 +9,7 @@ import type { ClaimedAttempt, ClaimInput } from "./claim-attempts.ts";
 import type { Finish, FinishOutcome } from "./finish-attempts.ts";
 import type { Greeting, GreetOutcome } from "./greet-agent.ts";
 import type { LostAttempts } from "./lose-attempts.ts";
-import type { Beat, NodeRow } from "./membership.ts";
+import type { Beat, BeatAnswer, NodeRow } from "./membership.ts";
 import type { NodePresence, PresenceChange } from "./presence.ts";
 import type { Progress, RowView } from "./progress-attempts.ts";
 import type { OpenAttempt } from "./read-open-attempts.ts";
@@ -62,7 +62,9 @@ export interface ClusterStore {
   settlePresence(presence: NodePresence): Promise<void>;
   /** False when this node was removed from the cluster. */
   join(node: NodeRow): Promise<boolean>;
-  /** False when another boot of this node id took over, or the node was removed. */
-  beat(beat: Beat): Promise<boolean>;
+  /** durable: this node's sign of life and load; answers what is set for it and how loaded the others are. */
+  beat(beat: Beat): Promise<BeatAnswer>;
+  /** How many attempts wait for these agents, counted up to a bound per agent. */
+  pending(agents: readonly AgentId[]): Promise<number>;
   nodeList(): Promise<NodeList>;
 }

@@ -80,7 +80,7 @@ with sub as (
     n(id, principal, idempotency_key, body_sha256, client_address, task_count) order by principal, idempotency_key, id
   on conflict do nothing returning id),
 item as (
-  select i.*, g.status = 'active' and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
+  select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
   from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[])
     with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, place)
   join sub on sub.id = i.submission_id

@@ -1,12 +1,14 @@
 // The claim loop of one node: knows which agents with a session here may have work, asks for as much as their credit
-// allows, one claim under way at a time, and hands what was claimed to the sessions. Never looks at other agents' backlog.
+// and the node's room allow, one claim under way at a time, and hands what was claimed to the sessions. Never looks at other
+// agents' backlog. Where the balance says that others should take it, it waits a second and takes it then, cap permitting.
 import type { Background } from "../../shared/background.ts";
-import type { Clock } from "../../shared/clock.ts";
+import type { Clock, Timer } from "../../shared/clock.ts";
 import type { AgentId, BootId, JournalId, NodeId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import { lanes, type Lane } from "../../shared/task.ts";
 import type { ClaimCredit, ClaimedAttempt } from "../store/claim-attempts.ts";
-import type { CourierStore } from "../store/store.ts";
+import type { ClusterStore, CourierStore } from "../store/store.ts";
+import type { ClaimRoom } from "./claim-room.ts";
 
 /** What the loop needs of a session. */
 export interface OfferTarget {
@@ -22,7 +24,8 @@ export interface Reservation {
 }
 
 export interface DispatcherDeps {
-  readonly store: Pick<CourierStore, "claim" | "release">;
+  readonly store: Pick<CourierStore, "claim" | "release"> & Pick<ClusterStore, "pending">;
+  readonly room: Pick<ClaimRoom, "isShared" | "picks" | "room" | "took" | "mayOfferAtOnce">;
   readonly sessions: { get(agent: AgentId): OfferTarget | undefined };
   readonly background: Background;
   readonly clock: Clock;
@@ -36,6 +39,17 @@ export interface DispatcherOptions {
 }
 
 const retryPauseMs = 1_000;
+/** What a node leaves to less loaded ones for this long, it takes itself: others may not reach the agent. */
+const yieldMs = 1_000;
+
+export type ClaimMode = "claiming" | "paused" | "draining" | "stopped";
+
+interface Share {
+  readonly credits: readonly ClaimCredit[];
+  readonly most: number;
+}
+
+const creditOf = (credits: readonly ClaimCredit[]): number => credits.reduce((sum, { credit }) => sum + credit, 0);
 
 export class Dispatcher {
   readonly #deps: DispatcherDeps;
@@ -47,8 +61,14 @@ export class Dispatcher {
   /** Agents whose offered rows are looked at with the next claim. */
   readonly #again = new Set<AgentId>();
   #stamp = 0;
-  #mode: "claiming" | "draining" = "claiming";
+  /** Since when an agent with credit was left to other nodes, or waits for room here. */
+  readonly #left = new Map<AgentId, number>();
+  #mode: ClaimMode = "claiming";
   #loop: "idle" | "running" | "again" = "idle";
+  #leftTimer: Timer | undefined;
+  /** Submissions between {@link reserve} and {@link settle}. */
+  #storing = 0;
+  readonly #quiet = new Set<() => void>();
 
   constructor(deps: DispatcherDeps, options: DispatcherOptions) {
     this.#deps = deps;
@@ -79,25 +99,43 @@ export class Dispatcher {
   forget(agent: AgentId): void {
     for (const lane of lanes) this.#maybe[lane].delete(agent);
     this.#again.delete(agent);
+    this.#left.delete(agent);
   }
 
-  drain(): void {
-    this.#mode = "draining";
+  get mode(): ClaimMode {
+    return this.#mode;
   }
 
-  /** Claims nothing more; a claim under way is still handed on or released. */
-  stop(): void {
-    this.#mode = "draining";
-    this.#ending.abort();
+  /** Stopped is for good: a claim under way is still handed on or released. */
+  enter(mode: ClaimMode): void {
+    if (this.#mode === "stopped" || this.#mode === mode) return;
+    this.#mode = mode;
+    if (mode === "stopped") {
+      this.#ending.abort();
+      this.#leftTimer?.cancel();
+    } else if (mode === "claiming") this.#kick();
+  }
+
+  /** Resolves when no claim and no offer of a submission that began before this call is under way. */
+  async quiet(): Promise<void> {
+    if (this.#loop !== "idle" || this.#storing > 0) await new Promise<void>((resolve) => void this.#quiet.add(resolve));
+  }
+
+  #tellQuiet(): void {
+    if (this.#loop !== "idle" || this.#storing > 0) return;
+    for (const resolve of this.#quiet) resolve();
+    this.#quiet.clear();
   }
 
   /** Sets one credit of the agent's session aside for a submission about to be stored; undefined when it must queue. */
   reserve(agent: AgentId, lane: Lane): Reservation | undefined {
-    if (this.#mode === "draining" || this.#maybe[lane].has(agent)) return undefined;
+    if (this.#mode !== "claiming" || this.#maybe[lane].has(agent)) return undefined;
     const session = this.#deps.sessions.get(agent);
     if (session?.identity === undefined) return undefined;
     const reserved = this.#reserved[lane].get(agent) ?? 0;
-    if (session.claimable(lane) <= reserved) return undefined;
+    if (session.claimable(lane) <= reserved || !this.#deps.room.mayOfferAtOnce()) return undefined;
+    this.#deps.room.took(1);
+    this.#storing += 1;
     this.#reserved[lane].set(agent, reserved + 1);
     const { bootId, journalId } = session.identity;
     return { bootId, journalId };
@@ -108,8 +146,12 @@ export class Dispatcher {
     const left = (this.#reserved[lane].get(agent) ?? 1) - 1;
     if (left === 0) this.#reserved[lane].delete(agent);
     else this.#reserved[lane].set(agent, left);
-    if (stored === undefined) this.mayHaveWork([agent]);
-    else this.#deliver([stored]);
+    this.#storing -= 1;
+    if (stored === undefined) {
+      this.#deps.room.took(-1);
+      this.mayHaveWork([agent]);
+    } else this.#deliver([stored]);
+    this.#tellQuiet();
   }
 
   #kick(): void {
@@ -126,6 +168,7 @@ export class Dispatcher {
         } while (this.#wantsMore());
       } finally {
         this.#loop = "idle";
+        this.#tellQuiet();
       }
     });
   }
@@ -137,24 +180,68 @@ export class Dispatcher {
   async #claim(): Promise<void> {
     const credits = this.#mode === "claiming" ? this.#credits() : [];
     if (credits.length === 0) return;
-    const stampBefore = this.#stamp;
     for (const { agent } of credits) this.#again.delete(agent);
-    let claimed: ClaimedAttempt[];
     try {
-      claimed = await this.#deps.store.claim({ node: this.#options.node, credits, most: this.#options.largestClaim });
+      for (const share of await this.#shares(credits)) await this.#claimFor(share);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "claim failed; it is tried again");
       await this.#deps.clock.sleep(retryPauseMs, this.#ending.signal).catch(() => undefined);
       for (const { agent, again } of credits) if (again === true) this.#again.add(agent);
       this.#loop = "again";
+    }
+  }
+
+  /** Who is claimed for, and how much: what the balance gives, and by the cap alone what has waited long enough. */
+  async #shares(credits: readonly ClaimCredit[]): Promise<readonly Share[]> {
+    const { room, store } = this.#deps;
+    if (!room.isShared) return [{ credits, most: room.room() }];
+    if (room.picks(0) >= creditOf(credits)) return [{ credits, most: room.picks(0) }];
+    const stampBefore = this.#stamp;
+    const pending = await store.pending([...new Set(credits.map(({ agent }) => agent))]);
+    const nowMs = this.#deps.clock.monotonicMs();
+    const isDue = ({ agent, again }: ClaimCredit): boolean =>
+      again === true || nowMs - (this.#left.get(agent) ?? Infinity) >= yieldMs;
+    const due = credits.filter(isDue);
+    const others = credits.filter((credit) => !isDue(credit));
+    if (pending === 0) this.#clearExhausted(others, [], stampBefore);
+    return [
+      { credits: due, most: room.room() },
+      { credits: pending === 0 ? [] : others, most: room.picks(pending) },
+    ];
+  }
+
+  async #claimFor({ credits, most: allowed }: Share): Promise<void> {
+    const { store, room } = this.#deps;
+    const { node, largestClaim } = this.#options;
+    if (credits.length === 0) return;
+    if (allowed <= 0) {
+      this.#leave(credits);
       return;
     }
+    const stampBefore = this.#stamp;
+    const most = Math.min(allowed, largestClaim);
+    const claimed = await store.claim({ node, credits, most });
+    room.took(claimed.length);
+    for (const { agent } of claimed) this.#left.delete(agent);
     this.#deliver(claimed);
-    const asked = credits.reduce((sum, { credit }) => sum + credit, 0);
-    // A claim cut off at its limit says nothing about those it did not reach.
-    if (claimed.length >= this.#options.largestClaim || (asked > this.#options.largestClaim && claimed.length > 0)) {
-      this.#loop = "again";
-    } else this.#clearExhausted(credits, claimed, stampBefore);
+    // A claim cut off at its limit says nothing about those it did not reach; other nodes may hold what it picked.
+    const isCut = creditOf(credits) > most && (claimed.length > 0 || (room.isShared && most < largestClaim));
+    if (!isCut) this.#clearExhausted(credits, claimed, stampBefore);
+    else if (most === largestClaim) this.#loop = "again";
+    else this.#leave(credits);
+  }
+
+  /** These may have work that others should take, or that there is no room for: looked at again in a second. */
+  #leave(credits: readonly ClaimCredit[]): void {
+    const nowMs = this.#deps.clock.monotonicMs();
+    for (const { agent, again } of credits) {
+      if (!this.#left.has(agent)) this.#left.set(agent, nowMs);
+      if (again === true) this.#again.add(agent);
+    }
+    this.#leftTimer ??= this.#deps.clock.after(yieldMs, () => {
+      this.#leftTimer = undefined;
+      this.#kick();
+    });
   }
 
   /** A lane that got less than it had credit for has nothing left, unless it was marked again meanwhile. */
@@ -162,7 +249,9 @@ export class Dispatcher {
     const got = Map.groupBy(claimed, ({ agent, lane }) => `${agent}/${lane}`);
     for (const { agent, lane, credit } of credits) {
       const isEmpty = (got.get(`${agent}/${lane}`)?.length ?? 0) < credit;
-      if (isEmpty && (this.#maybe[lane].get(agent) ?? Infinity) <= stampBefore) this.#maybe[lane].delete(agent);
+      if (!isEmpty || (this.#maybe[lane].get(agent) ?? Infinity) > stampBefore) continue;
+      this.#maybe[lane].delete(agent);
+      this.#left.delete(agent);
     }
   }
 

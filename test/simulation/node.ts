@@ -95,7 +95,10 @@ export class SimNode {
         background,
         logger: processLogger,
         renew: () => Promise.reject(new AppError("internal", "certificates are not simulated")),
-        isDraining: () => this.stage === "draining",
+        random,
+        onEnded: (why) => {
+          if (why === "removed") process.kill();
+        },
         changed: () => undefined,
         ended: () => undefined,
       },
@@ -134,7 +137,7 @@ export class SimNode {
     running.stage = "draining";
     running.couriers.drain();
     running.process.schedule(this.#deps.random.between(500, 6_000), () => {
-      running.couriers.dispatcher.stop();
+      running.couriers.stop();
       for (const session of running.couriers.sessions.all()) session.close(1001, "the node stops");
       running.process.schedule(500, () => running.process.kill());
     });

@@ -173,7 +173,14 @@ describe("presence", () => {
 describe("membership", () => {
   const list = () => readNodeList(lab.database.durable);
   const beat = (node: TestNode) =>
-    beatNode(lab.database.durable, { id: node.id, bootId: node.bootId, active: 3, sessions: 2, draining: false });
+    beatNode(lab.database.durable, {
+      id: node.id,
+      bootId: node.bootId,
+      active: 3,
+      sessions: 2,
+      draining: false,
+      settingsSeen: 0,
+    });
 
   it("lists joined nodes under a version that grows with each join and each new address or name", async () => {
     const before = await list();
@@ -220,15 +227,15 @@ describe("membership", () => {
   it("takes heartbeats of the boot that joined last only", async () => {
     const older = await lab.otherNode("node-boots");
     const newer = { ...older, bootId: newId(ids, bootIdSchema) };
-    expect(await beat(older)).toBe(true);
+    expect((await beat(older)).kind).toBe("beaten");
     await lab.join(newer);
-    expect([await beat(older), await beat(newer)]).toEqual([false, true]);
+    expect([(await beat(older)).kind, (await beat(newer)).kind]).toEqual(["replaced", "beaten"]);
   });
 
   it("keeps a removed node out: no join, no heartbeat, no place in the list", async () => {
     const node = await lab.otherNode("node-removed");
     await lab.sql(`update node set status = 'removed' where id = $1`, [node.id]);
-    expect(await beat(node)).toBe(false);
+    expect(await beat(node)).toEqual({ kind: "removed" });
     expect(await lab.join({ ...node, bootId: newId(ids, bootIdSchema) })).toBe(false);
     expect((await list()).nodes.map(({ id }) => id)).not.toContain(node.id);
     const shown = await listNodes(lab.database.durable, { limit: 100, before: null });

@@ -71,7 +71,7 @@ export function claimAttempts(db: ModelDatabase, input: ClaimInput, claimed?: Cl
   if (db.cluster.get("one")?.paused === true) return [];
   const sessions = input.credits.filter(({ agent, bootId, journalId }) => {
     const row = db.agents.get(agent);
-    return row?.status === "active" && row.bootId === bootId && row.journalId === journalId;
+    return row?.status === "active" && row.isPaused !== true && row.bootId === bootId && row.journalId === journalId;
   });
   const picked = sessions
     .flatMap((credit) => picksFor(db, credit, claimed).map((pick) => ({ ...pick, credit })))

@@ -1,7 +1,7 @@
 // cancel-tasks.ts, abandon-task.ts, read-cancels.ts, read-work-feed.ts, sweep-attempts.ts and membership.ts on the model.
 import type { AbandonedTask } from "../../../server/store/abandon-task.ts";
 import type { CancelledTask } from "../../../server/store/cancel-tasks.ts";
-import type { Beat, NodeRow } from "../../../server/store/membership.ts";
+import type { Beat, BeatAnswer, NodeRow } from "../../../server/store/membership.ts";
 import type { PendingCancel } from "../../../server/store/read-cancels.ts";
 import type { WorkFeed } from "../../../server/store/read-work-feed.ts";
 import type { AgentId, TaskId } from "../../../shared/ids.ts";
@@ -12,6 +12,8 @@ import type { AttemptRow } from "./rows.ts";
 import { compare } from "./submit.ts";
 
 const liveMs = 15_000;
+/** The column's default. */
+const defaultTaskCap = 1_000;
 const listedMs = 24 * 3_600_000;
 const sweptAtOnce = 500;
 
@@ -43,7 +45,7 @@ export function abandonTask(db: ModelDatabase, task: TaskId): AbandonedTask | un
   return { attempt, agent, state: rank === 0 ? "cancelled" : "abandoned", changed: true, graceMs };
 }
 
-function latestOf(db: ModelDatabase, task: TaskId): AttemptRow | undefined {
+export function latestOf(db: ModelDatabase, task: TaskId): AttemptRow | undefined {
   const tries = [...db.attempts.rows.values()].filter((row) => row.task === task);
   return tries.toSorted((a, b) => b.number - a.number)[0];
 }
@@ -169,6 +171,10 @@ export function joinNode(db: ModelDatabase, node: NodeRow): boolean {
     bootId,
     addresses,
     draining: false,
+    drain: old?.drain ?? "none",
+    taskCap: old?.taskCap ?? defaultTaskCap,
+    active: old?.active ?? 0,
+    settingsSeen: 0,
     joinedAtMs: old?.joinedAtMs ?? db.nowMs,
     startedAtMs: db.nowMs,
     heartbeatAtMs: db.nowMs,
@@ -176,11 +182,20 @@ export function joinNode(db: ModelDatabase, node: NodeRow): boolean {
   return true;
 }
 
-export function beatNode(db: ModelDatabase, beat: Beat): boolean {
+export function beatNode(db: ModelDatabase, beat: Beat): BeatAnswer {
   const row = db.nodes.get(beat.id);
-  if (row?.bootId !== beat.bootId || row.status !== "joined") return false;
-  db.nodes.put(row.id, { ...row, heartbeatAtMs: db.nowMs, draining: beat.draining });
-  return true;
+  const cluster = db.cluster.get("one");
+  if (row?.status !== "joined" || cluster === undefined) return { kind: "removed" };
+  if (row.bootId !== beat.bootId) return { kind: "replaced" };
+  const { active, draining } = beat;
+  const settingsSeen = Math.max(row.settingsSeen, beat.settingsSeen);
+  db.nodes.put(row.id, { ...row, heartbeatAtMs: db.nowMs, active, draining, settingsSeen });
+  const others = [...db.nodes.rows.values()]
+    .filter((node) => node.id !== row.id && node.status === "joined" && node.heartbeatAtMs > db.nowMs - liveMs)
+    .toSorted((a, b) => compare(a.id, b.id))
+    .map((node) => ({ active: node.active, cap: node.taskCap, draining: node.draining || node.drain !== "none" }));
+  const { paused, settingsVersion: version } = cluster;
+  return { kind: "beaten", settings: { drain: row.drain, taskCap: row.taskCap, paused, version }, others };
 }
 
 export function readNodeList(db: ModelDatabase): NodeList {

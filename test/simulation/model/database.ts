@@ -103,7 +103,9 @@ export class ModelDatabase {
   /** `now` is the database's own clock. */
   constructor(now: () => number) {
     this.#now = now;
-    this.transaction("durable", "create", () => this.cluster.put("one", { nodesVersion: 1, paused: false }));
+    this.transaction("durable", "create", () =>
+      this.cluster.put("one", { nodesVersion: 1, paused: false, settingsVersion: 1 }),
+    );
   }
 
   /** The same rows at the same moment, without their history: to try what an order of statements would come to. */

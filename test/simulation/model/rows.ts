@@ -1,5 +1,6 @@
 // The rows the courier's statements touch, as the migrations define them. Times are the database's clock, milliseconds.
 // Rows are never changed in place: a change is a new row, so that a transaction can be undone.
+import type { NodeDrain } from "../../../server/store/membership.ts";
 import type { AgentId, AttemptId, BootId, JournalId, NodeId, SubmissionId, TaskId } from "../../../shared/ids.ts";
 import type { Lane, Stream, TaskState } from "../../../shared/task.ts";
 import type { ResultRecord } from "../../../shared/wire/result.ts";
@@ -18,6 +19,7 @@ export interface AgentRow {
   readonly refusedAtMs: number | null;
   /** Missing: never removed. */
   readonly removedAtMs?: number;
+  readonly isPaused?: boolean;
 }
 
 export interface SubmissionRow {
@@ -36,6 +38,8 @@ export interface TaskRow {
   readonly spec: string;
   readonly graceMs: number;
   readonly unreachableLimitMs: number;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
 }
 
 export interface AttemptRow {
@@ -104,6 +108,10 @@ export interface NodeRecord {
   readonly bootId: BootId;
   readonly addresses: readonly string[];
   readonly draining: boolean;
+  readonly drain: NodeDrain;
+  readonly taskCap: number;
+  readonly active: number;
+  readonly settingsSeen: number;
   readonly joinedAtMs: number;
   readonly startedAtMs: number;
   readonly heartbeatAtMs: number;
@@ -112,4 +120,5 @@ export interface NodeRecord {
 export interface ClusterRow {
   readonly nodesVersion: number;
   readonly paused: boolean;
+  readonly settingsVersion: number;
 }

@@ -3,6 +3,7 @@
 import { createGroupedStore, type GroupedStore } from "../../../server/store/grouped-store.ts";
 import type { ClusterStore, CourierStore } from "../../../server/store/store.ts";
 import { claimAttempts, refuseAttempts, releaseOffers } from "./claim.ts";
+import { countPending } from "./administer.ts";
 import {
   beatNode,
   joinNode,
@@ -72,6 +73,7 @@ export function createModelClusterStore(carry: Carry): ClusterStore {
     settlePresence: (presence) => carry("settle", "relaxed", (db) => settlePresence(db, presence)),
     join: (node) => carry("join", "durable", (db) => joinNode(db, node)),
     beat: (beat) => carry("beat", "durable", (db) => beatNode(db, beat)),
+    pending: (agents) => carry("pending", "read", (db) => countPending(db, agents)),
     nodeList: () => carry("nodes", "read", readNodeList),
   };
 }

@@ -2,6 +2,7 @@
 import type { NewSubmission, SubmitOutcome } from "../../../server/store/submit-tasks.ts";
 import type { AttemptId } from "../../../shared/ids.ts";
 import type { ModelDatabase } from "./database.ts";
+import type { AttemptRow } from "./rows.ts";
 
 const keyOf = ({ principal, idempotencyKey }: Pick<NewSubmission, "principal" | "idempotencyKey">): string =>
   `${principal}\0${idempotencyKey}`;
@@ -41,50 +42,71 @@ function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubm
     const isOffered =
       offer !== undefined &&
       row?.status === "active" &&
+      row.isPaused !== true &&
       row.bootId === offer.bootId &&
       row.journalId === offer.journalId &&
       db.cluster.get("one")?.paused !== true;
     const graceMs = graceOf(spec);
-    db.tasks.put(task, { id: task, submission: submission.id, agent, lane, spec, graceMs, unreachableLimitMs });
-    db.logs.put(attempt, {
-      attempt,
+    const times = { createdAtMs: db.nowMs, expiresAtMs: db.nowMs + queueMs };
+    db.tasks.put(task, {
+      id: task,
+      submission: submission.id,
       agent,
-      homeNo: 0,
-      closed: false,
-      next: { out: 0, err: 0 },
-      chunks: { out: [], err: [] },
-    });
-    db.attempts.put(attempt, {
-      id: attempt,
-      task,
-      agent,
-      number: 1,
       lane,
-      rank: isOffered ? 1 : 0,
-      state: isOffered ? "offered" : "queued",
-      reason: "",
-      band: 2,
-      queueNo: db.nextQueueNo(),
-      offerNo: isOffered ? 1 : 0,
-      journalId: isOffered ? offer.journalId : null,
-      offeredBy: isOffered ? (first?.node ?? null) : null,
-      offerUntilMs: isOffered ? db.nowMs + (first?.offerWindowMs ?? 0) : null,
-      unanswered: 0,
-      cancelRequested: false,
-      homeNode: null,
-      exitCode: null,
-      signal: null,
-      result: null,
-      resultSha256: null,
-      createdAtMs: db.nowMs,
-      acceptedAtMs: null,
-      startedAtMs: null,
-      finishedAtMs: null,
-      expiresAtMs: db.nowMs + queueMs,
+      spec,
+      graceMs,
+      unreachableLimitMs,
+      ...times,
     });
-    if (isOffered) offered.add(attempt);
+    newAttempt(db, { attempt, task, agent, lane, number: 1, expiresAtMs: times.expiresAtMs });
+    const queued = db.attempts.get(attempt);
+    if (!isOffered || queued === undefined) continue;
+    db.attempts.put(attempt, {
+      ...queued,
+      rank: 1,
+      state: "offered",
+      offerNo: 1,
+      journalId: offer.journalId,
+      offeredBy: first?.node ?? null,
+      offerUntilMs: db.nowMs + (first?.offerWindowMs ?? 0),
+    });
+    offered.add(attempt);
   }
   return offered;
+}
+
+/** A queued attempt with its log. */
+export function newAttempt(
+  db: ModelDatabase,
+  row: Pick<AttemptRow, "task" | "agent" | "lane" | "number" | "expiresAtMs"> & { readonly attempt: AttemptId },
+): void {
+  const { attempt, ...given } = row;
+  const log = { homeNo: 0, closed: false, next: { out: 0, err: 0 }, chunks: { out: [], err: [] } };
+  db.logs.put(attempt, { attempt, agent: row.agent, ...log });
+  db.attempts.put(attempt, {
+    ...given,
+    id: attempt,
+    rank: 0,
+    state: "queued",
+    reason: "",
+    band: 2,
+    queueNo: db.nextQueueNo(),
+    offerNo: 0,
+    journalId: null,
+    offeredBy: null,
+    offerUntilMs: null,
+    unanswered: 0,
+    cancelRequested: false,
+    homeNode: null,
+    exitCode: null,
+    signal: null,
+    result: null,
+    resultSha256: null,
+    createdAtMs: db.nowMs,
+    acceptedAtMs: null,
+    startedAtMs: null,
+    finishedAtMs: null,
+  });
 }
 
 export function readEarlier(db: ModelDatabase, keys: readonly Pick<NewSubmission, "principal" | "idempotencyKey">[]) {

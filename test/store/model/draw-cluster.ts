@@ -5,8 +5,23 @@ import { insertAgent } from "../../../server/store/agent-certificates.ts";
 import { cancelTasks as cancelInSql } from "../../../server/store/cancel-tasks.ts";
 import type { Database } from "../../../server/store/connection.ts";
 import { createPostgresClusterStore } from "../../../server/store/postgres-cluster.ts";
+import { moveTaskToTop as moveInSql } from "../../../server/store/move-task.ts";
+import {
+  setAgentPaused as setAgentPausedInSql,
+  setClusterPaused as setClusterPausedInSql,
+} from "../../../server/store/pause.ts";
 import { removeAgent as removeInSql } from "../../../server/store/remove-agent.ts";
+import { retryTask as retryInSql } from "../../../server/store/retry-task.ts";
+import { removeNode as removeNodeInSql, setNode as setNodeInSql } from "../../../server/store/set-node.ts";
 import { taskIdSchema, type NodeId, type TaskId } from "../../../shared/ids.ts";
+import {
+  moveTaskToTop,
+  removeNode,
+  retryTask,
+  setAgentPaused,
+  setClusterPaused,
+  setNode,
+} from "../../simulation/model/administer.ts";
 import {
   abandonTask,
   cancelTasks,
@@ -116,78 +131,59 @@ const status: Draw = (dice, history) => {
 const pause: Draw = (dice) => {
   const paused = dice.oneOf([false, false, true]);
   return change("pause", paused, {
-    ask: async (database) => void (await run(database, "update cluster set paused = $1", [paused])),
-    tell(db) {
-      const row = db.cluster.get("one");
-      if (row !== undefined) db.cluster.put("one", { ...row, paused });
-    },
+    ask: (database) => setClusterPausedInSql(database.durable, paused, actor),
+    tell: (db) => setClusterPaused(db, paused),
   });
 };
 
-const removeNode: Draw = (dice, history) => {
+const pauseAgent: Draw = (dice, history) => {
+  const agent = history.agent(dice);
+  const input = { nameOrId: dice.oneOf([agent, nameOf(numberOf(agent))]), paused: dice.oneOf([false, false, true]) };
+  return change("pause-agent", input, {
+    ask: (database) => setAgentPausedInSql(database.durable, input, actor),
+    tell: (db) => setAgentPaused(db, input),
+  });
+};
+
+const setOfNode: Draw = (dice, history) => {
+  const set = {
+    node: history.node(dice),
+    drain: dice.oneOf([undefined, "none", "hand-over", "finish"] as const),
+    taskCap: dice.oneOf([undefined, 0, 3, 1_000]),
+  };
+  return change("set-node", set, {
+    ask: (database) => setNodeInSql(database.durable, set, actor),
+    tell: (db) => setNode(db, set),
+  });
+};
+
+const removeOneNode: Draw = (dice, history) => {
   const node = history.node(dice);
   return change("remove-node", node, {
-    ask: async (database) => void (await run(database, "update node set status = 'removed' where id = $1", [node])),
-    tell(db) {
-      const row = db.nodes.get(node);
-      if (row !== undefined) db.nodes.put(node, { ...row, status: "removed" });
-    },
+    ask: (database) => removeNodeInSql(database.durable, node, actor),
+    tell: (db) => removeNode(db, node),
   });
 };
 
-/** The next attempt at a task, as a policy or a person would have it. */
-const anotherAttempt: Draw = (dice, history) => {
-  const old = history.attempt(dice);
-  const { attempt } = history.newTaskIds();
-  const latest = [...history.db.attempts.rows.values()].filter(
-    ({ task }) => typeof old !== "string" && task === old.task,
-  );
-  const number = 1 + Math.max(0, ...latest.map((row) => row.number));
-  const insert = `with one as (
-    insert into attempt (id, task_id, agent_id, number, lane, expires_at) values ($1, $2, $3, $4, $5, clock_timestamp() + interval '1 day'))
-    insert into attempt_log (attempt_id, agent_id) values ($1, $3)`;
-  return change(
-    "another-attempt",
-    { attempt, of: old },
-    {
-      ask: async (database) => {
-        if (typeof old !== "string") await run(database, insert, [attempt, old.task, old.agent, number, old.lane]);
-      },
-      tell(db) {
-        if (typeof old === "string") return;
-        const log = { homeNo: 0, closed: false, next: { out: 0, err: 0 }, chunks: { out: [], err: [] } };
-        db.logs.put(attempt, { attempt, agent: old.agent, ...log });
-        db.attempts.put(attempt, {
-          id: attempt,
-          task: old.task,
-          agent: old.agent,
-          number,
-          lane: old.lane,
-          rank: 0,
-          state: "queued",
-          reason: "",
-          band: 2,
-          queueNo: db.nextQueueNo(),
-          offerNo: 0,
-          journalId: null,
-          offeredBy: null,
-          offerUntilMs: null,
-          unanswered: 0,
-          cancelRequested: false,
-          homeNode: null,
-          exitCode: null,
-          signal: null,
-          result: null,
-          resultSha256: null,
-          createdAtMs: db.nowMs,
-          acceptedAtMs: null,
-          startedAtMs: null,
-          finishedAtMs: null,
-          expiresAtMs: db.nowMs + 86_400_000,
-        });
-      },
-    },
-  );
+const retry: Draw = (dice, history) => {
+  const input = { task: anyTask(dice, history), attempt: history.newTaskIds().attempt };
+  return change("retry", input, {
+    ask: (database) => retryInSql(database.durable, input, actor),
+    tell: (db) => retryTask(db, input),
+  });
+};
+
+const moveToTop: Draw = (dice, history) => {
+  const task = anyTask(dice, history);
+  return change("move-to-top", task, {
+    ask: (database) => moveInSql(database.durable, task, actor),
+    tell: (db) => moveTaskToTop(db, task),
+  });
+};
+
+const pending: Draw = (dice) => {
+  const agents = allAgents.slice(dice.below(2));
+  return verb("pending", agents, (store) => store.pending(agents));
 };
 
 const sweeps = [sweepExpired, sweepUnreachable, sweepOtherJournal, sweepRemoved] as const;
@@ -247,7 +243,14 @@ const join: Draw = (dice, history) => {
 
 const beat: Draw = (dice, history) => {
   const id = history.node(dice);
-  const sent = { id, bootId: nodeBoot(dice, history, id), active: 1, sessions: 1, draining: dice.once(4) };
+  const sent = {
+    id,
+    bootId: nodeBoot(dice, history, id),
+    active: 1 + dice.below(3),
+    sessions: 1,
+    draining: dice.once(4),
+    settingsSeen: dice.below(3),
+  };
   return verb("beat", sent, (store) => store.beat(sent));
 };
 
@@ -261,8 +264,12 @@ export const clusterVerbs = {
   enrol,
   status,
   pause,
-  removeNode,
-  anotherAttempt,
+  pauseAgent,
+  setOfNode,
+  removeOneNode,
+  retry,
+  moveToTop,
+  pending,
   sweep,
   feed,
   known,

@@ -45,6 +45,7 @@ const compared: Readonly<Record<string, Compared>> = {
       refused_boot_id: (row) => row.refusedBootId,
       refused_at: (row) => row.refusedAtMs,
       removed_at: (row) => row.removedAtMs ?? null,
+      paused: (row) => row.isPaused ?? false,
     }),
   },
   submission: {
@@ -59,7 +60,7 @@ const compared: Readonly<Record<string, Compared>> = {
   },
   task: {
     key: ["id"],
-    outside: ["expires_at", "created_at"],
+    outside: [],
     ...columns((db) => [...db.tasks.rows.values()], {
       id: (row) => row.id,
       submission_id: (row) => row.submission,
@@ -68,6 +69,8 @@ const compared: Readonly<Record<string, Compared>> = {
       spec: (row) => row.spec,
       grace_ms: (row) => row.graceMs,
       unreachable_limit_ms: (row) => row.unreachableLimitMs,
+      created_at: (row) => row.createdAtMs,
+      expires_at: (row) => row.expiresAtMs,
     }),
   },
   attempt: {
@@ -147,7 +150,7 @@ const compared: Readonly<Record<string, Compared>> = {
   },
   node: {
     key: ["id"],
-    outside: ["version", "task_cap", "active", "pending", "sessions"],
+    outside: ["version", "pending", "sessions"],
     ...columns((db) => [...db.nodes.rows.values()], {
       id: (row) => row.id,
       name: (row) => row.name,
@@ -155,6 +158,10 @@ const compared: Readonly<Record<string, Compared>> = {
       boot_id: (row) => row.bootId,
       addresses: (row) => row.addresses,
       draining: (row) => row.draining,
+      drain: (row) => row.drain,
+      task_cap: (row) => row.taskCap,
+      active: (row) => row.active,
+      settings_seen: (row) => row.settingsSeen,
       joined_at: (row) => row.joinedAtMs,
       started_at: (row) => row.startedAtMs,
       heartbeat_at: (row) => row.heartbeatAtMs,
@@ -167,6 +174,7 @@ const compared: Readonly<Record<string, Compared>> = {
       one: () => 1,
       nodes_version: (row) => row.nodesVersion,
       paused: (row) => row.paused,
+      settings_version: (row) => row.settingsVersion,
     }),
   },
 };
@@ -185,6 +193,7 @@ const outsideTables = [
   "authority",
   "enrolment_token",
   "node_certificate",
+  "refusal",
   "schema_version",
 ];
 
@@ -204,7 +213,7 @@ const read = {
 export const emptied = (startMs: number) => ({
   name: "",
   text: `${["audit", ...names.filter((name) => name !== "cluster").toReversed()].map((name) => `delete from ${name};`).join(" ")}
-    update cluster set nodes_version = 1, paused = false;
+    update cluster set nodes_version = 1, paused = false, settings_version = 1;
     alter sequence attempt_queue_no restart;
     update lab.present set now_ms = ${startMs}`,
 });

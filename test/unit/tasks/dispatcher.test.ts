@@ -1,6 +1,6 @@
 // The claim loop against a store that a test answers: whom it asks for, what it hands on, what it keeps in mind.
 import { describe, expect, it } from "vitest";
-import { Dispatcher, type OfferTarget } from "../../../server/tasks/dispatcher.ts";
+import { Dispatcher, type DispatcherDeps, type OfferTarget } from "../../../server/tasks/dispatcher.ts";
 import type { ClaimedAttempt, ClaimInput } from "../../../server/store/claim-attempts.ts";
 import type { ReleasedOffer } from "../../../server/store/release-offers.ts";
 import { Background } from "../../../shared/background.ts";
@@ -33,12 +33,22 @@ class FakeSession implements OfferTarget {
   }
 }
 
+type Room = DispatcherDeps["room"];
+/** A node without others and with more room than any test needs. */
+const alone: Room = {
+  isShared: false,
+  picks: () => 1_000,
+  room: () => 1_000,
+  took: () => undefined,
+  mayOfferAtOnce: () => true,
+};
+
 type Answer = (input: ClaimInput) => readonly ClaimedAttempt[] | AppError;
 
 function bench(
   sessions: readonly FakeSession[],
   answers: readonly Answer[],
-  options: { readonly largestClaim?: number } = {},
+  options: { readonly largestClaim?: number; readonly room?: Room; readonly pending?: () => number } = {},
 ) {
   const asked: ClaimInput[] = [];
   const released: ReleasedOffer[] = [];
@@ -60,13 +70,15 @@ function bench(
           released.push(...offers);
           return Promise.resolve();
         },
+        pending: () => Promise.resolve(options.pending?.() ?? 0),
       },
+      room: options.room ?? alone,
       sessions: open,
       background,
       clock,
       logger: silentLogger,
     },
-    { node, ...options },
+    { node, ...(options.largestClaim === undefined ? {} : { largestClaim: options.largestClaim }) },
   );
   return {
     dispatcher,
@@ -186,14 +198,14 @@ describe("the claim loop", () => {
   it("claims nothing while it drains, and ends its pause when it is stopped", async () => {
     const a = new FakeSession(agentNo(1), { work: 5 });
     const drained = bench([a], []);
-    drained.dispatcher.drain();
+    drained.dispatcher.enter("draining");
     drained.dispatcher.mayHaveWork([a.agent]);
     await drained.settle();
     expect(drained.asked).toEqual([]);
     const stopped = bench([a], [() => new AppError("database.unavailable", "away")]);
     stopped.dispatcher.mayHaveWork([a.agent]);
     await expect.poll(() => stopped.clock.timers).toBe(1);
-    stopped.dispatcher.stop();
+    stopped.dispatcher.enter("stopped");
     await stopped.settle();
     expect([stopped.asked.length, stopped.clock.timers]).toEqual([1, 0]);
   });
@@ -229,7 +241,7 @@ describe("the fast path's reservation", () => {
     open.delete(a.agent);
     expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
     open.set(a.agent, a);
-    dispatcher.drain();
+    dispatcher.enter("draining");
     expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
   });
 

@@ -1,0 +1,98 @@
+// How a node gives its agents away and takes them back: it asks each session to go, spread over time so that the other
+// nodes are not stormed. To hand over, all are asked; to finish, only those that hold nothing any more.
+// Invariant: a session that was asked is closed when the node stays after all, for nothing takes a go-away back.
+import type { Clock, Timer } from "../shared/clock.ts";
+import type { Random } from "../shared/random.ts";
+import { closeCode } from "../shared/wire/close-code.ts";
+
+export type LeavingMode = "hand-over" | "finish";
+
+export interface LeavingSession {
+  /** Unanswered offers and homes. */
+  readonly load: number;
+  apply(event: { readonly kind: "go-away"; readonly afterMs: number; readonly reason: string }): void;
+  close(code: number, reason: string): void;
+}
+
+export interface LeavingDeps {
+  readonly sessions: { all(): Iterable<LeavingSession>; readonly size: number };
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** So many sessions are asked in a second, and all within the longest spread. */
+const perMs = 0.5;
+const longestSpreadMs = 10_000;
+const lookMs = 1_000;
+
+type State =
+  | { readonly kind: "staying" }
+  | {
+      readonly kind: "leaving";
+      readonly mode: LeavingMode;
+      readonly asked: WeakSet<LeavingSession>;
+      readonly timers: Set<Timer>;
+      readonly look: Timer;
+    };
+
+export class Leaving {
+  readonly #deps: LeavingDeps;
+  #state: State = { kind: "staying" };
+
+  constructor(deps: LeavingDeps) {
+    this.#deps = deps;
+  }
+
+  get mode(): "staying" | LeavingMode {
+    return this.#state.kind === "staying" ? "staying" : this.#state.mode;
+  }
+
+  leave(mode: LeavingMode): void {
+    if (this.mode === mode) return;
+    const asked = this.#state.kind === "leaving" ? this.#state.asked : new WeakSet<LeavingSession>();
+    this.#enter({
+      kind: "leaving",
+      mode,
+      asked,
+      timers: new Set(),
+      look: this.#deps.clock.every(lookMs, () => this.#ask()),
+    });
+    this.#ask();
+  }
+
+  stay(): void {
+    const before = this.#state;
+    if (before.kind === "staying") return;
+    this.#enter({ kind: "staying" });
+    for (const session of [...this.#deps.sessions.all()])
+      if (before.asked.has(session)) session.close(closeCode.goingAway, "the node stays after all; dial again");
+  }
+
+  stop(): void {
+    this.#enter({ kind: "staying" });
+  }
+
+  #enter(state: State): void {
+    if (this.#state.kind === "leaving") {
+      this.#state.look.cancel();
+      for (const timer of this.#state.timers) timer.cancel();
+    }
+    this.#state = state;
+  }
+
+  #ask(): void {
+    const state = this.#state;
+    if (state.kind !== "leaving") return;
+    const { sessions, clock, random } = this.#deps;
+    const spreadMs = Math.min(longestSpreadMs, sessions.size / perMs);
+    for (const session of sessions.all()) {
+      if (state.asked.has(session) || (state.mode === "finish" && session.load > 0)) continue;
+      state.asked.add(session);
+      const timer = clock.after(random.unit() * spreadMs, () => {
+        state.timers.delete(timer);
+        session.apply({ kind: "go-away", afterMs: 0, reason: "the node drains" });
+      });
+      state.timers.add(timer);
+    }
+  }
+}
