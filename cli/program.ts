@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { command, type CommandContext } from "./command.ts";
 import { agentCommand } from "./commands/agent.ts";
 import { agentsCommand } from "./commands/agents.ts";
+import { clusterCommand } from "./commands/cluster.ts";
 import { loginCommand } from "./commands/login.ts";
 import { nodesCommand } from "./commands/nodes.ts";
 import { runCommand } from "./commands/run.ts";
@@ -28,6 +29,7 @@ export function createProgram(context: CommandContext): Command {
     tasksCommand,
     agentsCommand,
     nodesCommand,
+    clusterCommand,
     tokensCommand,
     loginCommand,
     serverCommand,

@@ -1,7 +1,16 @@
 // The client: one method per act of the HTTP API, errors as AppError by code. Works in Node and in a browser.
 import type { z } from "zod";
 import { agentViewSchema, type AgentView } from "../shared/api/agents.ts";
-import { nodeViewSchema, type NodeView } from "../shared/api/nodes.ts";
+import {
+  clusterViewSchema,
+  nodeRemainsSchema,
+  nodeViewSchema,
+  type ClusterView,
+  type DrainRequest,
+  type NodeChangeRequest,
+  type NodeRemains,
+  type NodeView,
+} from "../shared/api/nodes.ts";
 import { pageOf, type Page, type PageRequest } from "../shared/api/page.ts";
 import type { Target } from "../shared/api/selector.ts";
 import {
@@ -67,6 +76,10 @@ export interface RunOptions extends SubmitOptions {
   /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
   readonly unreachableLimitMs?: number;
   readonly lane?: Lane;
+  /** high: before the agent's other queued tasks; default normal. */
+  readonly priority?: "normal" | "high";
+  /** refuse: throws `agent.offline`, and nothing is stored, when an agent has no live session; default queue. */
+  readonly ifOffline?: "queue" | "refuse";
 }
 
 export interface TaskFilter extends PageRequest {
@@ -110,6 +123,8 @@ export class Holdfast {
       queueTimeoutMs,
       unreachableLimitMs,
       lane,
+      priority,
+      ifOffline,
       ...submit
     } = options;
     const spec = {
@@ -122,7 +137,7 @@ export class Holdfast {
       timeoutMs,
       graceMs,
     };
-    return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane }, submit);
+    return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
   }
 
   /** The general form: one spec for many agents, or up to 1,000 independent tasks. Retried under one idempotency key. */
@@ -162,6 +177,16 @@ export class Holdfast {
         path: `${taskPath(id)}/abandon`,
         repeatable: "repeatable",
       }),
+    /** A new attempt at a task whose latest one is final. Not tried again: a second try might make another one. */
+    retry: (id: string): Promise<TaskView> =>
+      this.#transport.json(taskViewSchema, { method: "POST", path: `${taskPath(id)}/retry`, repeatable: "once" }),
+    /** Before its agent's other queued tasks. */
+    moveToTop: (id: string): Promise<TaskView> =>
+      this.#transport.json(taskViewSchema, {
+        method: "POST",
+        path: `${taskPath(id)}/move-to-top`,
+        repeatable: "repeatable",
+      }),
     /** What is stored now, as bytes. */
     log: (
       id: string,
@@ -188,6 +213,9 @@ export class Holdfast {
         path: `${agentPath(nameOrId)}/revoke`,
         repeatable: "repeatable",
       }),
+    /** It keeps what runs and is offered nothing more. */
+    pause: (nameOrId: string): Promise<AgentView> => this.#setAgentPaused(nameOrId, "pause"),
+    resume: (nameOrId: string): Promise<AgentView> => this.#setAgentPaused(nameOrId, "resume"),
     /**
      * For good: its tasks end, and its name may be enrolled again as a new agent. Not tried again: by then the name may be
      * that of the new one.
@@ -199,6 +227,41 @@ export class Holdfast {
   readonly nodes = {
     list: (filter: PageRequest = {}): Promise<Page<NodeView>> =>
       this.#read(pageOf(nodeViewSchema), "/api/v1/nodes", { ...filter }),
+    show: (node: string): Promise<NodeView> => this.#read(nodeViewSchema, nodePath(node)),
+    /** What it still holds; a drained node is empty. */
+    remains: (node: string): Promise<NodeRemains> => this.#read(nodeRemainsSchema, `${nodePath(node)}/remains`),
+    /** Takes nothing new and gives its agents away; kept over restarts until it is resumed. */
+    drain: (node: string, request: DrainRequest = {}): Promise<NodeView> =>
+      this.#transport.json(nodeViewSchema, {
+        method: "POST",
+        path: `${nodePath(node)}/drain`,
+        body: request,
+        repeatable: "repeatable",
+      }),
+    resume: (node: string): Promise<NodeView> =>
+      this.#transport.json(nodeViewSchema, {
+        method: "POST",
+        path: `${nodePath(node)}/resume`,
+        repeatable: "repeatable",
+      }),
+    /** Holds at once. */
+    set: (node: string, change: NodeChangeRequest): Promise<NodeView> =>
+      this.#transport.json(nodeViewSchema, {
+        method: "PATCH",
+        path: nodePath(node),
+        body: change,
+        repeatable: "repeatable",
+      }),
+    /** For good. Not tried again: it may be gone by then. */
+    remove: (node: string): Promise<NodeView> =>
+      this.#transport.json(nodeViewSchema, { method: "DELETE", path: nodePath(node), repeatable: "once" }),
+  };
+
+  readonly cluster = {
+    show: (): Promise<ClusterView> => this.#read(clusterViewSchema, "/api/v1/cluster"),
+    /** No node claims anything more. Answers when every live node acts by it, or after 20 s with those that do not. */
+    pause: (): Promise<ClusterView> => this.#setClusterPaused("pause"),
+    resume: (): Promise<ClusterView> => this.#setClusterPaused("resume"),
   };
 
   readonly tokens = {
@@ -219,6 +282,22 @@ export class Holdfast {
         repeatable: "repeatable",
       }),
   };
+
+  #setAgentPaused(nameOrId: string, verb: "pause" | "resume"): Promise<AgentView> {
+    return this.#transport.json(agentViewSchema, {
+      method: "POST",
+      path: `${agentPath(nameOrId)}/${verb}`,
+      repeatable: "repeatable",
+    });
+  }
+
+  #setClusterPaused(verb: "pause" | "resume"): Promise<ClusterView> {
+    return this.#transport.json(clusterViewSchema, {
+      method: "POST",
+      path: `/api/v1/cluster/${verb}`,
+      repeatable: "repeatable",
+    });
+  }
 
   #read<Schema extends z.ZodType>(
     schema: Schema,
@@ -265,6 +344,10 @@ export class Holdfast {
 
 function taskPath(id: string): string {
   return `/api/v1/tasks/${encodeURIComponent(id)}`;
+}
+
+function nodePath(node: string): string {
+  return `/api/v1/nodes/${encodeURIComponent(node)}`;
 }
 
 function agentPath(nameOrId: string): string {

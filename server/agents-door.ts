@@ -4,6 +4,7 @@ import type { TrustAnchor } from "../certs/trust.ts";
 import type { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/logger.ts";
+import type { Refusals } from "./refusals.ts";
 import type { Couriers } from "./couriers.ts";
 import { AgentListener } from "./gateway/listener.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
@@ -17,6 +18,7 @@ export interface DoorDeps {
   readonly couriers: Couriers;
   readonly anchors: () => readonly TrustAnchor[];
   readonly isOpen: () => boolean;
+  readonly refusals: Pick<Refusals, "note">;
   readonly registry: Registry;
   readonly clock: Clock;
   readonly background: Background;
@@ -51,7 +53,10 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
       anchors: deps.anchors,
       isOpen: deps.isOpen,
       findAdmission: (thumbprint) => readAdmission(database.durable, thumbprint),
-      onRefused: (reason) => refused.inc({ reason: reason.split(":")[0] ?? "" }),
+      onRefused(reason, agent) {
+        refused.inc({ reason: reason.split(":")[0] ?? "" });
+        if (agent !== undefined) deps.refusals.note(agent, reason);
+      },
       openSession(socket, admitted) {
         background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
         return couriers.open(socket, admitted);

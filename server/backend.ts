@@ -10,12 +10,12 @@ import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
 import type { CancelItem } from "../shared/wire/cancel.ts";
 import type { ApiKeyRow, Backend } from "./api/backend.ts";
+import { createAdministration, type AdministrationDeps } from "./administration.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
 import { abandonTask } from "./store/abandon-task.ts";
 import { cancelTasks } from "./store/cancel-tasks.ts";
 import type { Database, Sql } from "./store/connection.ts";
-import { listNodes } from "./store/nodes.ts";
 import { pingDatabase } from "./store/ping.ts";
 import { listTasks, readSubmission, readTask } from "./store/read-tasks.ts";
 import { removeAgent } from "./store/remove-agent.ts";
@@ -37,6 +37,8 @@ export interface BackendDeps {
   readonly isDraining: () => boolean;
   /** Tells every node: cancels to send, agents to close. */
   readonly announce: (what: "cancel" | "trust", agent: AgentId) => void;
+  /** To every node, this one included. */
+  readonly tell: AdministrationDeps["tell"];
   /** Asks the agent to cancel an attempt that is final already, if it has a session here. */
   readonly askToCancel: (agent: AgentId, item: CancelItem) => void;
 }
@@ -61,6 +63,13 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
   };
   const keys = new Recent<ApiKeyRow | null>({ clock: deps.clock, load: (id) => loadKey(sql, id) }, recentKeys);
   return {
+    ...createAdministration({
+      sql,
+      ids: deps.ids,
+      clock: deps.clock,
+      tell: deps.tell,
+      wake: (task) => followers.wake(task),
+    }),
     submit: (request, principal) => submit(deps.submitting, options.node, request, principal),
     async readSubmission(id) {
       const row = await readSubmission(sql, id);
@@ -135,9 +144,6 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       deps.announce("trust", removed.id);
       for (const task of removed.tasks) followers.wake(task);
       return agentView(row);
-    },
-    async listNodes(query) {
-      return (await listNodes(sql, query)).map((row) => ({ ...row, heartbeatAt: moment(row.heartbeatAt) }));
     },
     async createToken(request, principal) {
       const { labels, expiresMs, replace } = request;

@@ -12,7 +12,8 @@ import type { HintKind } from "./cluster/hints.ts";
 import { Members } from "./cluster/members.ts";
 import { Wake } from "./cluster/wake.ts";
 import type { Admitted } from "./gateway/admit.ts";
-import { AgentSession, type SessionDeps, type SessionEvents } from "./gateway/agent-session.ts";
+import { AgentSession } from "./gateway/agent-session.ts";
+import type { SessionDeps, SessionEvents } from "./gateway/session-deps.ts";
 import { LogBudget } from "./gateway/log-budget.ts";
 import { SessionRegistry } from "./gateway/session-registry.ts";
 import type { NodeSettings } from "./store/membership.ts";
@@ -29,12 +30,14 @@ export interface CouriersDeps {
   readonly defer: (act: () => void) => void;
   readonly background: Background;
   readonly logger: Logger;
-  readonly renew: SessionDeps["renew"];
+  readonly renew: SessionDeps<AgentSession>["renew"];
   readonly random: Random;
   /** Another boot of this node took over, or the node was removed: it has to end. */
   readonly onEnded: (why: "replaced" | "removed") => void;
   /** Something of this attempt was stored through this node. */
   readonly changed: (attempt: AttemptId) => void;
+  /** This agent's greeting was refused here. */
+  readonly refused: (agent: AgentId, reason: string) => void;
   /** Tasks that a sweep of this node ended. */
   readonly ended: (tasks: readonly TaskId[]) => void;
 }
@@ -139,7 +142,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     const row = { agent: session.agent, node: node.id, nodeBootId: bootId, change };
     background.run("presence", () => store.presence(row));
   };
-  const events: SessionEvents = {
+  const events: SessionEvents<AgentSession> = {
     opened(session) {
       sessions.add(session);
       record(session, "connected");
@@ -150,6 +153,13 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       dispatcher.forget(session.agent);
       record(session, "disconnected");
     },
+    measured(session, roundTripMs) {
+      if (sessions.get(session.agent) !== session) return;
+      const roundTripUs = Math.round(roundTripMs * 1_000);
+      const row = { agent: session.agent, node: node.id, nodeBootId: bootId, change: "measured" as const, roundTripUs };
+      background.run("presence", () => store.presence(row));
+    },
+    refused: (session, reason) => deps.refused(session.agent, reason),
     claimable: (session) => dispatcher.hasCredit(session.agent),
     changed: deps.changed,
   };

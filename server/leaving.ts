@@ -64,7 +64,7 @@ export class Leaving {
     const before = this.#state;
     if (before.kind === "staying") return;
     this.#enter({ kind: "staying" });
-    for (const session of [...this.#deps.sessions.all()])
+    for (const session of this.#deps.sessions.all())
       if (before.asked.has(session)) session.close(closeCode.goingAway, "the node stays after all; dial again");
   }
 

@@ -21,6 +21,7 @@ export interface HostPort {
 
 export interface ServerOptions {
   readonly dataDir: string;
+  readonly intent: "start" | "join";
   /** A label only; the host's name when absent. */
   readonly name: string | undefined;
   readonly apiListen: HostPort;
@@ -78,6 +79,7 @@ function nodeOptions(options: ServerOptions, name: string) {
     dataDirectory: options.dataDir,
     name,
     version: ownVersion(),
+    intent: options.intent,
     apiListen: options.apiListen,
     agentListen: options.agentListen,
     advertise: options.advertise.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`),

@@ -17,7 +17,7 @@ import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.t
 import { createEnrolment } from "./enrolment/enrol-agent.ts";
 import { issueToken, type IssueTokenDeps } from "./enrolment/issue-token.ts";
 import { loadMasterKey } from "./enrolment/master-key.ts";
-import { loadNodeId, NodeLeaf } from "./enrolment/node-identity.ts";
+import { NodeLeaf } from "./enrolment/node-identity.ts";
 import { createNonces } from "./enrolment/nonce.ts";
 import { renewAgent } from "./enrolment/renew-agent.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
@@ -25,13 +25,17 @@ import { adminKey } from "./admin-key.ts";
 import { agentAddresses } from "./advertise.ts";
 import { createAgentsDoor } from "./agents-door.ts";
 import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.ts";
+import { judgeJoin } from "./join.ts";
+import { Refusals } from "./refusals.ts";
 import { Database } from "./store/connection.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
+import { offlineAgents } from "./store/offline-agents.ts";
 import { createPostgresClusterStore } from "./store/postgres-cluster.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
 import { defaultQueueLimits, QueueBounds, type QueueLimits } from "./store/queue-bounds.ts";
 import { prune } from "./store/retention.ts";
+import { writeRefusals } from "./store/write-refusals.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
 import { Followers } from "./tasks/followers.ts";
@@ -42,6 +46,8 @@ export interface NodeOptions {
   readonly databaseUrl: string;
   readonly name: string;
   readonly version: string;
+  /** `join`: a cluster has to be there, and a node that was removed comes back as a new one. Default start. */
+  readonly intent?: "start" | "join";
   readonly apiListen: { readonly host: string; readonly port: number };
   readonly agentListen: { readonly host: string; readonly port: number };
   /** host:port that agents dial; default: this machine's host name and the agent listener's port. */
@@ -84,7 +90,7 @@ export interface HoldfastNode extends Service {
 
 /**
  * Starts a node and resolves when it serves. Throws AppError: `database.unavailable`, `database.schema`,
- * `master-key.wrong`, `node.removed`, `config.invalid` (a port in use).
+ * `master-key.wrong`, `node.removed`, `node.clock`, `node.version`, `config.invalid` (a port in use).
  */
 export async function startNode(deps: NodeDeps, options: NodeOptions): Promise<HoldfastNode> {
   const { logger, clock = systemClock, random = systemRandom } = deps;
@@ -122,6 +128,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const database = await begin(
     new Database({ logger, onStatement: databaseSeconds(registry) }, { url: options.databaseUrl }),
   );
+  const { dataDirectory, version, intent = "start" } = options;
+  const node = await judgeJoin({ database, ids, clock }, { dataDirectory, version, intent });
   await migrate(database);
   await ensurePartitions(database, clock);
   const masterKey = await loadMasterKey(
@@ -133,7 +141,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
   const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
-  const node = await loadNodeId(ids, options.dataDirectory);
 
   const queue = await begin(
     new QueueBounds(
@@ -147,6 +154,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const loopDelay = eventLoopDelay(registry);
   const followers = await begin(new Followers({ database, clock, background }));
   const targets = new Targets({ sql: database.durable, clock });
+  const refusals = await begin(
+    new Refusals({ write: (notes) => writeRefusals(database.relaxed, node, notes), clock, background, logger }),
+  );
   const couriers = createCouriers(
     {
       store,
@@ -158,6 +168,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
       random,
       onEnded: (why) => onEnded?.(why),
+      refused: (agent, reason) => refusals.note(agent, reason),
       changed: (attempt) => followers.changed(attempt),
       ended: (tasks) => {
         meters.ended("given-up", tasks.length);
@@ -226,6 +237,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       clock,
       random,
       announce,
+      tell(what, agents) {
+        hints.publish(what, agents);
+        couriers.hint(what, agents);
+      },
       askToCancel: (agent, item) => couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
       isDraining: () => couriers.isDraining,
@@ -236,6 +251,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         clock,
         targets,
         earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
+        offline: (agents) => offlineAgents(database.durable, agents),
         hint: (agents) => hints.publish("work", agents),
       },
     },
@@ -251,6 +267,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       logger,
       anchors: () => trust.agentAnchors,
       isOpen: () => !couriers.isDraining,
+      refusals,
     },
     { listen: options.agentListen, identity: listenerIdentity(leaf, trust) },
   );

@@ -22,7 +22,7 @@ const row = (status: number, exitCode: number, retryable: boolean, mend: string)
 export const errorRows = {
   aborted: row(499, 130, true, "Run it again if you did not mean to stop it."),
   "agent.name-taken": row(409, 77, false, "Choose another --name, or create the token with --replace NAME."),
-  "agent.offline": row(409, 69, true, "Start the agent, or submit without requiring a live session."),
+  "agent.offline": row(409, 69, true, "Start the agent, or submit without --no-wait (`ifOffline: queue`)."),
   "agent.quarantined": row(403, 78, false, "Look at `holdfast agents show NAME`, then enrol the agent again."),
   "agent.removed": row(403, 77, false, "Enrol the agent again with a new token."),
   "agent.revoked": row(403, 77, false, "Enrol the agent again with a new token."),
@@ -88,8 +88,10 @@ export const errorRows = {
   "journal.corrupt": row(500, 78, false, "The agent takes no work: inspect its data directory, then enrol it again."),
   "journal.locked": row(409, 78, false, "Another agent process uses this data directory: stop it first."),
   "master-key.wrong": row(500, 2, false, "Give the cluster's own master key file with --master-key-file."),
+  "node.clock": row(500, 78, false, "Set this machine's clock right (NTP), or the database server's."),
   "node.draining": row(503, 75, true, "Try another node."),
-  "node.removed": row(403, 78, false, "Join the node again with a fresh data directory."),
+  "node.removed": row(403, 78, false, "Join it again as a new node: `holdfast server join` with the same options."),
+  "node.version": row(500, 78, false, "Upgrade one minor version at a time, node after node."),
   "node.unknown": row(404, 1, false, "List the nodes with `holdfast nodes list`."),
   "operation.timed-out": row(504, 124, true, "Try again; if it lasts, look at the server's log."),
   "protocol.unsupported": row(426, 1, false, "Upgrade the older side: a node serves protocol N and N-1."),
@@ -104,6 +106,7 @@ export const errorRows = {
   "submission.outcome-unknown": row(503, 75, true, "Send the same request with the same idempotency key again."),
   "submission.unknown": row(404, 1, false, "Use the id that the submission was answered with."),
   "task.finished": row(409, 1, false, "Nothing to do: the task is final."),
+  "task.open": row(409, 1, false, "Wait for its end, cancel it, or abandon it first."),
   "task.unknown": row(404, 1, false, "List the tasks with `holdfast tasks list`."),
   "tls.refused": row(
     502,

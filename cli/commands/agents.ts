@@ -17,8 +17,15 @@ interface JsonFlag extends ClientOptions {
 
 export function agentsCommand(context: CommandContext): Command {
   return group("agents", {
-    summary: "list, show, revoke and remove agents",
-    commands: [listCommand(context), showCommand(context), revokeCommand(context), removeCommand(context)],
+    summary: "list, show, pause, revoke and remove agents",
+    commands: [
+      listCommand(context),
+      showCommand(context),
+      pauseCommand(context, "pause"),
+      pauseCommand(context, "resume"),
+      revokeCommand(context),
+      removeCommand(context),
+    ],
     examples: [
       ["holdfast agents list", "every agent and its connection"],
       ["holdfast agents show web-01", "one of them, node by node"],
@@ -46,7 +53,7 @@ function listCommand({ shell, finish }: CommandContext): Command {
     } else {
       await printTable(shell.out, page.items, [
         { title: "NAME", cell: (agent) => agent.name },
-        { title: "STATUS", cell: (agent) => agent.status },
+        { title: "STATUS", cell: (agent) => (agent.paused ? `${agent.status}, paused` : agent.status) },
         { title: "CONNECTION", cell: (agent) => agent.connection },
         { title: "NODES", cell: connectedNodes },
         { title: "LABELS", cell: (agent) => pairs(agent.labels) },
@@ -67,6 +74,19 @@ function showCommand({ shell, finish }: CommandContext): Command {
     const agent = await (await openClient(shell, flags)).agents.show(name);
     if (flags.json === true) await printJson(shell.out, agent);
     else await printAgent(shell, agent);
+    finish(exitCodes.done);
+  });
+}
+
+function pauseCommand({ shell, finish }: CommandContext, verb: "pause" | "resume"): Command {
+  return command(`${verb} <agent>`, {
+    summary: verb === "pause" ? "offer an agent nothing more; what runs goes on" : "offer a paused agent work again",
+    options: [jsonOption(), ...urlOptions()],
+    examples: [[`holdfast agents ${verb} web-01`, verb === "pause" ? "before its maintenance" : "afterwards"]],
+  }).action(async (name: string, flags: JsonFlag) => {
+    const agent = await (await openClient(shell, flags)).agents[verb](name);
+    if (flags.json === true) await printJson(shell.out, agent);
+    else await shell.out.write(`${agent.name} ${agent.paused ? "is paused" : "takes work"}\n`);
     finish(exitCodes.done);
   });
 }
@@ -123,6 +143,7 @@ async function printAgent(shell: Shell, agent: AgentView): Promise<void> {
     ["id", agent.id],
     ["name", agent.name],
     ["status", agent.status],
+    ["paused", agent.paused ? "yes" : "no"],
     ["connection", agent.connection],
     ["labels", pairs(agent.labels)],
     ["version", agent.version],
@@ -136,5 +157,12 @@ async function printAgent(shell: Shell, agent: AgentView): Promise<void> {
     { title: "STATE", cell: (node) => node.state },
     { title: "SINCE", cell: (node) => node.since },
     { title: "ROUND TRIP", cell: (node) => (node.roundTripMs === null ? null : `${node.roundTripMs.toFixed(1)}ms`) },
+    {
+      title: "LAST REFUSAL",
+      cell: (node) =>
+        node.refusal === null
+          ? null
+          : `${node.refusal.reason}${node.refusal.at === null ? "" : ` (${node.refusal.at})`}`,
+    },
   ]);
 }

@@ -1,5 +1,6 @@
 // `holdfast nodes`: the servers of the cluster.
 import type { Command } from "commander";
+import type { NodeView } from "../../shared/api/nodes.ts";
 import type { PageRequest } from "../../shared/api/page.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, group, type CommandContext } from "../command.ts";
@@ -28,7 +29,8 @@ function listCommand({ shell, finish }: CommandContext): Command {
     } else {
       await printTable(shell.out, page.items, [
         { title: "NAME", cell: (node) => node.name },
-        { title: "STATE", cell: (node) => (node.draining ? `${node.state}, draining` : node.state) },
+        { title: "STATE", cell: stateOf },
+        { title: "TASKS", cell: (node) => `${node.active} of ${node.taskCap}` },
         { title: "SESSIONS", cell: (node) => node.sessions },
         { title: "ADDRESSES", cell: (node) => node.addresses.join(",") },
         { title: "VERSION", cell: (node) => node.version },
@@ -39,4 +41,9 @@ function listCommand({ shell, finish }: CommandContext): Command {
     }
     finish(exitCodes.done);
   });
+}
+
+function stateOf({ state, draining, drain }: NodeView): string {
+  if (state === "removed" || !draining) return state;
+  return `${state}, ${drain === "finish" ? "finishing" : "draining"}`;
 }

@@ -22,6 +22,8 @@ interface RunFlags extends ClientOptions {
   readonly timeout?: number;
   readonly grace?: number;
   readonly queueTimeout?: number;
+  readonly wait?: number | false;
+  readonly highPriority?: boolean;
   readonly idempotencyKey?: string;
   readonly detach?: boolean;
   readonly json?: boolean;
@@ -70,6 +72,17 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         description: "expire when still queued after this long (server's default: 24h)",
         kind: "setting",
       }),
+      durationOption({
+        flags: "--wait <duration>",
+        description: "expire when no agent has taken it after this long: --queue-timeout for this once",
+        kind: "act",
+      }),
+      option({
+        flags: "--no-wait",
+        description: "fail at once, and store nothing, when an agent is offline",
+        kind: "act",
+      }),
+      option({ flags: "--high-priority", description: "before the agents' other queued tasks", kind: "act" }),
       option({
         flags: "--idempotency-key <key>",
         description: "submitting again under the same key gives the same tasks",
@@ -113,7 +126,9 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       cwd: flags.cwd,
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
-      queueTimeoutMs: flags.queueTimeout,
+      queueTimeoutMs: typeof flags.wait === "number" ? flags.wait : flags.queueTimeout,
+      ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
+      ...(flags.highPriority === true ? { priority: "high" as const } : {}),
       idempotencyKey: flags.idempotencyKey,
       signal: submitting.signal,
     });

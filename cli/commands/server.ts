@@ -1,10 +1,13 @@
 // `holdfast server start`: reads the options of a node and hands them to server/main.ts, which is loaded only then, so that
 // client commands start fast.
-import type { Command } from "commander";
+import type { Command, Option } from "commander";
 import type { ServerOptions } from "../../server/main.ts";
+import { AppError } from "../../shared/errors.ts";
 import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { parseHostPort, type HostPort } from "../host-port.ts";
+import { drainCommand } from "./drain.ts";
+import { removeNodeCommand, resumeCommand, setCommand } from "./node-acts.ts";
 import { countOption, listenOption, logLevelOption, option } from "../option.ts";
 import { resolveSecret } from "../secret.ts";
 import { stateDirectory } from "../state-directory.ts";
@@ -26,64 +29,26 @@ interface StartFlags {
 
 export function serverCommand(context: CommandContext): Command {
   return group("server", {
-    summary: "run a server node",
-    commands: [startCommand(context)],
-    examples: [["holdfast server start --data-dir ./data", "a cluster of one node, with its own database"]],
+    summary: "run a server node; drain, resume, set and remove nodes",
+    commands: [
+      startCommand(context),
+      joinCommand(context),
+      drainCommand(context),
+      resumeCommand(context),
+      setCommand(context),
+      removeNodeCommand(context),
+    ],
+    examples: [
+      ["holdfast server start --data-dir ./data", "a cluster of one node, with its own database"],
+      ["holdfast server drain node-b", "before its maintenance"],
+    ],
   });
 }
 
-function startCommand({ shell, finish }: CommandContext): Command {
+function startCommand(context: CommandContext): Command {
   return command("start", {
     summary: "start a node; in an empty data directory it creates the cluster first",
-    options: [
-      option({
-        flags: "--data-dir <dir>",
-        description: "state of this node (else /var/lib/holdfast/server for root, or the XDG state folder)",
-        kind: "setting",
-      }),
-      option({ flags: "--name <name>", description: "label of this node (else the host's name)", kind: "setting" }),
-      listenOption({ flags: "--api-listen <host:port>", description: "HTTP API", value: "127.0.0.1:8080" }),
-      listenOption({ flags: "--agent-listen <host:port>", description: "agents' mutual TLS", value: "0.0.0.0:10943" }),
-      option({
-        flags: "--advertise <host:port...>",
-        description: "addresses agents dial (repeatable; else derived from --agent-listen)",
-        kind: "setting",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--database-url <url>",
-        description: "any PostgreSQL from 15, or file://PATH (else an embedded one)",
-        kind: "setting",
-      }),
-      option({
-        flags: "--master-key-file <file>",
-        description: "the cluster's master key (else master.key in the data directory)",
-        kind: "setting",
-      }),
-      option({
-        flags: "--trusted-proxies <range...>",
-        description: "load balancers whose X-Forwarded-For is believed (repeatable)",
-        kind: "setting",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--allow-origin <origin...>",
-        description: "origins whose pages may call the API from a browser (repeatable)",
-        kind: "setting",
-        repeatable: "repeatable",
-      }),
-      countOption({
-        flags: "--queue-per-agent <count>",
-        description: "queued tasks of one agent; more are refused with 429 (the same on every node)",
-        fallback: 1_000,
-      }),
-      countOption({
-        flags: "--queue-total <count>",
-        description: "queued tasks in the cluster; more are refused with 429 (the same on every node)",
-        fallback: 1_000_000,
-      }),
-      logLevelOption(),
-    ],
+    options: nodeOptions(),
     examples: [
       ["holdfast server start --data-dir ./data", "first start creates the cluster"],
       [
@@ -91,24 +56,98 @@ function startCommand({ shell, finish }: CommandContext): Command {
         "a second node here",
       ],
     ],
-  }).action(async (flags: StartFlags) => {
-    const { runServer } = await import("../../server/main.ts");
-    const options: ServerOptions = {
-      dataDir: flags.dataDir ?? stateDirectory(shell, "server"),
-      name: flags.name,
-      apiListen: flags.apiListen,
-      agentListen: flags.agentListen,
-      advertise: split(flags.advertise).map(parseHostPort),
-      databaseUrl: flags.databaseUrl === undefined ? undefined : await resolveSecret(shell, flags.databaseUrl),
-      masterKeyFile: flags.masterKeyFile,
-      trustedProxies: split(flags.trustedProxies),
-      allowOrigins: split(flags.allowOrigin),
-      queuePerAgent: flags.queuePerAgent,
-      queueTotal: flags.queueTotal,
-      logLevel: flags.logLevel,
-    };
-    finish(await runServer(options));
-  });
+  }).action((flags: StartFlags) => runNode(context, { flags, intent: "start" }));
+}
+
+function joinCommand(context: CommandContext): Command {
+  return command("join", {
+    summary: "start a node of a cluster that is there; one that was removed comes back as a new node",
+    options: nodeOptions(),
+    examples: [
+      [
+        "holdfast server join --data-dir ./b --database-url file://database-url --master-key-file master.key",
+        "version, clock, database and master key are checked first",
+      ],
+    ],
+  }).action((flags: StartFlags) => runNode(context, { flags, intent: "join" }));
+}
+
+async function runNode(
+  { shell, finish }: CommandContext,
+  { flags, intent }: { readonly flags: StartFlags; readonly intent: "start" | "join" },
+): Promise<void> {
+  if (intent === "join" && flags.databaseUrl === undefined) {
+    throw new AppError("config.invalid", "join needs --database-url: the database that the cluster's nodes share");
+  }
+  const { runServer } = await import("../../server/main.ts");
+  const options: ServerOptions = {
+    intent,
+    dataDir: flags.dataDir ?? stateDirectory(shell, "server"),
+    name: flags.name,
+    apiListen: flags.apiListen,
+    agentListen: flags.agentListen,
+    advertise: split(flags.advertise).map(parseHostPort),
+    databaseUrl: flags.databaseUrl === undefined ? undefined : await resolveSecret(shell, flags.databaseUrl),
+    masterKeyFile: flags.masterKeyFile,
+    trustedProxies: split(flags.trustedProxies),
+    allowOrigins: split(flags.allowOrigin),
+    queuePerAgent: flags.queuePerAgent,
+    queueTotal: flags.queueTotal,
+    logLevel: flags.logLevel,
+  };
+  finish(await runServer(options));
+}
+
+function nodeOptions(): Option[] {
+  return [
+    option({
+      flags: "--data-dir <dir>",
+      description: "state of this node (else /var/lib/holdfast/server for root, or the XDG state folder)",
+      kind: "setting",
+    }),
+    option({ flags: "--name <name>", description: "label of this node (else the host's name)", kind: "setting" }),
+    listenOption({ flags: "--api-listen <host:port>", description: "HTTP API", value: "127.0.0.1:8080" }),
+    listenOption({ flags: "--agent-listen <host:port>", description: "agents' mutual TLS", value: "0.0.0.0:10943" }),
+    option({
+      flags: "--advertise <host:port...>",
+      description: "addresses agents dial (repeatable; else derived from --agent-listen)",
+      kind: "setting",
+      repeatable: "repeatable",
+    }),
+    option({
+      flags: "--database-url <url>",
+      description: "any PostgreSQL from 15, or file://PATH (else an embedded one)",
+      kind: "setting",
+    }),
+    option({
+      flags: "--master-key-file <file>",
+      description: "the cluster's master key (else master.key in the data directory)",
+      kind: "setting",
+    }),
+    option({
+      flags: "--trusted-proxies <range...>",
+      description: "load balancers whose X-Forwarded-For is believed (repeatable)",
+      kind: "setting",
+      repeatable: "repeatable",
+    }),
+    option({
+      flags: "--allow-origin <origin...>",
+      description: "origins whose pages may call the API from a browser (repeatable)",
+      kind: "setting",
+      repeatable: "repeatable",
+    }),
+    countOption({
+      flags: "--queue-per-agent <count>",
+      description: "queued tasks of one agent; more are refused with 429 (the same on every node)",
+      fallback: 1_000,
+    }),
+    countOption({
+      flags: "--queue-total <count>",
+      description: "queued tasks in the cluster; more are refused with 429 (the same on every node)",
+      fallback: 1_000_000,
+    }),
+    logLevelOption(),
+  ];
 }
 
 function split(texts: readonly string[] | undefined): string[] {

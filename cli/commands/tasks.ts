@@ -32,6 +32,8 @@ export function tasksCommand(context: CommandContext): Command {
       logsCommand(context),
       cancelCommand(context),
       abandonCommand(context),
+      retryCommand(context),
+      topCommand(context),
     ],
     examples: [
       ["holdfast tasks list --state running", "what runs now"],
@@ -149,6 +151,32 @@ function cancelCommand({ shell, finish }: CommandContext): Command {
       await shell.out.write(
         task.state === "cancelled" ? "cancelled\n" : "cancel recorded; the agent has to confirm it\n",
       );
+    finish(exitCodes.done);
+  });
+}
+
+function retryCommand({ shell, finish }: CommandContext): Command {
+  return command("retry <id>", {
+    summary: "try a task once more, when its latest attempt has ended",
+    options: [jsonOption(), ...urlOptions()],
+    examples: [["holdfast tasks retry 0190b7e5-…", "a new attempt at the same task"]],
+  }).action(async (id: string, flags: JsonFlag) => {
+    const task = await (await openClient(shell, flags)).tasks.retry(id);
+    if (flags.json === true) await printJson(shell.out, task);
+    else await shell.out.write(`attempt ${task.attempts.length} on ${safeLine(task.agent)} is ${task.state}\n`);
+    finish(exitCodes.done);
+  });
+}
+
+function topCommand({ shell, finish }: CommandContext): Command {
+  return command("top <id>", {
+    summary: "move a queued task before its agent's others",
+    options: [jsonOption(), ...urlOptions()],
+    examples: [["holdfast tasks top 0190b7e5-…", "it is next on its agent"]],
+  }).action(async (id: string, flags: JsonFlag) => {
+    const task = await (await openClient(shell, flags)).tasks.moveToTop(id);
+    if (flags.json === true) await printJson(shell.out, task);
+    else await shell.out.write(`it is next on ${safeLine(task.agent)}\n`);
     finish(exitCodes.done);
   });
 }

@@ -52,6 +52,28 @@ export function addAgentRoutes(app: ApiInstance, agents: AgentBackend): void {
     },
   });
 
+  for (const [verb, paused] of [
+    ["pause", true],
+    ["resume", false],
+  ] as const) {
+    app.route({
+      method: "POST",
+      url: `/api/v1/agents/:agent/${verb}`,
+      config: { permission: "agents:write" },
+      schema: {
+        summary: paused ? "Pause an agent: it keeps what runs and is offered nothing more" : "Resume an agent",
+        description: "Safe to repeat.",
+        tags: ["agents"],
+        params,
+        response: { 200: agentViewSchema },
+      },
+      handler: async (request) => {
+        const { agent } = request.params;
+        return found(await agents.setAgentPaused(agent, paused, principalOf(request)), "agent.unknown", agent);
+      },
+    });
+  }
+
   app.route({
     method: "DELETE",
     url: "/api/v1/agents/:agent",

@@ -4,7 +4,7 @@
 import type { AgentId, ApiKeyId, NodeId, SubmissionId, TaskId, TokenId } from "../../shared/ids.ts";
 import type { AgentView } from "../../shared/api/agents.ts";
 import type { Readiness } from "../../shared/api/health.ts";
-import type { NodeView } from "../../shared/api/nodes.ts";
+import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { Selector } from "../../shared/api/selector.ts";
 import type { BatchRequest, SubmissionView, SubmitAnswer } from "../../shared/api/submissions.ts";
@@ -43,6 +43,9 @@ export interface Submit {
   /** 0 means never. */
   readonly unreachableLimitMs: number | undefined;
   readonly lane: Lane;
+  readonly priority: "normal" | "high" | undefined;
+  /** `refuse`: `agent.offline` when an agent has no live session. */
+  readonly ifOffline: "queue" | "refuse" | undefined;
 }
 
 export interface PageOf<Id> {
@@ -96,6 +99,10 @@ export interface TaskBackend {
   cancelTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
   /** Ends an open task without its agent (idempotent); null when there is no such task; `task.finished` when it ended otherwise. */
   abandonTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
+  /** A new attempt at a final task; null when there is no such task; `task.open` while the latest attempt is not final. */
+  retryTask(id: TaskId, principal: Principal): Promise<TaskView | null>;
+  /** Before its agent's other queued tasks; null when there is no such task; `task.finished` when it is not queued. */
+  moveTaskToTop(id: TaskId, principal: Principal): Promise<TaskView | null>;
   /** Null when there is no such task. */
   readLog(query: LogQuery): Promise<LogRead | null>;
   /**
@@ -109,12 +116,29 @@ export interface AgentBackend {
   listAgents(query: PageOf<AgentId> & { readonly selector: Selector | undefined }): Promise<readonly AgentView[]>;
   findAgent(nameOrId: string): Promise<AgentView | null>;
   revokeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
+  /** Idempotent; null when there is none. */
+  setAgentPaused(nameOrId: string, paused: boolean, principal: Principal): Promise<AgentView | null>;
   /** The agent as it is then; null when there is none, `agent.unknown` when it was removed before. */
   removeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
 }
 
 export interface NodeBackend {
   listNodes(query: PageOf<NodeId>): Promise<readonly NodeView[]>;
+  /** By id or name; null when there is none, `request.invalid` when several carry the name. */
+  findNode(nameOrId: string): Promise<NodeView | null>;
+  /** Kept over restarts; null when there is no such node or it was removed. */
+  setNode(id: NodeId, change: NodeChange, principal: Principal): Promise<NodeView | null>;
+  /** For good: it does not come back. `node.unknown` when it was removed before. */
+  removeNode(id: NodeId, principal: Principal): Promise<NodeView | null>;
+  readRemains(id: NodeId): Promise<NodeRemains>;
+  readCluster(): Promise<ClusterView>;
+  /** Resolves when every live node acts by it, or after about 20 s; then `behind` names those that do not. */
+  setClusterPaused(paused: boolean, principal: Principal): Promise<ClusterView>;
+}
+
+export interface NodeChange {
+  readonly drain?: NodeView["drain"] | undefined;
+  readonly taskCap?: number | undefined;
 }
 
 export interface TokenBackend {

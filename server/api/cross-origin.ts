@@ -33,7 +33,7 @@ export function installCrossOrigin(app: ApiInstance, allowed: ReadonlySet<string
       .header("vary", "origin");
     if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return;
     await reply
-      .header("access-control-allow-methods", "GET, POST, DELETE")
+      .header("access-control-allow-methods", "GET, POST, PATCH, DELETE")
       .header("access-control-allow-headers", requestHeaders)
       .header("access-control-max-age", String(rememberSeconds))
       .code(204)

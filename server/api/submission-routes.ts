@@ -69,6 +69,8 @@ function toSubmit(key: string, request: SubmitRequest): Submit {
     queueTimeoutMs: request.queueTimeoutMs,
     unreachableLimitMs: request.unreachableLimitMs,
     lane: request.lane ?? "work",
+    priority: request.priority,
+    ifOffline: request.ifOffline,
   };
 }
 

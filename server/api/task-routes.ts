@@ -83,6 +83,41 @@ export function addTaskRoutes(
   });
 
   app.route({
+    method: "POST",
+    url: "/api/v1/tasks/:id/retry",
+    config: { permission: "tasks:run" },
+    schema: {
+      summary: "Try a task once more",
+      description:
+        "A new attempt, only when the latest one is final; `task.open` otherwise. An attempt that was lost or abandoned may still run on its agent.",
+      tags: ["tasks"],
+      params,
+      response: { 200: taskViewSchema },
+    },
+    handler: async (request) => {
+      const id = idFrom(taskIdSchema, request.params.id, "task.unknown");
+      return found(await tasks.retryTask(id, principalOf(request)), "task.unknown", id);
+    },
+  });
+
+  app.route({
+    method: "POST",
+    url: "/api/v1/tasks/:id/move-to-top",
+    config: { permission: "tasks:run" },
+    schema: {
+      summary: "Move a queued task before its agent's others",
+      description: "Among tasks moved to the top the older one stays first. Safe to repeat.",
+      tags: ["tasks"],
+      params,
+      response: { 200: taskViewSchema },
+    },
+    handler: async (request) => {
+      const id = idFrom(taskIdSchema, request.params.id, "task.unknown");
+      return found(await tasks.moveTaskToTop(id, principalOf(request)), "task.unknown", id);
+    },
+  });
+
+  app.route({
     method: "GET",
     url: "/api/v1/tasks/:id/log",
     config: { permission: "tasks:read" },

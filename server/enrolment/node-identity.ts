@@ -26,6 +26,12 @@ export async function loadNodeId(ids: IdSource, dataDirectory: string): Promise<
     if (errnoOf(cause) !== "ENOENT")
       throw new AppError("file.unreadable", `${path}: ${describeError(cause)}`, { cause });
   }
+  return await renewNodeId(ids, dataDirectory);
+}
+
+/** A new id in place of the one kept there: the node joins as another one. */
+export async function renewNodeId(ids: IdSource, dataDirectory: string): Promise<NodeId> {
+  const path = join(dataDirectory, "node-id");
   const id = newId(ids, nodeIdSchema);
   await writeFile(`${path}.new`, `${id}\n`, { mode: 0o600, flush: true });
   await rename(`${path}.new`, path);

@@ -19,9 +19,16 @@ export interface Admitted {
   readonly notAfterMs: number;
 }
 
-export type AdmitVerdict =
-  | { readonly kind: "admitted"; readonly admitted: Admitted }
-  | { readonly kind: "refused"; readonly status: number; readonly reason: string; readonly retryAfterSeconds?: number };
+interface Refused {
+  readonly kind: "refused";
+  readonly status: number;
+  readonly reason: string;
+  readonly retryAfterSeconds?: number;
+  /** Whose certificate it is, when this cluster issued it. */
+  readonly agent?: AgentId;
+}
+
+export type AdmitVerdict = { readonly kind: "admitted"; readonly admitted: Admitted } | Refused;
 
 export interface AdmitDeps {
   readonly clock: Clock;
@@ -37,7 +44,7 @@ export interface Candidate {
   readonly path: string;
 }
 
-const refused = (status: number, reason: string, retryAfterSeconds?: number): AdmitVerdict => ({
+const refused = (status: number, reason: string, retryAfterSeconds?: number): Refused => ({
   kind: "refused",
   status,
   reason,
@@ -62,8 +69,8 @@ export async function admit(deps: AdmitDeps, { request, socket, path }: Candidat
     throw cause;
   }
   if (row === undefined) return refused(403, "certificate unknown to this cluster");
-  if (row.status !== "active") return refused(403, `agent ${row.status}`);
-  if (row.certificate !== "valid") return refused(403, `certificate ${row.certificate}`);
+  if (row.status !== "active") return { ...refused(403, `agent ${row.status}`), agent: row.agent };
+  if (row.certificate !== "valid") return { ...refused(403, `certificate ${row.certificate}`), agent: row.agent };
   return {
     kind: "admitted",
     admitted: { agent: row.agent, name: row.name, thumbprint, notAfterMs: certificate.validToDate.getTime() },

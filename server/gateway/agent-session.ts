@@ -1,73 +1,40 @@
 // Carries out one courier: frames in, effects out to socket and store. Decides nothing itself. One write per attempt is
 // under way at a time, so an attempt's log, result and home change reach the database in the order they arrived.
 // A write that fails because the database is away is tried again while the session lives; then the agent repeats it.
-import type { Background } from "../../shared/background.ts";
-import type { Clock, Timer } from "../../shared/clock.ts";
+import type { Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { Heartbeat } from "../../shared/heartbeat.ts";
-import type { AgentId, AttemptId, BootId, NodeId } from "../../shared/ids.ts";
-import { Link, readFrame, type FrameSocket } from "../../shared/link.ts";
-import type { Logger } from "../../shared/logger.ts";
+import type { AgentId, AttemptId, BootId } from "../../shared/ids.ts";
+import { Link, readFrame } from "../../shared/link.ts";
 import { streams, type Lane } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import { lengthOf } from "../../shared/wire/log.ts";
-import type { NodeList } from "../../shared/wire/nodes.ts";
-import type { Renewed } from "../../shared/wire/renew.ts";
-import { defaultTimings, type Timings } from "../../shared/wire/welcome.ts";
+import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
-import type { CourierStore } from "../store/store.ts";
 import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
-import type { LogBudget } from "./log-budget.ts";
+import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
 const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
 
 /** Attempts of one session with writes on their way to the database before no more frames are read. */
 const writesAtOnce = 2_000;
 
-export interface SessionDeps {
-  readonly socket: FrameSocket;
-  readonly store: CourierStore;
-  readonly clock: Clock;
-  /** Calls once the current turn of the event loop is over. */
-  readonly defer: (act: () => void) => void;
-  readonly background: Background;
-  readonly logger: Logger;
-  readonly budget: LogBudget;
-  readonly nodes: { current(): NodeList };
-  readonly events: SessionEvents;
-  readonly renew: (input: {
-    readonly agent: AgentId;
-    readonly spki: Uint8Array;
-    readonly proof: Uint8Array;
-  }) => Promise<Renewed>;
-}
-
-export interface SessionEvents {
-  opened(session: AgentSession): void;
-  closed(session: AgentSession): void;
-  claimable(session: AgentSession): void;
-  /** Something of this attempt was stored: followers may look. */
-  changed(attempt: AttemptId): void;
-}
-
-export interface SessionOptions {
-  readonly agent: AgentId;
-  readonly agentName: string;
-  /** SHA-256 of the certificate the session was opened with, lower-case hex. */
-  readonly thumbprint: string;
-  readonly node: { readonly id: NodeId; readonly name: string };
-  readonly timings?: Timings;
-}
+const refusals: ReadonlySet<number> = new Set([
+  closeCode.superseded,
+  closeCode.quarantined,
+  closeCode.refused,
+  closeCode.unsupported,
+]);
 
 export class AgentSession {
   readonly agent: AgentId;
   readonly agentName: string;
   readonly thumbprint: string;
-  readonly #deps: SessionDeps;
+  readonly #deps: SessionDeps<AgentSession>;
   readonly #options: SessionOptions;
   readonly #link: Link<FromNode>;
   readonly #heartbeat: Heartbeat;
@@ -78,8 +45,10 @@ export class AgentSession {
   #renewal: "idle" | "running" = "idle";
   #tick: Timer | undefined;
   #killing: Timer | undefined;
+  /** When the ping that measures the round trip was sent, until its pong. */
+  #pingedMs: number | undefined;
 
-  constructor(deps: SessionDeps, options: SessionOptions) {
+  constructor(deps: SessionDeps<AgentSession>, options: SessionOptions) {
     this.#deps = deps;
     this.#options = options;
     this.agent = options.agent;
@@ -174,6 +143,13 @@ export class AgentSession {
     else this.close(closeCode.silent, "no frame in time");
   }
 
+  ponged(): void {
+    const askedMs = this.#pingedMs;
+    this.#pingedMs = undefined;
+    if (askedMs !== undefined) this.#deps.events.measured(this, this.#deps.clock.monotonicMs() - askedMs);
+    this.heard();
+  }
+
   /** A ping, pong or anything else that shows life. */
   heard(): void {
     this.#heartbeat.heard();
@@ -219,6 +195,7 @@ export class AgentSession {
         this.#link.send(effect.message);
         return;
       case "close":
+        if (refusals.has(effect.code)) events.refused(this, effect.reason);
         this.close(effect.code, effect.reason);
         return;
       case "ping":
@@ -226,6 +203,8 @@ export class AgentSession {
         return;
       case "opened":
         events.opened(this);
+        this.#pingedMs = this.#deps.clock.monotonicMs();
+        socket.ping();
         return;
       case "claimable":
         events.claimable(this);

@@ -9,6 +9,7 @@ import { WebSocketServer, type WebSocket } from "ws";
 import type { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf } from "../../shared/errors.ts";
+import type { AgentId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
@@ -32,7 +33,8 @@ export interface ListenerDeps extends AdmitDeps {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly openSession: (socket: FrameSocket, admitted: Admitted) => AgentSession;
-  readonly onRefused: (reason: string) => void;
+  /** `agent` when its certificate is this cluster's. */
+  readonly onRefused: (reason: string, agent?: AgentId) => void;
 }
 
 export interface ListenerOptions {
@@ -148,7 +150,7 @@ export class AgentListener implements Service {
       try {
         const verdict = await admit(this.#deps, { request, socket, path: agentPath });
         if (verdict.kind === "refused") {
-          this.#deps.onRefused(verdict.reason);
+          this.#deps.onRefused(verdict.reason, verdict.agent);
           this.#deps.logger.info({ peer: socket.remoteAddress, reason: verdict.reason }, "agent refused");
           refuse(socket, verdict);
         } else
@@ -176,7 +178,7 @@ export class AgentListener implements Service {
       else session.close(closeCode.invalidFrame, "expected binary frames");
     });
     webSocket.on("ping", () => session.heard());
-    webSocket.on("pong", () => session.heard());
+    webSocket.on("pong", () => session.ponged());
     webSocket.on("error", (cause) =>
       this.#deps.logger.debug({ err: cause, agent: admitted.name }, "agent socket failed"),
     );

@@ -11,6 +11,8 @@ const presentNode = z.object({
   live: z.boolean(),
   since: z.string().nullable(),
   roundTripUs: z.number().nullable(),
+  draining: z.boolean(),
+  refusal: z.object({ reason: z.string(), at: z.string() }).nullable(),
 });
 
 const agentRow = z.object({
@@ -18,6 +20,7 @@ const agentRow = z.object({
   name: z.string(),
   labels: labelsSchema,
   status: agentStatus,
+  paused: z.boolean(),
   version: z.string(),
   host: z.record(z.string(), z.unknown()),
   createdAt: timeMs,
@@ -27,10 +30,12 @@ const agentRow = z.object({
 export type AgentRow = z.infer<typeof agentRow>;
 
 const columns = `
-select g.id, g.name, g.labels, g.status, g.version, g.host, g.created_at as "createdAt", g.last_seen_at as "lastSeenAt",
+select g.id, g.name, g.labels, g.status, g.paused, g.version, g.host, g.created_at as "createdAt", g.last_seen_at as "lastSeenAt",
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name,
-      'live', n.heartbeat_at > clock_timestamp() - interval '15 seconds', 'since', p.since, 'roundTripUs', p.round_trip_us) order by n.name), '[]')
+      'live', n.heartbeat_at > clock_timestamp() - interval '15 seconds', 'since', p.since, 'roundTripUs', p.round_trip_us,
+      'draining', n.draining or n.drain <> 'none', 'refusal', case when r.agent_id is not null then jsonb_build_object('reason', r.reason, 'at', r.at) end) order by n.name), '[]')
     from node n left join presence p on p.node_id = n.id and p.node_boot_id = n.boot_id and p.agent_id = g.id
+      left join refusal r on r.node_id = n.id and r.agent_id = g.id
     where n.status = 'joined' and (p.agent_id is not null or n.heartbeat_at > clock_timestamp() - interval '24 hours')) as nodes
 from agent g`;
 

@@ -54,16 +54,18 @@ const taskRow = z.object({
   createdAt: timeMs,
   attempts: z.array(attemptRow).min(1),
   agentLastSeenAt: timeMsOrNull,
-  liveNodes: z.array(z.string()),
+  /** Live nodes that hold a session with the agent. */
+  nodes: z.array(z.object({ name: z.string(), draining: z.boolean(), active: z.int(), cap: z.int() })),
+  agentPaused: z.boolean(),
   paused: z.boolean(),
 });
 export type TaskRow = z.infer<typeof taskRow>;
 
 const columns = `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
-  t.lane, t.spec, t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused,
-  (select coalesce(array_agg(n.name order by n.name), '{}') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
-    where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as "liveNodes",
+  t.lane, t.spec, t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused",
+  (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
+    where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as nodes,
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
       'signal', a.signal, 'home', n.name, 'offers', a.offer_no, 'cancelRequested', a.cancel_requested, 'createdAt', a.created_at,
       'acceptedAt', a.accepted_at, 'startedAt', a.started_at, 'finishedAt', a.finished_at,

@@ -35,6 +35,12 @@ const audit = {
     select id from audit where at < clock_timestamp() - make_interval(days => $1::int) order by id limit $2) returning 1 as one`,
 };
 
+const refusals = {
+  name: "prune-refusals",
+  text: `delete from refusal where ctid in (
+    select ctid from refusal where at < clock_timestamp() - make_interval(days => $1::int) limit $2) returning 1 as one`,
+};
+
 /** One bounded run; whichever node comes first does it, the others leave it alone. */
 export async function prune(database: Database, clock: Clock): Promise<void> {
   const before = (days: number): string => firstIdAt(clock.wallMs() - days * dayMs);
@@ -63,6 +69,7 @@ export async function prune(database: Database, clock: Clock): Promise<void> {
   await repeat(attempts, before(keptDays.attempts));
   await repeat(submissions, before(keptDays.attempts));
   await repeat(audit, keptDays.audit);
+  await repeat(refusals, keptDays.logs);
 }
 
 /** `log_chunk_20261123`: the names sort by day. */

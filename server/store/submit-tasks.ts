@@ -19,6 +19,9 @@ import type { Lane } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
 
+/** Order among an agent's queued attempts; a person may move one to the top. */
+export const bands = { top: 0, high: 1, normal: 2 } as const;
+
 export interface NewTask {
   readonly task: TaskId;
   readonly attempt: AttemptId;
@@ -26,6 +29,8 @@ export interface NewTask {
   readonly lane: Lane;
   /** The spec as JSON text. */
   readonly spec: string;
+  /** Default normal. */
+  readonly band?: (typeof bands)["high" | "normal"];
   readonly queueMs: number;
   readonly unreachableLimitMs: number;
   /** Set when this node holds credit for the agent and means to offer at once. */
@@ -81,8 +86,8 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
@@ -91,8 +96,8 @@ new_task as (
   select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
 new_log as (insert into attempt_log (attempt_id, agent_id) select attempt_id, agent_id from item),
 new_attempt as (
-  insert into attempt (id, task_id, agent_id, lane, rank, state, offer_no, journal_id, offered_by, offer_until, expires_at)
-  select attempt_id, task_id, agent_id, lane,
+  insert into attempt (id, task_id, agent_id, lane, band, rank, state, offer_no, journal_id, offered_by, offer_until, expires_at)
+  select attempt_id, task_id, agent_id, lane, band,
     case when offered then 1 else 0 end, case when offered then 'offered' else 'queued' end,
     case when offered then 1 else 0 end, case when offered then journal_id end,
     case when offered then $17::uuid end,
@@ -185,6 +190,7 @@ async function store(
       first?.node,
       first?.offerWindowMs,
       tasks.map((task) => graceOf(task.spec)),
+      tasks.map((task) => task.band ?? bands.normal),
     ],
     insertedRow,
   );

@@ -17,7 +17,13 @@ import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
 import type { Target } from "../store/agents.ts";
 import { offerWindowMs } from "../store/claim-attempts.ts";
 import type { CourierStore } from "../store/store.ts";
-import type { NewSubmission, NewTask, QueueRefusal, SubmitOutcome } from "../store/submit-tasks.ts";
+import {
+  bands,
+  type NewSubmission,
+  type NewTask,
+  type QueueRefusal,
+  type SubmitOutcome,
+} from "../store/submit-tasks.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 
 export interface SubmitRequest {
@@ -30,6 +36,10 @@ export interface SubmitRequest {
   readonly queueTimeoutMs: number | undefined;
   readonly unreachableLimitMs: number | undefined;
   readonly lane: Lane;
+  /** Default normal. */
+  readonly priority?: "normal" | "high" | undefined;
+  /** Default queue; `refuse` stores nothing when an agent has no session on any live node. */
+  readonly ifOffline?: "queue" | "refuse" | undefined;
 }
 
 export interface Submitter {
@@ -46,6 +56,8 @@ export interface SubmitDeps {
   ) => Promise<{ readonly id: NewSubmission["id"] } | undefined>;
   readonly ids: IdSource;
   readonly clock: Clock;
+  /** Which of these have no session on any live node. */
+  readonly offline: (agents: readonly AgentId[]) => Promise<readonly AgentId[]>;
   /** Other nodes may have sessions with these agents. */
   readonly hint: (agents: readonly AgentId[]) => void;
 }
@@ -147,6 +159,7 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
       `the selector means ${pairs.length} agents; at most ${limits.tasksPerSubmission} tasks in one submission`,
     );
   }
+  if (request.ifOffline === "refuse") await refuseOffline(deps, pairs);
   // All texts first: what is refused for one task must not have set credit aside for another.
   const texts = new Map<TaskSpec, string>();
   for (const { spec } of pairs) if (!texts.has(spec)) texts.set(spec, specText(spec));
@@ -158,6 +171,7 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
         attempt: newId(deps.ids, attemptIdSchema),
         agent: target.id,
         lane: request.lane,
+        band: bands[request.priority ?? "normal"],
         spec: texts.get(spec) ?? "",
         queueMs: request.queueTimeoutMs ?? defaults.queueMs,
         unreachableLimitMs: request.unreachableLimitMs ?? defaults.unreachableMs,
@@ -165,6 +179,17 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
       },
     };
   });
+}
+
+const namedAtMost = 5;
+
+async function refuseOffline(deps: SubmitDeps, pairs: readonly { readonly target: Target }[]): Promise<void> {
+  const offline = new Set(await deps.offline([...new Set(pairs.map(({ target }) => target.id))]));
+  if (offline.size === 0) return;
+  const names = [...new Set(pairs.filter(({ target }) => offline.has(target.id)).map(({ target }) => target.name))];
+  const shown = names.slice(0, namedAtMost).join(", ");
+  const more = names.length > namedAtMost ? ` and ${names.length - namedAtMost} more` : "";
+  throw new AppError("agent.offline", `no live node has a session with ${shown}${more}; nothing was stored`);
 }
 
 async function expand(

@@ -55,11 +55,12 @@ export function taskView(row: TaskRow): TaskView {
 function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
   if (state !== "queued" && state !== "offered") return null;
   if (row.agentStatus !== "active") return `agent ${row.agentName} is ${row.agentStatus}`;
-  if (row.liveNodes.length === 0) {
+  if (row.nodes.length === 0) {
     return row.agentLastSeenAt === null
       ? `agent ${row.agentName} has never connected`
       : `agent ${row.agentName} is offline since ${moment(row.agentLastSeenAt)}`;
   }
+  if (row.agentPaused) return `agent ${row.agentName} is paused`;
   if (row.paused) return "the cluster is paused";
   const [latest] = row.attempts.slice(-1);
   if (state === "offered" && latest !== undefined) {
@@ -69,8 +70,19 @@ function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
       ? `offered ${latest.offers} times to agent ${row.agentName}, which has not answered`
       : null;
   }
-  return `agent ${row.agentName} (connected to ${row.liveNodes.join(", ")}) has no free slot`;
+  return waitingForNode(row) ?? `agent ${row.agentName} (connected to ${namesOf(row.nodes)}) has no free slot`;
 }
+
+/** Why none of the nodes that reach the agent takes it; undefined when one may. */
+function waitingForNode({ agentName, nodes }: TaskRow): string | undefined {
+  const staying = nodes.filter(({ draining }) => !draining);
+  if (staying.length === 0) return `agent ${agentName} is connected only to ${namesOf(nodes)}, draining`;
+  if (staying.some(({ active, cap }) => active < cap)) return undefined;
+  const full = staying.map(({ name, active, cap }) => `${name} (${active} of ${cap})`).join(", ");
+  return `every node that reaches agent ${agentName} is at its task cap: ${full}`;
+}
+
+const namesOf = (nodes: TaskRow["nodes"]): string => nodes.map(({ name }) => name).join(", ");
 
 export function agentView(row: AgentRow): AgentView {
   const nodes = row.nodes
@@ -80,6 +92,7 @@ export function agentView(row: AgentRow): AgentView {
       state: node.live && node.since !== null ? ("connected" as const) : ("missing" as const),
       since: node.live ? momentOf(node.since) : null,
       roundTripMs: node.roundTripUs === null ? null : node.roundTripUs / 1_000,
+      refusal: refusalOf(node),
     }));
   const connected = nodes.filter((node) => node.state === "connected").length;
   const { hostname, os, arch } = row.host;
@@ -89,6 +102,7 @@ export function agentView(row: AgentRow): AgentView {
     name: row.name,
     labels: row.labels,
     status: row.status,
+    paused: row.paused,
     connection: connected === 0 ? "offline" : connected === nodes.length ? "fully" : "partly",
     nodes,
     version: row.version === "" ? null : row.version,
@@ -96,4 +110,11 @@ export function agentView(row: AgentRow): AgentView {
     createdAt: moment(row.createdAt),
     lastSeenAt: row.lastSeenAt === null ? null : moment(row.lastSeenAt),
   };
+}
+
+/** Only while it is missing, and what was refused after it was last connected. */
+function refusalOf(node: AgentRow["nodes"][number]): AgentView["nodes"][number]["refusal"] {
+  if (node.live && node.since !== null) return null;
+  if (node.draining) return { reason: "the node drains", at: null };
+  return node.refusal === null ? null : { reason: node.refusal.reason, at: momentOf(node.refusal.at) };
 }

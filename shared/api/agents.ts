@@ -11,13 +11,18 @@ export const agentViewSchema = z.object({
   name: z.string(),
   labels: labelsSchema,
   status: z.enum(agentStatuses),
+  paused: z.boolean().describe("Keeps what runs and is offered nothing more"),
   connection: z.enum(["fully", "partly", "offline"]),
   nodes: z.array(
     z.object({
       name: z.string(),
       state: z.enum(["connected", "missing"]),
       since: momentSchema.nullable(),
-      roundTripMs: z.number().nullable(),
+      roundTripMs: z.number().nullable().describe("Measured when it connected"),
+      refusal: z
+        .object({ reason: z.string(), at: momentSchema.nullable() })
+        .nullable()
+        .describe("Why this node refused it last, while it is missing there"),
     }),
   ),
   version: z.string().nullable(),

@@ -6,6 +6,7 @@ export const scopes = [
   "agents:write",
   "metrics:read",
   "nodes:read",
+  "nodes:write",
   "tasks:read",
   "tasks:run",
   "tokens:read",

@@ -18,6 +18,14 @@ const terms = {
     .max(limits.queueMs)
     .optional()
     .describe("Lost when its agent had no session for this long after the offer; 0 = never; default 24 h"),
+  ifOffline: z
+    .enum(["queue", "refuse"])
+    .optional()
+    .describe("`refuse`: answered 409 `agent.offline`, and nothing is stored, when an agent has no live session"),
+  priority: z
+    .enum(["normal", "high"])
+    .optional()
+    .describe("high: before the agent's other queued tasks; default normal"),
   lane: laneSchema.optional().describe("Credit lane; default work"),
 };
 

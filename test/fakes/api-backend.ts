@@ -6,12 +6,14 @@ import type {
   LogPiece,
   LogQuery,
   LogRead,
+  NodeChange,
   Principal,
   Submit,
 } from "../../server/api/backend.ts";
 import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
 import type { AgentView } from "../../shared/api/agents.ts";
+import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { SubmitAnswer } from "../../shared/api/submissions.ts";
 import { summarise, type TaskView } from "../../shared/api/tasks.ts";
@@ -47,12 +49,30 @@ export function taskView(change: Partial<TaskView> = {}): TaskView {
   };
 }
 
+export function nodeView(change: Partial<NodeView> = {}): NodeView {
+  return {
+    id: ids.next(),
+    name: "node-a",
+    state: "live",
+    addresses: ["node-a:10943"],
+    version: "0.1.0",
+    draining: false,
+    drain: "none",
+    taskCap: 1_000,
+    active: 0,
+    heartbeatAt: "2026-11-23T16:00:00.000Z",
+    sessions: 0,
+    ...change,
+  };
+}
+
 export function agentView(change: Partial<AgentView> = {}): AgentView {
   return {
     id: ids.next(),
     name: "web-01",
     labels: {},
     status: "active",
+    paused: false,
     connection: "fully",
     nodes: [],
     version: null,
@@ -141,6 +161,11 @@ export class FakeBackend implements Backend, EnrolmentBackend {
   readonly submits: { readonly submit: Submit; readonly principal: Principal }[] = [];
   readonly keys = new Map<ApiKeyId, ApiKeyRow>();
   readonly cancelled: string[] = [];
+  readonly moved: string[] = [];
+  readonly nodes = new Map<string, NodeView>();
+  cluster: ClusterView = { id: ids.next(), name: "test", paused: false, behind: [] };
+  /** What each asked node still holds; the last answer stays. */
+  remains: NodeRemains[] = [{ empty: true, sessions: 0, active: 0, agents: [], tasks: [] }];
   readonly agents = new Map<string, AgentView>();
   /** Replaces the answer to the next submits. */
   onSubmit: (submit: Submit) => Promise<SubmitAnswer>;
@@ -205,6 +230,22 @@ export class FakeBackend implements Backend, EnrolmentBackend {
     return task.view;
   }
 
+  async retryTask(id: string): Promise<TaskView | null> {
+    const task = this.tasks.get(id);
+    if (task === undefined) return null;
+    if (task.view.finishedAt === null) throw new AppError("task.open", `the task is ${task.view.state}`);
+    task.enter("queued", { finishedAt: null, exitCode: null, reason: null });
+    return task.view;
+  }
+
+  async moveTaskToTop(id: string): Promise<TaskView | null> {
+    const task = this.tasks.get(id);
+    if (task === undefined) return null;
+    if (task.view.state !== "queued") throw new AppError("task.finished", `the task is ${task.view.state}, not queued`);
+    this.moved.push(id);
+    return task.view;
+  }
+
   readLog = async (query: LogQuery) => this.tasks.get(query.task)?.read(query) ?? null;
   waitForChange = async (id: string, signal: AbortSignal) => this.tasks.get(id)?.wait(signal);
   listAgents = async () => [...this.agents.values()];
@@ -220,11 +261,52 @@ export class FakeBackend implements Backend, EnrolmentBackend {
     return removed;
   }
 
+  async setAgentPaused(nameOrId: string, paused: boolean): Promise<AgentView | null> {
+    const agent = this.#agent(nameOrId);
+    if (agent === undefined) return null;
+    const changed = { ...agent, paused };
+    this.agents.set(agent.id, changed);
+    return changed;
+  }
+
   #agent(nameOrId: string): AgentView | undefined {
     return [...this.agents.values()].find(({ id, name }) => id === nameOrId || name === nameOrId);
   }
 
-  listNodes = async () => [];
+  listNodes = async () => [...this.nodes.values()];
+  findNode = async (nameOrId: string) =>
+    [...this.nodes.values()].find(({ id, name }) => id === nameOrId || name === nameOrId) ?? null;
+
+  async setNode(id: string, change: NodeChange): Promise<NodeView | null> {
+    const node = this.nodes.get(id);
+    if (node === undefined) return null;
+    const drain = change.drain ?? node.drain;
+    const changed = { ...node, drain, draining: drain !== "none", taskCap: change.taskCap ?? node.taskCap };
+    this.nodes.set(id, changed);
+    return changed;
+  }
+
+  async removeNode(id: string): Promise<NodeView | null> {
+    const node = this.nodes.get(id);
+    if (node === undefined) return null;
+    if (node.state === "removed") throw new AppError("node.unknown", `node ${node.name} was removed already`);
+    const removed: NodeView = { ...node, state: "removed" };
+    this.nodes.set(id, removed);
+    return removed;
+  }
+
+  async readRemains(): Promise<NodeRemains> {
+    const [now, ...later] = this.remains;
+    if (now === undefined) throw new Error("the fake has no remains");
+    if (later.length > 0) this.remains = later;
+    return now;
+  }
+
+  readCluster = async () => this.cluster;
+  async setClusterPaused(paused: boolean): Promise<ClusterView> {
+    this.cluster = { ...this.cluster, paused };
+    return this.cluster;
+  }
   listTokens = async () => [];
   revokeToken = async () => null;
   createToken: Backend["createToken"] = async (request, principal) => ({

@@ -100,6 +100,7 @@ export class SimNode {
           if (why === "removed") process.kill();
         },
         changed: () => undefined,
+        refused: () => undefined,
         ended: () => undefined,
       },
       { node: { id: this.id, name: this.name }, bootId },
@@ -162,7 +163,7 @@ export class SimNode {
     end.handlers = {
       frame: (frame) => session.received(frame),
       ping: () => session.heard(),
-      pong: () => session.heard(),
+      pong: () => session.ponged(),
       ended: () => session.ended(),
     };
     session.start();
@@ -185,6 +186,7 @@ export class SimNode {
             running.carry("targets", "read", (db) => new Map(agents.map((id) => [id, db.agents.get(id)?.name ?? ""]))),
         },
         earlier: async (key) => (await running.carry("earlier", "read", (db) => readEarlier(db, [key])))[0],
+        offline: () => Promise.resolve([]),
         ids: createIdSource({ clock, random: this.#deps.random }),
         clock,
         hint: (agents) => this.#deps.publish(this, "work", agents),

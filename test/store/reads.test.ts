@@ -33,13 +33,14 @@ describe("reading tasks", () => {
       agentStatus: "active",
       lane: "work",
       paused: false,
-      liveNodes: [],
+      nodes: [],
+      agentPaused: false,
     });
     await lab.store.presence({ agent: agent.id, node: lab.node.id, nodeBootId: lab.node.bootId, change: "connected" });
     await lab.claim(agent);
     await finish(agent, attempt);
     const found = await readTask(sql(), task);
-    expect(found?.liveNodes).toEqual(["node-a"]);
+    expect(found?.nodes).toEqual([{ name: "node-a", draining: false, active: 0, cap: 1_000 }]);
     expect(found?.attempts).toMatchObject([
       {
         id: attempt,

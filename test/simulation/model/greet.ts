@@ -114,6 +114,7 @@ export function loseAttempts(db: ModelDatabase, lost: LostAttempts): void {
 
 export function writePresence(db: ModelDatabase, changes: readonly PresenceChange[]): void {
   for (const { agent, node, nodeBootId, change } of changes) {
+    if (change === "measured") continue;
     const row = db.agents.get(agent);
     if (row !== undefined) db.agents.put(agent, { ...row, lastSeenAtMs: db.nowMs });
     const key = `${agent}/${node}`;

@@ -1,5 +1,5 @@
 // submit-tasks.ts on the model: submission, tasks, attempts and logs in one statement; the earlier one when the key is taken.
-import type { NewSubmission, SubmitOutcome } from "../../../server/store/submit-tasks.ts";
+import { bands, type NewSubmission, type NewTask, type SubmitOutcome } from "../../../server/store/submit-tasks.ts";
 import type { AttemptId } from "../../../shared/ids.ts";
 import type { ModelDatabase } from "./database.ts";
 import type { AttemptRow } from "./rows.ts";
@@ -37,7 +37,7 @@ export function submitTasks(db: ModelDatabase, batch: readonly NewSubmission[]):
 
 function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubmission | undefined): Set<AttemptId> {
   const offered = new Set<AttemptId>();
-  for (const { task, attempt, agent, lane, spec, queueMs, unreachableLimitMs, offer } of submission.tasks) {
+  for (const { task, attempt, agent, lane, band, spec, queueMs, unreachableLimitMs, offer } of submission.tasks) {
     const row = offer === undefined ? undefined : db.agents.get(agent);
     const isOffered =
       offer !== undefined &&
@@ -58,7 +58,15 @@ function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubm
       unreachableLimitMs,
       ...times,
     });
-    newAttempt(db, { attempt, task, agent, lane, number: 1, expiresAtMs: times.expiresAtMs });
+    newAttempt(db, {
+      attempt,
+      task,
+      agent,
+      lane,
+      band: band ?? bands.normal,
+      number: 1,
+      expiresAtMs: times.expiresAtMs,
+    });
     const queued = db.attempts.get(attempt);
     if (!isOffered || queued === undefined) continue;
     db.attempts.put(attempt, {
@@ -78,7 +86,10 @@ function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubm
 /** A queued attempt with its log. */
 export function newAttempt(
   db: ModelDatabase,
-  row: Pick<AttemptRow, "task" | "agent" | "lane" | "number" | "expiresAtMs"> & { readonly attempt: AttemptId },
+  row: Pick<AttemptRow, "task" | "agent" | "lane" | "number" | "expiresAtMs"> & {
+    readonly attempt: AttemptId;
+    readonly band?: NewTask["band"];
+  },
 ): void {
   const { attempt, ...given } = row;
   const log = { homeNo: 0, closed: false, next: { out: 0, err: 0 }, chunks: { out: [], err: [] } };
@@ -89,7 +100,7 @@ export function newAttempt(
     rank: 0,
     state: "queued",
     reason: "",
-    band: 2,
+    band: row.band ?? bands.normal,
     queueNo: db.nextQueueNo(),
     offerNo: 0,
     journalId: null,

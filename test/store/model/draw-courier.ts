@@ -9,7 +9,7 @@ import type { PresenceChange } from "../../../server/store/presence.ts";
 import type { Progress } from "../../../server/store/progress-attempts.ts";
 import type { Refusal } from "../../../server/store/refuse-attempts.ts";
 import type { ResumeHome } from "../../../server/store/resume-attempts.ts";
-import type { NewSubmission, NewTask } from "../../../server/store/submit-tasks.ts";
+import { bands, type NewSubmission, type NewTask } from "../../../server/store/submit-tasks.ts";
 import type { BootId } from "../../../shared/ids.ts";
 import { lanes, streams, type Stream } from "../../../shared/task.ts";
 import type { LogContent } from "../../../shared/wire/log.ts";
@@ -39,6 +39,7 @@ function newTask(dice: Dice, history: History): NewTask {
     queueMs: dice.oneOf([86_400_000, 60_000, 5_000, 0]),
     unreachableLimitMs: dice.oneOf([86_400_000, 5_000, 60_000, 0]),
     offer: isFast ? { bootId: history.boot(dice, agent), journalId: history.journal(dice, agent) } : undefined,
+    band: dice.oneOf([bands.normal, bands.high]),
   };
 }
 
