@@ -163,6 +163,14 @@ describe("the architecture", () => {
     expect({ defaults, barrels, sql }).toEqual({ defaults: [], barrels: [], sql: [] });
   });
 
+  it("gives each prepared statement a name of its own: a connection keeps the first text under a name", () => {
+    const names = files
+      .filter((file) => file.path.startsWith("server/store/"))
+      .flatMap((file) => [...file.text.matchAll(/^ {2}name: "([^"]+)"/gm)].map((match) => match[1] ?? ""));
+    expect(names.length).toBeGreaterThan(50);
+    expect(names.filter((name, at) => names.indexOf(name) !== at)).toEqual([]);
+  });
+
   it("reads clocks, timers and randomness in their one file", () => {
     const raw = /\b(?:setTimeout|setInterval|Date\.now|Math\.random|performance\.now)\b/;
     // The SDK has a clock of its own file: it must not pull Node's timers into a browser.

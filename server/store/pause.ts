@@ -54,7 +54,7 @@ const clusterRow = z.object({
 export type ClusterState = z.infer<typeof clusterRow>;
 
 const state = {
-  name: "read-cluster",
+  name: "read-cluster-state",
   text: `select c.id, c.name, c.paused, (select coalesce(array_agg(n.name order by n.name), '{}') from node n
     where n.status = 'joined' and n.heartbeat_at > clock_timestamp() - interval '15 seconds' and n.settings_seen < c.settings_version) as behind
   from cluster c`,

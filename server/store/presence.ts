@@ -20,7 +20,7 @@ locked as (select g.id from agent g where g.id in (select agent_id from item whe
 seen as (update agent g set last_seen_at = clock_timestamp() from locked l where g.id = l.id),
 gone as (
   delete from presence p using item i
-  where i.change = 'disconnected' and p.agent_id = i.agent_id and p.node_id = i.node_id and p.node_boot_id = i.boot_id)
+  where i.change = 'disconnected' and p.agent_id = i.agent_id and p.node_id = i.node_id and p.node_boot_id = i.boot_id),
 timed as (
   update presence p set round_trip_us = i.round_trip_us from item i
   where i.change = 'measured' and p.agent_id = i.agent_id and p.node_id = i.node_id and p.node_boot_id = i.boot_id)
