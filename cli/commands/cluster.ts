@@ -34,7 +34,7 @@ function showCommand({ shell, finish }: CommandContext): Command {
         ["id", cluster.id],
         ["name", cluster.name],
         ["paused", cluster.paused ? "yes" : "no"],
-        ["nodes behind", cluster.behind.join(", ")],
+        ["nodes behind", cluster.behind.length === 0 ? null : cluster.behind.join(", ")],
       ]);
     }
     finish(exitCodes.done);

@@ -64,7 +64,7 @@ function bench(given: { readonly queue: readonly AgentId[]; readonly fair: numbe
     clock,
     offered,
     settle: () => background.settle(),
-    hold() {
+    hold: () => {
       const held = Promise.withResolvers<void>();
       gate = held.promise;
       return held.resolve;
