@@ -1,102 +1,73 @@
-// `npm run demo`: a server node with its own PostgreSQL, two agents, one real script on both with its log live, a table
-// of results. Stays up until Ctrl-C; with --once it ends by itself. Leaves nothing behind either way.
+// `npm run demo`: three server nodes on one PostgreSQL, two agents, a script on both with its log live; then a node is
+// killed under a running script, and another one added. Stays up until Ctrl-C; with --once it ends by itself. Leaves
+// nothing behind either way.
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Holdfast } from "../sdk/holdfast.ts";
-import { Program, runProgram, startServer } from "./processes.ts";
+import { DemoCluster } from "./cluster.ts";
+import { failover } from "./failover.ts";
 
 const agents = [
   { name: "web-01", label: "role=web" },
   { name: "web-02", label: "role=web" },
 ];
 
-const say = (text: string): void => void process.stdout.write(`${text}\n`);
-const steps: (() => Promise<unknown>)[] = [];
+const write = (text: string): void => void process.stdout.write(text);
+const say = (text: string): void => write(`${text}\n`);
 
-async function demo(mode: "once" | "stay"): Promise<number> {
-  const folder = await mkdtemp(join(tmpdir(), "holdfast-demo-"));
-  steps.push(() => rm(folder, { recursive: true, force: true }));
-  say("1. A server node starts, with a PostgreSQL of its own.");
-  const server = await startServer({
-    name: "node-a",
-    dataDirectory: join(folder, "server"),
-    onProgram: (program) => steps.push(() => program.stop()),
-  });
-  const apiKey = (await readFile(join(folder, "server", "admin-api-key"), "utf8")).trim();
-  const client = new Holdfast({ url: server.url, apiKey });
-
-  say("2. Two agents enrol with single-use tokens and dial every node.");
-  for (const { name, label } of agents) {
-    const { token } = await client.tokens.create({ labels: { demo: "true" } });
-    const dataDirectory = join(folder, name);
-    const registered = await runProgram({
-      title: `register ${name}`,
-      args: [
-        "agent",
-        "register",
-        "--server",
-        server.url,
-        "--token",
-        token,
-        "--all-nodes",
-        "--name",
-        name,
-        "--label",
-        label,
-        "--data-dir",
-        dataDirectory,
-      ],
-    });
-    if (registered.exitCode !== 0) throw new Error(registered.output);
-    say(registered.output.trimEnd().replaceAll(/^/gm, "   "));
-    const agent = new Program({ title: `agent ${name}`, args: ["agent", "run", "--data-dir", dataDirectory] });
-    steps.push(() => agent.stop());
+async function demo(cluster: DemoCluster, mode: "once" | "stay"): Promise<number> {
+  say("1. PostgreSQL starts, and three server nodes on it.");
+  await cluster.startDatabase();
+  for (const name of ["node-a", "node-b", "node-c"]) {
+    const { url, agentPort } = await cluster.startNode(name);
+    say(`   ${name}: API ${url}, agents on port ${agentPort}`);
   }
 
-  await connected(client);
+  say("2. Two agents enrol with single-use tokens and dial every node.");
+  for (const agent of agents) say((await cluster.startAgent(agent)).replaceAll(/^/gm, "   "));
+  const names = agents.map(({ name }) => name);
+  await cluster.connected(names, ["node-a", "node-b", "node-c"]);
+
   say("3. One script on both:  holdfast run --on role=web --script demo/hello.sh");
-  const environment = { HOLDFAST_URL: server.url, HOLDFAST_API_KEY: apiKey };
-  const exitCode = await shown(
-    ["run", "--on", "role=web", "--script", join(import.meta.dirname, "hello.sh")],
-    environment,
-  );
+  const hello = ["run", "--on", "role=web", "--script", join(import.meta.dirname, "hello.sh")];
+  const exitCode = await shown(cluster, hello);
+  if (exitCode !== 0) return exitCode;
+
+  say("4. A counting script on web-01; the node its log flows through is killed while it runs.");
+  write("  ");
+  const { longestPauseMs } = await failover(cluster, write);
+  say(`\n   every number once, no gap; the longest pause between two was ${Math.round(longestPauseMs)} ms`);
+
+  say("5. A fourth node joins; the agents are not touched.");
+  const startedMs = performance.now();
+  const { name } = await cluster.startNode("node-d");
+  await cluster.connected(names, [name]);
+  say(`   ${names.join(" and ")} are connected to ${name}, ${seconds(startedMs)} s after it was started`);
+  await shown(cluster, ["agents", "list"]);
+
   say("");
   say("The cluster is up. From another terminal in this folder:");
   say("");
-  say(`  export HOLDFAST_URL=${server.url} HOLDFAST_API_KEY=${apiKey}`);
+  say(`  export HOLDFAST_URL=${cluster.first.url} HOLDFAST_API_KEY=${cluster.apiKey}`);
   say("  bin/holdfast run --on web-01 -- 'uname -a; exit 3'; echo \"exit code $?\"");
-  say("  bin/holdfast agents list");
-  say(`  API description: ${server.url}/api/docs`);
+  say("  bin/holdfast nodes list");
+  say(`  API description: ${cluster.first.url}/api/docs`);
   if (mode === "stay") {
     say("\nCtrl-C ends everything.");
-    await Promise.race([interrupted, server.program.exited]);
+    await Promise.race([interrupted, cluster.first.program.exited]);
   }
-  return exitCode;
+  return 0;
 }
 
-async function connected(client: Holdfast): Promise<void> {
-  const endMs = performance.now() + 15_000;
-  while (performance.now() < endMs) {
-    const { items } = await client.agents.list();
-    if (items.filter((agent) => agent.connection === "fully").length === agents.length) return;
-    await new Promise((resolve) => void setTimeout(resolve, 50));
-  }
-  throw new Error("the agents did not connect within 15 s");
-}
+const seconds = (sinceMs: number): string => ((performance.now() - sinceMs) / 1_000).toFixed(1);
 
 /** Runs a command with its output on this terminal. */
-function shown(args: readonly string[], environment: Readonly<Record<string, string>>): Promise<number> {
+function shown(cluster: DemoCluster, args: readonly string[]): Promise<number> {
+  const environment = { HOLDFAST_URL: cluster.first.url, HOLDFAST_API_KEY: cluster.apiKey };
   const child = spawn(process.execPath, [join(import.meta.dirname, "..", "cli", "holdfast.ts"), ...args], {
     env: { ...process.env, ...environment },
     stdio: ["ignore", "inherit", "inherit"],
   });
   return new Promise((resolve) => void child.once("close", (code) => resolve(code ?? 1)));
-}
-
-async function cleanUp(): Promise<void> {
-  for (const step of steps.splice(0).toReversed()) await step();
 }
 
 const interrupted = new Promise<void>((resolve) => {
@@ -111,12 +82,13 @@ const interrupted = new Promise<void>((resolve) => {
   process.on("SIGTERM", onSignal);
 });
 
+const cluster = await DemoCluster.create();
 try {
   const ended = interrupted.then(() => 130);
-  process.exitCode = await Promise.race([demo(process.argv.includes("--once") ? "once" : "stay"), ended]);
+  process.exitCode = await Promise.race([demo(cluster, process.argv.includes("--once") ? "once" : "stay"), ended]);
 } catch (cause) {
   process.stderr.write(`demo: ${cause instanceof Error ? cause.message : String(cause)}\n`);
   process.exitCode = 1;
 } finally {
-  await cleanUp();
+  await cluster.end();
 }

@@ -44,7 +44,7 @@ const mayImport: Record<string, readonly string[]> = {
   agent: ["shared", "certs"],
   sdk: ["shared"],
   cli: ["sdk", "shared", "server/main.ts", "agent/main.ts", "agent/register.ts"],
-  demo: ["sdk", "shared", "cli"],
+  demo: ["sdk", "shared", "cli", "server/store/embedded.ts"],
   bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo"],
   "server/store": ["shared", "certs"],
   "server/tasks": ["shared", "server/store"],

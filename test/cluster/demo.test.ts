@@ -39,12 +39,21 @@ async function leftBehind(): Promise<string[]> {
   return lines.filter((line) => line.includes(folder));
 }
 
-it("enrols two agents, runs a script on both, shows the results and exits 0 with --once", async () => {
+it("runs a script on two agents, kills the node a script's log flows through and adds another; exits 0 with --once", async () => {
   const demo = startDemo("--once");
   expect({ exitCode: await demo.exited, output: demo.output() }).toMatchObject({ exitCode: 0 });
   expect(demo.output()).toMatch(/web-01 +\| hello from web-01/);
   expect(demo.output()).toMatch(/web-02 +\| hello from web-02/);
   expect(demo.output()).toMatch(/web-01 +succeeded +0/);
+  const counted = /killed while it runs\.\n([^]*?)\n +every number once/.exec(demo.output())?.[1] ?? "";
+  expect(counted).toMatch(/kill -9 node-[abc], through which this flowed/);
+  const numbers = counted
+    .replace(/ +kill -9.*/, "")
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  expect(numbers).toEqual(Array.from({ length: 60 }, (_, index) => index + 1));
+  expect(demo.output()).toMatch(/web-01 and web-02 are connected to node-d, [\d.]+ s after it was started/);
   expect(demo.output()).toMatch(/HOLDFAST_URL=http:\/\/127\.0\.0\.1:\d+ HOLDFAST_API_KEY=hfk_/);
   expect({ files: await readdir(folder), processes: await leftBehind() }).toEqual({ files: [], processes: [] });
 });
@@ -64,7 +73,7 @@ it("stays up until Ctrl-C and then ends everything it started", async () => {
 it("ends everything on Ctrl-C while it still starts", async () => {
   const demo = startDemo();
   await eventually("the server has begun", () => ({
-    done: demo.output().includes("1. A server node"),
+    done: demo.output().includes("node-a: API"),
     state: demo.output(),
   }));
   demo.child.kill("SIGINT");
