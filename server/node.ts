@@ -229,7 +229,11 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         ids,
         clock,
         targets,
-        earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
+        earlier: async (key) => {
+          const [row] = await readEarlier(database.durable, [key]);
+          if (row === undefined) return undefined;
+          return { id: row.id, digest: Buffer.from(row.body_sha256).toString("hex"), tasks: row.tasks };
+        },
         hint: (agents) => hints.publish("work", agents),
       },
     },
