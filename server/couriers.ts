@@ -68,13 +68,14 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       draining: deps.isDraining(),
     }),
     onList: (list) => pushList(sessions, list),
+    onFailover: () => wake.failedOver(),
     onReplaced: () =>
       logger.error(
         { node: node.id },
         "another process runs with this node id, or the node was removed; this one serves on until it is stopped",
       ),
   });
-  const wake = new Wake(
+  const wake: Wake = new Wake(
     { store: cluster, clock, background, logger, sessions },
     {
       work: (agents, unanswered) => dispatcher.mayHaveWork(agents, unanswered),
@@ -90,6 +91,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
           session?.close(distrustCode[status], `${status}: ${reason}`);
         }
       },
+      lookAgain: async (agent) => sessions.get(agent)?.lookAgain(),
       settlePresence: () => cluster.settlePresence({ node: node.id, nodeBootId: bootId, agents: sessions.agents() }),
       ended: deps.ended,
     },

@@ -18,6 +18,8 @@ export interface MembersDeps {
   readonly logger: Logger;
   readonly load: () => { readonly active: number; readonly sessions: number; readonly draining: boolean };
   readonly onList: (list: NodeList) => void;
+  /** A database of a later timeline serves: it may lack the last commits of the one before. */
+  readonly onFailover: () => void;
   readonly onReplaced: () => void;
 }
 
@@ -83,8 +85,14 @@ export class Members implements Service {
 
   async #refresh(): Promise<void> {
     const list = await this.#deps.store.nodeList();
-    const isNewer = list.version > this.#list.version || list.nodes.length !== this.#list.nodes.length;
+    const before = this.#list;
+    const isNewer = list.version > before.version || list.nodes.length !== before.nodes.length;
     this.#list = list;
     if (isNewer) this.#deps.onList(list);
+    if (before.version > 0 && timelineOf(list) > timelineOf(before)) this.#deps.onFailover();
   }
+}
+
+function timelineOf({ version }: NodeList): number {
+  return Math.floor(version / 2 ** 32);
 }
