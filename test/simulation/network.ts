@@ -222,7 +222,8 @@ export class End implements FrameSocket {
     for (const { packet, done } of this.#outgoing.splice(0, count)) {
       this.#outgoingBytes -= sizeOf(packet);
       done?.();
-      const arriving = this.#connection.gate === undefined ? packet : this.#connection.gate.pass(this.#direction, packet);
+      const arriving =
+        this.#connection.gate === undefined ? packet : this.#connection.gate.pass(this.#direction, packet);
       if (arriving !== undefined) peer.#receive(arriving);
     }
     this.pump();

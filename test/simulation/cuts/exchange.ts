@@ -41,6 +41,7 @@ const quiet: Omit<SimOptions, "seed"> = {
   slowestSyncMs: 3,
   bounds: { headBytes: 150_000, tailBytes: 100_000 },
   cancels: 0,
+  abandons: 0,
   noOps: 0,
   shortLimits: 0,
   impatience: 0,
@@ -103,11 +104,7 @@ export interface ExchangeRun {
 }
 
 /** Plays the exchange; the first connection is cut where asked. */
-export async function runExchange(
-  seed: number,
-  cut?: ByteCut,
-  onLine?: (line: string) => void,
-): Promise<ExchangeRun> {
+export async function runExchange(seed: number, cut?: ByteCut, onLine?: (line: string) => void): Promise<ExchangeRun> {
   const trace = new Trace(onLine);
   const exchange = new Exchange(new Simulation({ ...quiet, seed }, trace), cut);
   const end = await exchange.run();
@@ -234,14 +231,12 @@ class Exchange {
     const [agent] = agents;
     const row = agent === undefined ? undefined : model.agents.get(agent.options.agent);
     const named = [...this.#names].toSorted(([, a], [, b]) => (a < b ? -1 : 1));
-    const nameOf = new Map(
-      named.flatMap(([task, name]) => this.#rowsOf(task).map(({ id }) => [id, name] as const)),
-    );
+    const nameOf = new Map(named.flatMap(([task, name]) => this.#rowsOf(task).map(({ id }) => [id, name] as const)));
     const files = agent?.machine.disk.snapshot() ?? new Map<string, Buffer>();
     const journal = emptyJournalState();
     for (const payload of scanJournal(files.get(agent?.journalPath ?? "") ?? Buffer.alloc(0)).payloads)
       applyRecord(journal, decodeRecord(payload));
-    const violations = checkHistory({ db: model, truth, watch, agents, isOwed: () => true });
+    const violations = checkHistory({ db: model, truth, watch, agents, nodes, isOwed: () => true });
     return {
       tasks: named.map(([task, name]) => ({ name, attempts: this.#rowsOf(task).map((one) => this.#attemptEnd(one)) })),
       submissions: model.submissions.rows.size,
@@ -266,7 +261,9 @@ class Exchange {
   #attemptEnd({ id, result, ...row }: AttemptRow): AttemptEnd {
     const log = this.sim.database.model.logs.get(id);
     const stored = (stream: Stream): readonly [number, "right" | "wrong"] => {
-      const content = Buffer.concat((log?.chunks[stream] ?? []).map((chunk) => chunk.content ?? Buffer.from("omitted")));
+      const content = Buffer.concat(
+        (log?.chunks[stream] ?? []).map((chunk) => chunk.content ?? Buffer.from("omitted")),
+      );
       const expected = bytesAt({ attempt: id, stream }, 0, content.length);
       return [content.length, Buffer.compare(content, expected) === 0 ? "right" : "wrong"];
     };

@@ -52,9 +52,7 @@ export async function runCuts({ seed, act, at, bug }: CutsOptions): Promise<Cuts
   };
   const threads = availableParallelism();
   const jobs = Array.from({ length: threads }, (_, thread) => cuts.filter((_cut, index) => index % threads === thread));
-  await Promise.all(
-    jobs.map((share) => runJob({ seed, cuts: share, ...(bug === undefined ? {} : { bug }) }, onRun)),
-  );
+  await Promise.all(jobs.map((share) => runJob({ seed, cuts: share, ...(bug === undefined ? {} : { bug }) }, onRun)));
   return { undisturbed, asked: cuts.length, made, wrong, seconds: (performance.now() - startedMs) / 1_000 };
 }
 

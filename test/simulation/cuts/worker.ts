@@ -7,9 +7,7 @@ import { plant } from "../planted/plant.ts";
 
 const jobSchema = z.object({
   seed: z.int(),
-  cuts: z.array(
-    z.object({ direction: z.enum(directions), afterBytes: z.int(), act: z.enum(["reset", "black-hole"]) }),
-  ),
+  cuts: z.array(z.object({ direction: z.enum(directions), afterBytes: z.int(), act: z.enum(["reset", "black-hole"]) })),
   bug: z.string().optional(),
 });
 export type CutJob = z.infer<typeof jobSchema>;
