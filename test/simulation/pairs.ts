@@ -1,5 +1,6 @@
 // Pairs of concurrent events (RELIABILITY 3.9): the table of all, and how often each met in a run, told from what was
 // executed, received, started and broken. What is not simulated says where else it is looked at.
+import type { AbandonedTask } from "../../server/store/abandon-task.ts";
 import type { ClaimInput, ClaimedAttempt } from "../../server/store/claim-attempts.ts";
 import type { LogAppend } from "../../server/store/append-log.ts";
 import type { Finish, FinishOutcome } from "../../server/store/finish-attempts.ts";
@@ -191,6 +192,8 @@ export class PairWatch {
         return;
       case "cancel":
         return this.#cancelled(answer as readonly CancelledTask[]);
+      case "abandon":
+        return this.#abandoned(answer as AbandonedTask | undefined);
       case "remove-agent":
         if (answer !== undefined) this.#removed(answer as RemovedAgent);
         return;
@@ -260,6 +263,12 @@ export class PairWatch {
     if (this.#row(attempt)?.state === "abandoned") this.#met("abandon, then the late accept");
     const known = this.#of(attempt);
     known.home ??= place;
+  }
+
+  #abandoned(abandoned: AbandonedTask | undefined): void {
+    if (abandoned?.changed !== true || abandoned.state !== "abandoned") return;
+    const isGone = this.#sim.truth.stranded.has(abandoned.agent);
+    if (isGone && this.#of(abandoned.attempt).cancelledAtMs !== undefined) this.#met("cancel, agent gone for ever");
   }
 
   #removed({ tasks }: RemovedAgent): void {

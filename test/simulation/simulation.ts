@@ -30,7 +30,7 @@ import type { RemovedAgent } from "../../server/store/remove-agent.ts";
 const livenessMs = 300_000;
 const settledMs = 35_000;
 /** An unreachable limit that a run waits for. */
-const shortLimitMs = 30_000;
+const shortLimitMs = 60_000;
 
 export interface RunReport {
   readonly seed: number;
