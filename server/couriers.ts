@@ -117,8 +117,9 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       if (why === "removed") end("removed");
       deps.onEnded(why);
     },
+    onFailover: () => wake.failedOver(),
   });
-  const wake = new Wake(
+  const wake: Wake = new Wake(
     { store: cluster, clock, background, logger, sessions },
     {
       work: (agents, unanswered) => dispatcher.mayHaveWork(agents, unanswered),
@@ -134,6 +135,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
           session?.close(distrustCode[status], `${status}: ${reason}`);
         }
       },
+      lookAgain: async (agent) => sessions.get(agent)?.lookAgain(),
       settlePresence: () => cluster.settlePresence({ node: node.id, nodeBootId: bootId, agents: sessions.agents() }),
       ended: deps.ended,
     },

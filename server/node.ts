@@ -250,7 +250,11 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         ids,
         clock,
         targets,
-        earlier: async (key) => (await readEarlier(database.durable, [key]))[0],
+        earlier: async (key) => {
+          const [row] = await readEarlier(database.durable, [key]);
+          if (row === undefined) return undefined;
+          return { id: row.id, digest: Buffer.from(row.body_sha256).toString("hex"), tasks: row.tasks };
+        },
         offline: (agents) => offlineAgents(database.durable, agents),
         hint: (agents) => hints.publish("work", agents),
       },

@@ -8,6 +8,9 @@ import { closeCode } from "./wire/close-code.ts";
 import { itemsPerMessage } from "./wire/fields.ts";
 import { reached } from "./steps.ts";
 
+/** A control frame holds 125 bytes, two of them the close code (RFC 6455, 5.5). */
+const closeReasonBytes = 123;
+
 /** What a Link needs of a WebSocket; `ws` fits it. */
 export interface FrameSocket {
   readonly bufferedAmount: number;
@@ -79,7 +82,7 @@ export class Link<Sent extends Outgoing> {
     // What was sent before the close still leaves, as far as the socket takes it at once.
     if (this.#pump === "due") this.#send();
     this.#state = "closed";
-    this.#socket.close(code, reason.slice(0, 120));
+    this.#socket.close(code, closeReason(reason));
   }
 
   ping(): void {
@@ -121,7 +124,7 @@ export class Link<Sent extends Outgoing> {
       return encodeFrame(message);
     } catch (cause) {
       this.#state = "closed";
-      this.#socket.close(closeCode.tooLarge, `${message.type}: ${AppError.from(cause).message}`.slice(0, 120));
+      this.#socket.close(closeCode.tooLarge, closeReason(`${message.type}: ${AppError.from(cause).message}`));
       return undefined;
     }
   }
@@ -149,6 +152,12 @@ export class Link<Sent extends Outgoing> {
     }
     return message;
   }
+}
+
+/** What of a reason fits a close frame, in whole characters. `ws` throws at a longer one, and reasons quote what peers sent. */
+function closeReason(reason: string): string {
+  const bytes = new Uint8Array(closeReasonBytes);
+  return reason.slice(0, new TextEncoder().encodeInto(reason, bytes).read);
 }
 
 function attemptsOf(message: object): string[] {

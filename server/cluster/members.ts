@@ -24,6 +24,8 @@ export interface MembersDeps {
   /** Makes the settings hold; resolves when nothing that went by the former ones is under way. */
   readonly onSettings: (settings: NodeSettings) => Promise<void>;
   readonly onOthers: (others: readonly OtherNode[], taskCap: number) => void;
+  /** A database of a later timeline serves: it may lack the last commits of the one before. */
+  readonly onFailover: () => void;
   readonly onEnded: (why: "replaced" | "removed") => void;
 }
 
@@ -138,12 +140,18 @@ export class Members implements Service {
 
   async #refresh(): Promise<void> {
     const list = await this.#deps.store.nodeList();
-    const isNewer = list.version > this.#list.version || list.nodes.length !== this.#list.nodes.length;
+    const before = this.#list;
+    const isNewer = list.version > before.version || list.nodes.length !== before.nodes.length;
     this.#list = list;
+    if (before.version > 0 && timelineOf(list) > timelineOf(before)) this.#deps.onFailover();
     if (!isNewer) return;
     this.#listTimer ??= this.#deps.clock.after(listPauseMs, () => {
       this.#listTimer = undefined;
       this.#deps.onList(this.#list);
     });
   }
+}
+
+function timelineOf({ version }: NodeList): number {
+  return Math.floor(version / 2 ** 32);
 }

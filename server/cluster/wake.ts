@@ -1,5 +1,5 @@
 // Finds out what this node's agents wait for when no hint tells it: new work, cancels to repeat, agents no longer
-// trusted, attempts to give up on. Every look is bounded and only about agents with a session here.
+// trusted, attempts to give up on, rows that a database failover took back. Every look is bounded and only about agents with a session here.
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -25,6 +25,8 @@ export interface WakeActs {
   readonly cancels: (cancels: readonly PendingCancel[]) => void;
   readonly distrusted: (agents: readonly Distrusted[]) => void;
   readonly ended: (tasks: readonly TaskId[]) => void;
+  /** Reads the rows of one agent again and asks it about them, if it has a session here. */
+  readonly lookAgain: (agent: AgentId) => Promise<void>;
   /** Writes down again which agents have a session here. */
   readonly settlePresence: () => Promise<void>;
 }
@@ -42,6 +44,9 @@ export const wakePeriods = {
 /** Queue numbers are drawn before their row is visible: this many below the last seen are looked at again. */
 const overlap = 1_000;
 
+/** Agents looked at again at once after a failover: all of them together would be the database's first load. */
+const rereadAtOnce = 16;
+
 export class Wake implements Service {
   readonly #deps: WakeDeps;
   readonly #acts: WakeActs;
@@ -50,6 +55,8 @@ export class Wake implements Service {
   #timers: Timer[] = [];
   #lastQueueNo = 0;
   #feedDueMs = 0;
+  /** Agents with a session from before the last failover, whose rows were not read since. */
+  readonly #stale = new Set<AgentId>();
 
   constructor(deps: WakeDeps, acts: WakeActs) {
     this.#deps = deps;
@@ -62,6 +69,7 @@ export class Wake implements Service {
     const every = (periodMs: number, act: () => void): void => void this.#timers.push(clock.every(periodMs, act));
     every(wakePeriods.busyFeed, () => {
       if (clock.monotonicMs() >= this.#feedDueMs) this.feed();
+      if (this.#stale.size > 0) this.#look("rows after a failover", () => this.#reread());
     });
     every(wakePeriods.cancels, () => this.cancels());
     every(wakePeriods.trust, () => this.trust());
@@ -86,6 +94,26 @@ export class Wake implements Service {
       this.#feedDueMs = this.#deps.clock.monotonicMs() + (isBusy ? 0 : wakePeriods.idleFeed);
       this.#acts.work(agents, unanswered);
     });
+  }
+
+  /**
+   * Another database serves, which may lack the last commits of the one before. An attempt whose acknowledged result it
+   * lacks stands open, and sessions that live on bring no greeting to find it.
+   */
+  failedOver(): void {
+    for (const agent of this.#deps.sessions.agents()) this.#stale.add(agent);
+  }
+
+  /** An agent whose look fails stays stale for the next one. */
+  async #reread(): Promise<void> {
+    while (this.#stale.size > 0) {
+      await Promise.all(
+        [...this.#stale].slice(0, rereadAtOnce).map(async (agent) => {
+          await this.#acts.lookAgain(agent);
+          this.#stale.delete(agent);
+        }),
+      );
+    }
   }
 
   /** Whether these agents have work, by one indexed read. */

@@ -103,6 +103,12 @@ export class AgentSession {
     return this.#state.kind === "open" ? this.#state.session.homes.size + this.#state.session.offers.size : 0;
   }
 
+  /** Asks the agent about every row of it that is not final: a database that failed over may have lost what ended one. */
+  async lookAgain(): Promise<void> {
+    const rows = await this.#deps.store.readOpen(this.agent, []);
+    this.apply({ kind: "reread", rows });
+  }
+
   offer(attempts: readonly ClaimedAttempt[]): void {
     this.apply({ kind: "claimed", attempts });
   }

@@ -73,6 +73,8 @@ export type CourierEvent =
       readonly rows: readonly OpenAttempt[];
       readonly welcome: Pick<Welcome, "node" | "nodes" | "timings">;
     }
+  /** The agent's open rows, read again after a database failover. */
+  | { readonly kind: "reread"; readonly rows: readonly OpenAttempt[] }
   | { readonly kind: "claimed"; readonly attempts: readonly ClaimedAttempt[] }
   | {
       readonly kind: "progressed";

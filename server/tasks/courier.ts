@@ -12,7 +12,7 @@ import { appended, finished, logFrame, resumed } from "./courier-log.ts";
 import { packOffers } from "./courier-offer.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import type { CourierEffect, CourierEvent, CourierState, CourierStep, OpenSession } from "./courier-state.ts";
-import { reconcile } from "./reconcile.ts";
+import { reconcile, type Reconciliation } from "./reconcile.ts";
 
 /** An offer unanswered this long makes the session suspect. Milliseconds; the database's window is at least as long. */
 const suspectAfterMs = 3_000;
@@ -95,9 +95,16 @@ function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconcil
   const effects: CourierEffect[] = [welcome, { kind: "opened" }];
   if (found.reached.length > 0) effects.push({ kind: "progress", items: found.reached });
   if (found.collected.length > 0) effects.push({ kind: "lose", attempts: found.collected, answer: "collected" });
+  effects.push(...asking(found));
+  return { state: { kind: "open", session }, effects };
+}
+
+/** Cancels and inquiries that rows give rise to. */
+function asking(found: Pick<Reconciliation, "cancels" | "inquiries">): CourierEffect[] {
+  const effects: CourierEffect[] = [];
   for (const items of chunks(found.cancels)) effects.push({ kind: "send", message: { type: "cancel", items } });
   for (const items of chunks(found.inquiries)) effects.push({ kind: "send", message: { type: "inquire", items } });
-  return { state: { kind: "open", session }, effects };
+  return effects;
 }
 
 function openEffects(session: OpenSession, event: CourierEvent, atMs: number): CourierEffect[] {
@@ -108,6 +115,8 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       session.trust = "trusted";
       return [...effects, { kind: "claimable" }];
     }
+    case "reread":
+      return asking(reconcile({ journalId: session.journalId, listed: [], rows: event.rows }));
     case "claimed":
       return claimedEffects(session, event.attempts, atMs);
     case "progressed": {

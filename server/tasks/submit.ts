@@ -1,5 +1,6 @@
 // Submitting: a selector expands once, ids are chosen first, one statement stores everything, and only then an offer may
 // leave. When the COMMIT's outcome is unknown nothing is sent: the rows are looked for by key for 2 s.
+// A key that was stored is answered with what it stored, also when the agents it named are gone by now.
 import type { Selector } from "../../shared/api/selector.ts";
 import { selects } from "../../shared/api/selector.ts";
 import type { Clock } from "../../shared/clock.ts";
@@ -12,6 +13,7 @@ import {
   type AgentId,
   type IdSource,
   type NodeId,
+  type TaskId,
 } from "../../shared/ids.ts";
 import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
 import type { Target } from "../store/agents.ts";
@@ -53,13 +55,20 @@ export interface SubmitDeps {
   readonly targets: TargetSource;
   readonly earlier: (
     key: Pick<NewSubmission, "principal" | "idempotencyKey">,
-  ) => Promise<{ readonly id: NewSubmission["id"] } | undefined>;
+  ) => Promise<EarlierSubmission | undefined>;
   readonly ids: IdSource;
   readonly clock: Clock;
   /** Which of these have no session on any live node. */
   readonly offline: (agents: readonly AgentId[]) => Promise<readonly AgentId[]>;
   /** Other nodes may have sessions with these agents. */
   readonly hint: (agents: readonly AgentId[]) => void;
+}
+
+export interface EarlierSubmission {
+  readonly id: NewSubmission["id"];
+  /** As of the request. */
+  readonly digest: string;
+  readonly tasks: readonly { readonly id: TaskId; readonly agent: AgentId }[];
 }
 
 export interface TargetSource {
@@ -90,7 +99,16 @@ export async function submit(
   request: SubmitRequest,
   by: Submitter,
 ): Promise<Submitted> {
-  const planned = await plan(deps, request);
+  let planned: Planned[];
+  try {
+    planned = await plan(deps, request);
+  } catch (cause) {
+    // A sender who missed the answer must not hear that nothing was stored, only because an agent is gone by now.
+    const stored = await deps.earlier({ principal: by.id, idempotencyKey: request.key });
+    if (stored === undefined) throw cause;
+    if (stored.digest !== request.digest) throw otherRequest(request);
+    return await repeated(deps, stored);
+  }
   const submission: NewSubmission = {
     id: newId(deps.ids, submissionIdSchema),
     principal: by.id,
@@ -118,19 +136,26 @@ export async function submit(
       if (queued.length > 0) deps.hint([...new Set(queued)]);
       return answer(submission.id, planned, false);
     }
-    case "repeated": {
-      const names = await deps.targets.nameOf(outcome.tasks.map((task) => task.agent));
-      return {
-        id: outcome.id,
-        tasks: outcome.tasks.map(({ id, agent }) => ({ id, agent: names.get(agent) ?? agent })),
-        repeated: true,
-      };
-    }
+    case "repeated":
+      return await repeated(deps, outcome);
     case "mismatch":
-      throw new AppError("idempotency.mismatch", `the idempotency key ${request.key} was used for another request`);
+      throw otherRequest(request);
     case "full":
       throw queueFull(outcome.refusal, planned);
   }
+}
+
+async function repeated(deps: SubmitDeps, { id, tasks }: Pick<EarlierSubmission, "id" | "tasks">): Promise<Submitted> {
+  const names = await deps.targets.nameOf(tasks.map((task) => task.agent));
+  return {
+    id,
+    tasks: tasks.map((task) => ({ id: task.id, agent: names.get(task.agent) ?? task.agent })),
+    repeated: true,
+  };
+}
+
+function otherRequest({ key }: SubmitRequest): AppError {
+  return new AppError("idempotency.mismatch", `the idempotency key ${key} was used for another request`);
 }
 
 /** What waits drains at the agents' pace: seconds, not milliseconds. */

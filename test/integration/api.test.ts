@@ -157,6 +157,21 @@ describe("an idempotency key", () => {
     });
   });
 
+  it("is answered with its tasks when the agent they are for was removed since; another request is not", async () => {
+    await enrol(node, { name: "leaver-01" });
+    const first = await submit("leaver-1", { ...work, on: "leaver-01" });
+    await node.client.agents.remove("leaver-01");
+    // Names are remembered for a second.
+    await eventually("leaver-01 is unknown", async () => {
+      const { status } = await submit(`leaver-${Math.random()}`, { ...work, on: "leaver-01" });
+      return { done: status === 404, state: status };
+    });
+    const again = await submit("leaver-1", { ...work, on: "leaver-01" });
+    expect(again).toMatchObject({ status: 201, body: { id: first.body.id, tasks: first.body.tasks, repeated: true } });
+    const other = await submit("leaver-1", { on: "leaver-01", spec: script("echo twice") });
+    expect(other).toMatchObject({ status: 409, body: { code: "idempotency.mismatch" } });
+  });
+
   it("sent many times at once makes one set of tasks", async () => {
     const answers = await Promise.all(
       Array.from({ length: 12 }, () => submit("race-1", { ...work, on: "idle-01,web-01" })),

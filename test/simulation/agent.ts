@@ -137,6 +137,16 @@ export class SimAgent {
     this.engine?.drain();
   }
 
+  /** Stops as agent.ts does, and is not started again; the process ends when its sockets have had their time to close. */
+  async stop(): Promise<void> {
+    this.isRetired = true;
+    const { process, journal, engine, connections } = this.#running ?? {};
+    connections?.stop();
+    await engine?.stop();
+    await journal?.close();
+    process?.schedule(1_200, () => process.kill());
+  }
+
   #opened(running: Running): void {
     const { process, journal } = running;
     if (!process.isUp) return;

@@ -1,5 +1,5 @@
 // A client with a plan of submissions: sends each with its key to some node, repeats with the same key until it is answered,
-// cancels some of what it sent, and looks at how its tasks stand.
+// cancels and abandons some of what it sent, and looks at how its tasks stand.
 import { createHash } from "node:crypto";
 import { AppError } from "../../shared/errors.ts";
 import { taskIdSchema, type TaskId } from "../../shared/ids.ts";
@@ -24,6 +24,8 @@ export interface ClientDeps {
   readonly nodes: readonly SimNode[];
   readonly agentNames: readonly string[];
   readonly truth: Truth;
+  /** Whether a submission with this key is stored. */
+  readonly isStored: (key: string) => boolean;
   readonly onRead: (task: TaskId, seen: { readonly rank: number; readonly state: string }) => void;
 }
 
@@ -31,13 +33,17 @@ export class Client {
   readonly #deps: ClientDeps;
   readonly #options: SimOptions;
   readonly #random: SeededRandom;
-  /** Submissions not answered yet. */
+  /** For what it does more than it once did, so that the rest of a seed stays as it was. */
+  readonly #second: SeededRandom;
+  readonly #closed = new Set<string>();
+  /** Submissions that are neither answered nor refused for good. */
   open = 0;
 
   constructor(deps: ClientDeps, options: SimOptions) {
     this.#deps = deps;
     this.#options = options;
     this.#random = deps.world.random("client");
+    this.#second = deps.world.random("client, second");
   }
 
   start(): void {
@@ -85,7 +91,7 @@ export class Client {
     const isImpatient = this.#random.chance(this.#options.impatience);
     let isOver = false;
     const again = (why: string): void => {
-      if (isOver || truth.acked.has(request.key)) return;
+      if (isOver || this.#closed.has(request.key)) return;
       isOver = true;
       world.note(`client ${request.key} again: ${why}`);
       world.schedule(this.#random.between(50, 1_500), () => this.#send(request, tries + 1));
@@ -93,10 +99,32 @@ export class Client {
     world.schedule(isImpatient ? 300 : patienceMs, () => again("no answer"));
     this.#call(
       node,
-      () => node.submit(request, principal),
+      () => this.#submit(node, request),
       (submitted) => this.#answered(request, submitted),
-      (cause) => again(cause instanceof AppError ? cause.code : String(cause)),
+      (cause) => {
+        if (cause instanceof AppError && !cause.retryable) this.#close(request.key);
+        again(cause instanceof AppError ? cause.code : String(cause));
+      },
     );
+  }
+
+  /** I19: what is stored under a key is what its sender hears of, whatever became of the agents it names. */
+  async #submit(node: SimNode, request: SubmitRequest): Promise<Submitted> {
+    const { world, isStored } = this.#deps;
+    const wasStored = isStored(request.key);
+    try {
+      return await node.submit(request, principal);
+    } catch (cause) {
+      if (cause instanceof AppError && !cause.retryable && wasStored && isStored(request.key))
+        world.fail(new Error(`I19: ${request.key} is stored and was answered with ${cause.code}`));
+      throw cause;
+    }
+  }
+
+  #close(key: string): void {
+    if (this.#closed.has(key)) return;
+    this.#closed.add(key);
+    this.open -= 1;
   }
 
   /** One HTTP request: lost with the node, delayed by the network. */
@@ -139,8 +167,10 @@ export class Client {
     }
     world.note(`client ${request.key} has ${tasks.map(short).join(" ")}`);
     truth.acked.set(request.key, { key: request.key, submission: submitted.id, tasks });
-    this.open -= 1;
+    this.#close(request.key);
     for (const task of tasks) {
+      if (this.#second.chance(this.#options.abandons))
+        world.schedule(this.#second.skewed(0, 12_000), () => this.#abandon(task));
       if (this.#random.chance(this.#options.cancels))
         world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
       this.#look(task, 4);
@@ -156,6 +186,18 @@ export class Client {
       () => node.cancel(task),
       () => undefined,
       () => world.schedule(this.#random.between(100, 1_000), () => this.#cancel(task)),
+    );
+  }
+
+  #abandon(task: TaskId): void {
+    const { world, nodes } = this.#deps;
+    world.note(`client abandons ${short(task)}`);
+    const node = this.#second.pick(nodes);
+    this.#call(
+      node,
+      () => node.abandon(task),
+      () => undefined,
+      () => world.schedule(this.#second.between(100, 1_000), () => this.#abandon(task)),
     );
   }
 

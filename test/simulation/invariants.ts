@@ -5,6 +5,7 @@ import { streams } from "../../shared/task.ts";
 import type { SimAgent } from "./agent.ts";
 import { principal } from "./client.ts";
 import type { ModelDatabase } from "./model/database.ts";
+import type { SimNode } from "./node.ts";
 import type { AttemptRow, LateRow } from "./model/rows.ts";
 import { sha256At } from "./script.ts";
 import type { ScriptTruth, Truth } from "./truth.ts";
@@ -15,6 +16,7 @@ export interface Evidence {
   readonly truth: Truth;
   readonly watch: Watch;
   readonly agents: readonly SimAgent[];
+  readonly nodes: readonly SimNode[];
   readonly isOwed: (row: AttemptRow) => boolean;
 }
 
@@ -83,13 +85,27 @@ const lossesAreTrue: Check = (evidence) =>
     return [`I7: ${row.id} is lost: ${row.reason}, and no journal was`];
   });
 
-/** I8: an agent has one result of an attempt; another one beside it means that it was made anew. */
+/** I8: an agent has one result of an attempt, kept in the row or beside it; another one means that it was made anew. */
 const oneResult: Check = (evidence) =>
-  [...evidence.db.lateResults.rows.values()].flatMap(({ attempt }) => {
+  [...Map.groupBy(evidence.db.lateResults.rows.values(), ({ attempt }) => attempt)].flatMap(([attempt, late]) => {
     const row = evidence.db.attempts.get(attempt);
-    if (row === undefined || row.result === null || isExcused(evidence, row)) return [];
-    return [`I8: ${attempt} has the agent's result and another one beside it`];
+    if (row === undefined || isExcused(evidence, row)) return [];
+    if (row.result !== null) return [`I8: ${attempt} has the agent's result and another one beside it`];
+    return late.length === 1 ? [] : [`I8: ${attempt} is ${row.state} and has ${late.length} results beside it`];
   });
+
+/** Sessions of agents that were revoked, removed or quarantined. */
+export function distrustedSessions(db: ModelDatabase, nodes: readonly SimNode[]): string[] {
+  const distrusted = [...db.agents.rows.values()].filter(({ status }) => status !== "active");
+  return nodes.flatMap(({ name: node, couriers }) =>
+    distrusted.flatMap(({ id, name, status }) =>
+      couriers?.sessions.get(id) === undefined ? [] : [`${name}, ${status}, has a session with ${node}`],
+    ),
+  );
+}
+
+/** I15: nobody serves an agent that is not trusted any more. */
+const distrustReaches: Check = ({ db, nodes }) => distrustedSessions(db, nodes).map((found) => `I15: ${found}`);
 
 /** I10: the whole log of a finished attempt is stored, and is what was produced. */
 const logIsWhole: Check = (evidence) =>
@@ -154,6 +170,7 @@ const checks: readonly Check[] = [
   logIsWhole,
   keysAreUnique,
   nothingLeftToTell,
+  distrustReaches,
 ];
 
 export function checkHistory(evidence: Evidence): string[] {

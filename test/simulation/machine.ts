@@ -200,7 +200,8 @@ export class Machine {
     world.note(`${this.place} script ${short(folder.attempt)} starts`);
     this.onStart(folder.attempt);
     for (let piece = 1; piece <= plan.pieces; piece += 1) {
-      world.schedule((plan.runMs * piece) / (plan.pieces + 0.5), () => {
+      const atMs = plan.pieceMs === undefined ? (plan.runMs * piece) / (plan.pieces + 0.5) : plan.pieceMs * piece;
+      world.schedule(atMs, () => {
         if (this.bootId !== boot || shim.script !== "running") return;
         for (const stream of streams) {
           const upTo = Math.floor((plan[stream] * piece) / plan.pieces);

@@ -116,6 +116,12 @@ export class Nemesis {
       case "agent-revoked":
         this.#revoke(agent);
         return;
+      case "agent-removed":
+        this.#remove(agent);
+        return;
+      case "agent-probed":
+        this.#sim.probe(agent, node);
+        return;
       case "agent-wall-jump":
         agent.options.clock.wallOffsetMs += random.between(-86_400_000, 86_400_000);
         return;
@@ -323,6 +329,32 @@ export class Nemesis {
     });
   }
 
+  /** As a person does, through some node, until it is done; now and then its name is enrolled again afterwards. */
+  #remove(agent: SimAgent): void {
+    const { nodes, agents, database } = this.#sim;
+    const { agent: id, name } = agent.options;
+    const node = this.#random.pick(nodes);
+    this.#note(`${name} is removed through ${node.name}`);
+    const again = (): void => this.#later(200, 2_000, () => this.#remove(agent));
+    const { process } = node;
+    if (process === undefined) {
+      again();
+      return;
+    }
+    const remove = async (): Promise<void> => node.removeAgent(id);
+    process.schedule(0, () => void remove().catch(again));
+    if (this.#random.chance(0.5)) return;
+    this.#later(1_000, 6_000, () => {
+      const isFree = [...database.model.agents.rows.values()].every(
+        (row) => row.name !== name || row.status === "removed",
+      );
+      const place = `${name}-again`;
+      if (!isFree || agents.some(({ machine }) => machine.place === place)) return;
+      this.#note(`${name} is enrolled again`);
+      this.#sim.enrol(name, place).start();
+    });
+  }
+
   #failOver(): void {
     const { database, watch, truth } = this.#sim;
     const { model } = database;
@@ -335,6 +367,9 @@ export class Nemesis {
     });
     const keysAfter = new Set([...model.submissions.rows.values()].map(({ idempotencyKey }) => idempotencyKey));
     for (const key of keysBefore) if (!keysAfter.has(key)) truth.excusedKeys.add(key);
+    for (const { options } of this.#sim.agents)
+      if (model.agents.get(options.agent) === undefined)
+        truth.stranded.set(options.agent, "a failover took its enrolment");
     this.#later(300, 8_000, () => this.#recover());
   }
 

@@ -1,9 +1,13 @@
 // Places and the directed links between them; connections over them behave as TCP does: in order, nothing lost while both
 // ends live, silence when a link is cut, a reset when the other end is gone and the way back is open.
+// Frames travel whole, or as the bytes that `ws` makes of them when a connection is given a gate that counts and cuts these.
 import type { FrameSocket } from "../../shared/link.ts";
+import { ByteGate, type ByteCut, type Direction } from "./byte-cut.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { SimProcess } from "./kernel/process.ts";
 import type { Scheduled, World } from "./kernel/world.ts";
+import { sizeOf, type Message, type Packet } from "./packet.ts";
+import { WebSocketBytes } from "./websocket-bytes.ts";
 
 export type Place = string;
 
@@ -20,6 +24,8 @@ export class Network {
   readonly #waiting = new Map<string, Set<() => void>>();
   readonly #latencyMs: { readonly least: number; readonly most: number };
   readonly connections = new Set<Connection>();
+  /** Told of every new connection, before anything is sent over it. */
+  onConnection: (connection: Connection) => void = () => undefined;
 
   constructor(world: World, latencyMs: { readonly least: number; readonly most: number }) {
     this.world = world;
@@ -80,13 +86,6 @@ export class Network {
   }
 }
 
-type Packet =
-  | { readonly kind: "frame"; readonly frame: Uint8Array }
-  | { readonly kind: "ping" }
-  | { readonly kind: "pong" }
-  | { readonly kind: "close"; readonly code: number; readonly reason: string }
-  | { readonly kind: "reset" };
-
 export interface EndHandlers {
   frame(frame: Uint8Array): void;
   ping(): void;
@@ -103,6 +102,8 @@ export class End implements FrameSocket {
   readonly #connection: Connection;
   handlers: EndHandlers | undefined;
   peer: End | undefined;
+  readonly #direction: Direction;
+  #bytes: WebSocketBytes | undefined;
   readonly #outgoing: { readonly packet: Packet; readonly done: (() => void) | undefined }[] = [];
   #outgoingBytes = 0;
   #lastArrivalMs = 0;
@@ -111,10 +112,12 @@ export class End implements FrameSocket {
   readonly #inbox: (act: () => void) => void;
   state: "open" | "closing" | "ended" = "open";
 
-  constructor(connection: Connection, process: SimProcess, place: Place) {
+  constructor(connection: Connection, at: { process: SimProcess; place: Place }, direction: Direction) {
+    const { process, place } = at;
     this.#connection = connection;
     this.process = process;
     this.place = place;
+    this.#direction = direction;
     this.#inbox = process.inOrder();
     process.onDeath(() => this.#died());
   }
@@ -170,9 +173,24 @@ export class End implements FrameSocket {
     this.state = "ended";
   }
 
-  #put(packet: Packet, done?: () => void): void {
+  /** From now on what is sent and received is bytes. */
+  useBytes(): void {
+    const { network } = this.#connection;
+    this.#bytes = new WebSocketBytes(
+      {
+        random: network.random,
+        onMessage: (message) => this.#message(message),
+        onBroken: (cause) => network.world.fail(cause),
+      },
+      { side: this.#direction === "toNode" ? "client" : "server" },
+    );
+  }
+
+  #put(said: Message | { readonly kind: "reset" }, done?: () => void): void {
+    const packet: Packet =
+      this.#bytes === undefined || said.kind === "reset" ? said : { kind: "bytes", bytes: this.#bytes.write(said) };
     this.#outgoing.push({ packet, done });
-    if (packet.kind === "frame") this.#outgoingBytes += packet.frame.length;
+    this.#outgoingBytes += sizeOf(packet);
     this.pump();
   }
 
@@ -202,9 +220,11 @@ export class End implements FrameSocket {
     // What was sent together arrives together.
     const count = 1 + (network.random.chance(0.5) ? network.random.below(this.#outgoing.length) : 0);
     for (const { packet, done } of this.#outgoing.splice(0, count)) {
-      if (packet.kind === "frame") this.#outgoingBytes -= packet.frame.length;
+      this.#outgoingBytes -= sizeOf(packet);
       done?.();
-      peer.#receive(packet);
+      const arriving =
+        this.#connection.gate === undefined ? packet : this.#connection.gate.pass(this.#direction, packet);
+      if (arriving !== undefined) peer.#receive(arriving);
     }
     this.pump();
   }
@@ -220,9 +240,16 @@ export class End implements FrameSocket {
 
   #handle(packet: Packet): void {
     if (this.state === "ended") return;
-    switch (packet.kind) {
+    if (packet.kind === "reset") this.#end(1006, "");
+    else if (packet.kind === "bytes") this.#bytes?.read(packet.bytes);
+    else this.#message(packet);
+  }
+
+  #message(message: Message): void {
+    if (this.state === "ended") return;
+    switch (message.kind) {
       case "frame":
-        this.handlers?.frame(packet.frame);
+        this.handlers?.frame(message.frame);
         return;
       case "ping":
         if (this.state === "open") this.#put({ kind: "pong" });
@@ -232,11 +259,8 @@ export class End implements FrameSocket {
         this.handlers?.pong();
         return;
       case "close":
-        if (this.state === "open") this.#put({ kind: "close", code: packet.code, reason: packet.reason });
-        this.#end(packet.code, packet.reason);
-        return;
-      case "reset":
-        this.#end(1006, "");
+        if (this.state === "open") this.#put(message);
+        this.#end(message.code, message.reason);
     }
   }
 
@@ -244,6 +268,7 @@ export class End implements FrameSocket {
     const { network } = this.#connection;
     const peer = this.peer;
     if (peer === undefined) return;
+    if (this.#connection.gate?.isShut(this.#direction) === true) return;
     const tell = (): void => {
       if (network.isCut(this.place, peer.place)) network.whenWhole(this.place, peer.place, tell);
       else peer.#inbox(() => peer.#end(1006, ""));
@@ -270,15 +295,26 @@ export class End implements FrameSocket {
 export class Connection {
   readonly network: Network;
   readonly ends: readonly [End, End];
+  /** Counts and cuts bytes; undefined while frames travel whole. */
+  gate: ByteGate | undefined;
 
   constructor(network: Network, a: { process: SimProcess; place: Place }, b: { process: SimProcess; place: Place }) {
     this.network = network;
-    const first = new End(this, a.process, a.place);
-    const second = new End(this, b.process, b.place);
+    const first = new End(this, a, "toNode");
+    const second = new End(this, b, "toAgent");
     first.peer = second;
     second.peer = first;
     this.ends = [first, second];
     network.connections.add(this);
+    network.onConnection(this);
+  }
+
+  /** From now on it carries the bytes of frames, and is cut at the one given. */
+  carryBytes(cut?: ByteCut): ByteGate {
+    const gate = new ByteGate(cut, () => this.break());
+    this.gate = gate;
+    for (const end of this.ends) end.useBytes();
+    return gate;
   }
 
   get isLive(): boolean {

@@ -2,6 +2,7 @@
 // the supervisor that starts it again. What HTTP would carry is called directly, over the network's delays.
 import { createCouriers, type Couriers } from "../../server/couriers.ts";
 import type { HintKind } from "../../server/cluster/hints.ts";
+import type { AgentSession } from "../../server/gateway/agent-session.ts";
 import type { CourierStore } from "../../server/store/store.ts";
 import { submit, type Submitted, type SubmitRequest } from "../../server/tasks/submit.ts";
 import { Background } from "../../shared/background.ts";
@@ -13,7 +14,8 @@ import { SimProcess, type ProcessClock } from "./kernel/process.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { World } from "./kernel/world.ts";
 import type { SimLogger } from "./logger.ts";
-import { cancelTasks } from "./model/cluster.ts";
+import { abandonTask, cancelTasks } from "./model/cluster.ts";
+import { removeAgent } from "./model/remove-agent.ts";
 import type { AgentRow } from "./model/rows.ts";
 import { createGroupedModelStore, createModelClusterStore, type Carry } from "./model/store.ts";
 import { readEarlier } from "./model/submit.ts";
@@ -156,9 +158,9 @@ export class SimNode {
     return this.#running.carry("admission", "read", (db) => db.agents.get(agent));
   }
 
-  openSession(end: End, agent: AgentId, name: string): void {
+  openSession(end: End, agent: AgentId, name: string): AgentSession | undefined {
     const running = this.#running;
-    if (running === undefined) return;
+    if (running === undefined) return undefined;
     const session = running.couriers.open(end, { agent, name, thumbprint: agent });
     end.handlers = {
       frame: (frame) => session.received(frame),
@@ -167,6 +169,7 @@ export class SimNode {
       ended: () => session.ended(),
     };
     session.start();
+    return session;
   }
 
   submit(request: SubmitRequest, principal: string): Promise<Submitted> {
@@ -185,7 +188,10 @@ export class SimNode {
           nameOf: (agents) =>
             running.carry("targets", "read", (db) => new Map(agents.map((id) => [id, db.agents.get(id)?.name ?? ""]))),
         },
-        earlier: async (key) => (await running.carry("earlier", "read", (db) => readEarlier(db, [key])))[0],
+        earlier: async (key) => {
+          const [row] = await running.carry("earlier", "read", (db) => readEarlier(db, [key]));
+          return row === undefined ? undefined : { id: row.id, digest: row.bodySha256, tasks: row.tasks };
+        },
         offline: () => Promise.resolve([]),
         ids: createIdSource({ clock, random: this.#deps.random }),
         clock,
@@ -205,6 +211,24 @@ export class SimNode {
       running.couriers.wake.cancels();
     }
     return cancelled?.state;
+  }
+
+  /** As backend.ts: the agent is asked once, now; one that is away hears it when it greets. */
+  async abandon(task: TaskId): Promise<void> {
+    const running = this.#serving();
+    const abandoned = await running.carry("abandon", "durable", (db) => abandonTask(db, task), task);
+    if (abandoned?.changed !== true || abandoned.state !== "abandoned") return;
+    const { agent, attempt, graceMs } = abandoned;
+    running.couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
+  }
+
+  async removeAgent(agent: AgentId): Promise<void> {
+    const running = this.#serving();
+    const removal = { nameOrId: agent, principal: "client" };
+    const removed = await running.carry("remove-agent", "durable", (db) => removeAgent(db, removal), agent);
+    if (removed === undefined) return;
+    this.#deps.publish(this, "trust", [agent]);
+    running.couriers.wake.trust();
   }
 
   /** The state of a task's attempt, from the primary. */

@@ -29,7 +29,10 @@ export const faultKinds = [
   "database-cut-off",
   "database-clock-step",
 ] as const;
-export type FaultKind = (typeof faultKinds)[number];
+
+/** What people do to agents while they work. */
+const peopleKinds = ["agent-removed", "agent-probed"] as const;
+export type FaultKind = (typeof faultKinds)[number] | (typeof peopleKinds)[number];
 
 /** Faults after which an agent may need a person; they come once a run at most. */
 const graveKinds: readonly FaultKind[] = [
@@ -38,6 +41,7 @@ const graveKinds: readonly FaultKind[] = [
   "agent-disk-damaged",
   "agent-cloned",
   "agent-revoked",
+  "agent-removed",
   "database-failover",
 ];
 
@@ -60,6 +64,7 @@ export interface SimOptions {
   readonly slowestSyncMs: number;
   readonly bounds: { readonly headBytes: number; readonly tailBytes: number };
   readonly cancels: number;
+  readonly abandons: number;
   readonly noOps: number;
   readonly shortLimits: number;
   readonly impatience: number;
@@ -89,6 +94,10 @@ export function deriveOptions(seed: number): SimOptions {
     if (!random.chance(isGrave(kind) ? 0.1 : 0.3)) continue;
     faults[kind] = random.between(1_200, 11_000);
   }
+  // Of their own source: what else a seed means does not depend on them.
+  const people = new SeededRandom(seed, "people");
+  if (people.chance(0.08)) faults["agent-removed"] = people.between(1_200, 11_000);
+  if (people.chance(0.2)) faults["agent-probed"] = people.between(1_200, 11_000);
   return {
     seed,
     nodes: 1 + random.below(3),
@@ -108,6 +117,7 @@ export function deriveOptions(seed: number): SimOptions {
     slowestSyncMs: random.chance(0.2) ? random.between(100, 3_000) : random.between(1, 20),
     bounds: random.chance(0.3) ? { headBytes: 4_096, tailBytes: 12_288 } : { headBytes: 150_000, tailBytes: 100_000 },
     cancels: rate(random, 0.7),
+    abandons: people.chance(0.25) ? people.unit() * 0.4 : 0,
     noOps: rate(random, 0.5),
     shortLimits: rate(random, 0.7),
     impatience: rate(random, 0.4),

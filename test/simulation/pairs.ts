@@ -1,11 +1,13 @@
 // Pairs of concurrent events (RELIABILITY 3.9): the table of all, and how often each met in a run, told from what was
 // executed, received, started and broken. What is not simulated says where else it is looked at.
+import type { AbandonedTask } from "../../server/store/abandon-task.ts";
 import type { ClaimInput, ClaimedAttempt } from "../../server/store/claim-attempts.ts";
 import type { LogAppend } from "../../server/store/append-log.ts";
 import type { Finish, FinishOutcome } from "../../server/store/finish-attempts.ts";
 import type { Greeting, GreetOutcome } from "../../server/store/greet-agent.ts";
 import type { Progress } from "../../server/store/progress-attempts.ts";
 import type { Refusal } from "../../server/store/refuse-attempts.ts";
+import type { RemovedAgent } from "../../server/store/remove-agent.ts";
 import type { ResumeHome, ResumeOutcome } from "../../server/store/resume-attempts.ts";
 import type { NewSubmission, SubmitOutcome } from "../../server/store/submit-tasks.ts";
 import type { CancelledTask } from "../../server/store/cancel-tasks.ts";
@@ -31,6 +33,7 @@ export const simulatedPairs = [
   "greetings at A, B, C together",
   "welcome lost after the boot pair was stored",
   "old process's hello after the new one's",
+  "register/doctor while running",
   "two homes: old batch commits, then resume",
   "resume commits, then old batch",
   "resume messages reordered (A→B→A)",
@@ -50,6 +53,7 @@ export const simulatedPairs = [
   "cancel and exit",
   "cancel and home death",
   "cancel, agent gone for ever",
+  "abandon, then the late accept",
   "expiry (rank 0) and claim",
   "expiry at rank 1",
   "fast path, COMMIT unknown, client retries",
@@ -62,6 +66,7 @@ export const simulatedPairs = [
   "database clock steps",
   "duplicate key inside a batch",
   "revoke and claim",
+  "agent removed, open attempts",
   "list version after failover",
   "go-away from all nodes",
   "drain and unanswered offers",
@@ -71,20 +76,16 @@ export type Pair = (typeof simulatedPairs)[number];
 
 /** Pairs that do not occur here, and why. */
 export const otherPairs: Readonly<Record<string, string>> = {
-  "register/doctor while running":
-    "probes are not simulated: test/store/greet.test.ts, test/unit/tasks/courier.test.ts",
   "result overtakes its log":
     "cannot happen on one connection: outbox and link keep an attempt's order; test/unit/wire/link.test.ts",
   "result twice, rebuilt with other times":
     "cannot happen while RESULT is in the journal; planted as a bug instead, and found",
   "cancel confirmed by another journal":
     "a new journal's greeting has ended the row before: test/store/ownership.test.ts",
-  "abandon, then the late accept": "abandon is not built yet",
   "lost, then an offer of a paused node":
     "did not occur in thousands of seeds: its agent is away for the whole limit, and the offer's socket with it; test/unit/tasks/courier.test.ts",
   "lost, retried by a person, first still runs": "retry is not built yet",
   "two batches, crossing rows": "the model has no row locks: test/store/lock-order.test.ts",
-  "agent removed, open attempts": "removal is not built yet",
   "seed through a balancer to a node already connected":
     "no balancer is simulated: test/integration/agent-faults.test.ts",
   "SSE client ahead of the database": "readers are not simulated: test/unit/tasks/followers.test.ts",
@@ -191,6 +192,11 @@ export class PairWatch {
         return;
       case "cancel":
         return this.#cancelled(answer as readonly CancelledTask[]);
+      case "abandon":
+        return this.#abandoned(answer as AbandonedTask | undefined);
+      case "remove-agent":
+        if (answer !== undefined) this.#removed(answer as RemovedAgent);
+        return;
       case "sweep-expire":
         return this.#expired(answer as readonly TaskId[]);
       case "sweep-unreachable":
@@ -254,8 +260,19 @@ export class PairWatch {
   #progressed(place: Place, { agent, reached, attempt }: Progress): void {
     if (reached === "accepted" && [...(this.#greeting.get(agent) ?? [])].some((other) => other !== place))
       this.#met("greeting at C, accept through A");
+    if (this.#row(attempt)?.state === "abandoned") this.#met("abandon, then the late accept");
     const known = this.#of(attempt);
     known.home ??= place;
+  }
+
+  #abandoned(abandoned: AbandonedTask | undefined): void {
+    if (abandoned?.changed !== true || abandoned.state !== "abandoned") return;
+    const isGone = this.#sim.truth.stranded.has(abandoned.agent);
+    if (isGone && this.#of(abandoned.attempt).cancelledAtMs !== undefined) this.#met("cancel, agent gone for ever");
+  }
+
+  #removed({ tasks }: RemovedAgent): void {
+    if (tasks.some((task) => this.#rowOf(task)?.state === "lost")) this.#met("agent removed, open attempts");
   }
 
   #refused({ attempt, class: kind, offerNo, reason }: Refusal): void {
@@ -309,7 +326,7 @@ export class PairWatch {
           this.#met("ack lost");
           break;
         case "late":
-          if (row?.state === "lost") this.#met("result for lost/abandoned row");
+          if (row?.state === "lost" || row?.state === "abandoned") this.#met("result for lost/abandoned row");
           break;
         case "unknown":
           this.#met("result for unknown row");
@@ -403,6 +420,11 @@ export class PairWatch {
     if (shim !== undefined && (shim.stage === "spawned" || shim.stage === "gate"))
       this.#met("cancel and start on the agent");
     if (folder?.isOver === true && state.open.get(attempt)?.result === undefined) this.#met("cancel and exit");
+  }
+
+  /** A probe was answered beside a process that works. */
+  probed(agent: SimAgent): void {
+    if (agent.sessionCount > 0 && (agent.engine?.size.open ?? 0) > 0) this.#met("register/doctor while running");
   }
 
   // ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,8 @@ const planSchema = z.object({
   onTerm: z.union([z.literal("ignore"), z.literal("die"), z.int()]),
   /** How long a child lives on after the script's end, in the same tree. */
   childMs: z.number(),
+  /** From one piece of output to the next; spread over the run when it is not given. */
+  pieceMs: z.number().optional(),
   tag: z.int(),
 });
 export type ScriptPlan = z.infer<typeof planSchema>;

@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { keptSeeds, pairSeeds } from "./kept-seeds.ts";
 import { otherPairs, simulatedPairs } from "./pairs.ts";
-import { plantedBugs } from "./planted/bugs.ts";
+import { cutBugs, plantedBugs } from "./planted/bugs.ts";
 import { rewrite } from "./planted/plant.ts";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -51,7 +51,7 @@ describe("a seed", () => {
 });
 
 describe("a planted bug", () => {
-  test.each(plantedBugs)("has its place still: $name", (bug) => {
+  test.each([...plantedBugs, ...cutBugs])("has its place still: $name", (bug) => {
     const source = readFileSync(resolve(import.meta.dirname, "../..", bug.file), "utf8");
     expect(rewrite(bug, source)).not.toBe(source);
   });

@@ -2,14 +2,15 @@
 // looks at the whole history.
 import { closeCode } from "../../shared/wire/close-code.ts";
 import type { DialHandlers } from "../../agent/dial.ts";
+import { probe } from "../../agent/probe.ts";
 import { agentIdSchema, nodeIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import { AppError } from "../../shared/errors.ts";
 import { SimAgent } from "./agent.ts";
-import { Client } from "./client.ts";
+import { Client, principal } from "./client.ts";
 import { DatabaseServer } from "./database-server.ts";
-import { checkHistory } from "./invariants.ts";
-import type { ProcessClock, SimProcess } from "./kernel/process.ts";
+import { checkHistory, distrustedSessions } from "./invariants.ts";
+import { SimProcess, type ProcessClock } from "./kernel/process.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import { Trace } from "./kernel/trace.ts";
 import { World } from "./kernel/world.ts";
@@ -23,12 +24,13 @@ import { deriveOptions, type SimOptions } from "./options.ts";
 import { PairWatch, type Pair } from "./pairs.ts";
 import { Truth } from "./truth.ts";
 import { attemptsOf, Watch } from "./watch.ts";
+import type { RemovedAgent } from "../../server/store/remove-agent.ts";
 
 /** Simulated time everything has to come to its end once all is healed. */
 const livenessMs = 300_000;
 const settledMs = 35_000;
 /** An unreachable limit that a run waits for. */
-const shortLimitMs = 30_000;
+const shortLimitMs = 60_000;
 
 export interface RunReport {
   readonly seed: number;
@@ -84,9 +86,13 @@ export class Simulation {
       if (!quietStatements.has(name)) world.note(`${place} ${name}`);
       this.watch.executed(executed);
       this.pairs.executed(executed);
+      if (name === "remove-agent" && executed.answer !== undefined) {
+        const { id } = executed.answer as RemovedAgent;
+        this.truth.stranded.set(id, "it was removed");
+      }
     };
     for (let number = 0; number < options.nodes; number += 1) this.nodes.push(this.#makeNode(number));
-    for (let number = 0; number < options.agents; number += 1) this.#makeFirstAgent(number);
+    for (let number = 0; number < options.agents; number += 1) this.enrol(`agent-${number}`, `agent-${number}`);
     this.client = new Client(
       {
         world,
@@ -94,6 +100,7 @@ export class Simulation {
         nodes: this.nodes,
         agentNames: this.agents.map((agent) => agent.options.name),
         truth: this.truth,
+        isStored: (key) => model.submissionKeys.get(`${principal}\0${key}`) !== undefined,
         onRead: (task, seen) => this.watch.read(task, seen),
       },
       options,
@@ -123,9 +130,9 @@ export class Simulation {
     );
   }
 
-  #makeFirstAgent(number: number): void {
+  /** A new agent on a machine of its own. */
+  enrol(name: string, place: string): SimAgent {
     const id = agentIdSchema.parse(this.random.uuid());
-    const name = `agent-${number}`;
     this.database.model.transaction("durable", "enrol", () =>
       this.database.model.agents.put(id, {
         id,
@@ -141,11 +148,11 @@ export class Simulation {
         refusedAtMs: null,
       }),
     );
-    this.addAgent(id, name);
+    return this.addAgent(id, place, name);
   }
 
   /** An agent on a machine of its own; a clone has the id of the one it is a copy of. */
-  addAgent(id: AgentId, place: string): SimAgent {
+  addAgent(id: AgentId, place: string, name = place): SimAgent {
     const { options, world } = this;
     const machine = new Machine(world, this.truth, {
       place,
@@ -170,7 +177,7 @@ export class Simulation {
       },
       {
         agent: id,
-        name: place,
+        name,
         seeds: this.nodes.map((node) => node.address),
         slots: options.slots,
         waitingAtMost: options.waitingAtMost,
@@ -187,8 +194,30 @@ export class Simulation {
     return agent;
   }
 
+  /** What `register` and `doctor` do beside a running agent: another process greets with the agent's identity, and changes nothing. */
+  probe(agent: SimAgent, node: SimNode): void {
+    const { machine, options } = agent;
+    const process = new SimProcess(this.world, `doctor of ${options.name}`, options.clock);
+    this.world.note(`${process.name} probes ${node.name}`);
+    const identity = { key: "", cert: "", nodesCas: [], servername: "" };
+    const from = { process, machine, agent: options.agent, purpose: "probe" } as const;
+    void probe(
+      { address: node.address, identity },
+      { clock: process.clock, dial: (target, handlers) => this.#dial(from, target.address, handlers) },
+    ).then((result) => {
+      this.world.note(`${process.name} ${result.ok ? "is welcome" : `hears ${result.error.code}`}`);
+      if (result.ok) this.pairs.probed(agent);
+      process.schedule(1_500, () => process.kill());
+    });
+  }
+
   #dial(
-    from: { readonly process: SimProcess; readonly machine: Machine; readonly agent: AgentId },
+    from: {
+      readonly process: SimProcess;
+      readonly machine: Machine;
+      readonly agent: AgentId;
+      readonly purpose?: "probe";
+    },
     address: string,
     handlers: DialHandlers,
   ): FrameSocket {
@@ -243,7 +272,9 @@ export class Simulation {
                 pong: handlers.onPong,
                 ended: (code, reason) => handlers.onEnd({ kind: "closed", code, reason }),
               };
-              node.openSession(theirs, from.agent, row.name);
+              const session = node.openSession(theirs, from.agent, row.name);
+              if (from.purpose === "probe" && session !== undefined)
+                this.watch.probing(mine, () => node.couriers?.sessions.get(from.agent) === session);
               process.schedule(network.delayMs(node.place, place), handlers.onOpen);
             },
             () => reject(503, 2_000, "the database is away"),
@@ -294,6 +325,7 @@ export class Simulation {
       truth: this.truth,
       watch: this.watch,
       agents: this.agents,
+      nodes: this.nodes,
       isOwed: (row) => this.isOwed(row),
     });
   }
@@ -307,14 +339,17 @@ export class Simulation {
   /** Whether an end is promised: the agent lives, or it is gone and the task's unreachable limit is a short one. */
   isOwed({ agent, task, rank }: AttemptRow): boolean {
     if (!this.truth.stranded.has(agent)) return true;
+    if (this.database.model.agents.get(agent)?.status === "removed") return true;
     const limitMs = this.database.model.tasks.get(task)?.unreachableLimitMs ?? 0;
     const isGone = this.agents.every((one) => one.options.agent !== agent || one.sessionCount === 0);
     return isGone && rank > 0 && limitMs > 0 && limitMs < shortLimitMs;
   }
 
   #isSettled(): boolean {
+    if (distrustedSessions(this.database.model, this.nodes).length > 0) return false;
     return this.agents.every(
-      (agent) => this.truth.stranded.has(agent.options.agent) || (agent.engine?.size.open ?? 0) === 0,
+      (agent) =>
+        this.truth.stranded.has(agent.options.agent) || (agent.sessionCount > 0 && agent.engine?.size.open === 0),
     );
   }
 }

@@ -9,7 +9,7 @@ import type { Executed } from "./database-server.ts";
 import type { ModelDatabase } from "./model/database.ts";
 import type { AgentRow, AttemptRow, LogRow } from "./model/rows.ts";
 import type { Machine } from "./machine.ts";
-import type { Place } from "./network.ts";
+import type { End, Place } from "./network.ts";
 import { bytesAt } from "./script.ts";
 import type { Truth } from "./truth.ts";
 
@@ -93,6 +93,15 @@ export class Watch {
     this.#staysFinal(before, after);
     this.#keepsJournal(before, after);
     this.#endsTree(before, after);
+    this.#offersToTrusted(before, after);
+  }
+
+  /** I15: after the commit that revokes or removes an agent nothing more is offered to it. */
+  #offersToTrusted(before: AttemptRow | undefined, after: AttemptRow): void {
+    if (after.rank !== 1 || after.offerNo <= (before?.offerNo ?? 0)) return;
+    const agent = this.#db.agents.get(after.agent);
+    if (agent?.status !== "active")
+      this.#violated("I15", `${after.id} is offered to ${agent?.name}, which is ${agent?.status}`);
   }
 
   /** I3: legal edges, growing ranks. */
@@ -192,6 +201,26 @@ export class Watch {
     }
     if (message.type === "offer" && agent.machine.tampering === "rolled-back")
       this.#violated("I18", `${agent.options.name} was offered work with a journal that was rolled back`);
+  }
+
+  /** I18: a greeting that is a probe is no session: nothing is offered to it, and it takes no other one's place. */
+  probing(end: End, isSession: () => boolean): void {
+    const { handlers } = end;
+    if (handlers === undefined) return;
+    const look = (): void => {
+      if (isSession()) this.#violated("I18", `the probe from ${end.place} was taken for a session`);
+    };
+    end.handlers = {
+      ...handlers,
+      frame: (frame) => {
+        look();
+        handlers.frame(frame);
+      },
+      ended: (code, reason) => {
+        look();
+        handlers.ended(code, reason);
+      },
+    };
   }
 
   /** I23: files go only after an acknowledgement that the database confirms. */

@@ -18,7 +18,7 @@ export interface PlantedBug {
 
 const root = resolve(import.meta.dirname, "../../..");
 
-export function rewrite(bug: PlantedBug, source: string): string {
+export function rewrite(bug: Omit<PlantedBug, "within">, source: string): string {
   const parts = source.split(bug.find);
   if (parts.length !== 2)
     throw new Error(`planted bug "${bug.name}": its place is found ${parts.length - 1} times in ${bug.file}`);
@@ -26,7 +26,7 @@ export function rewrite(bug: PlantedBug, source: string): string {
 }
 
 /** From now on modules of this thread are loaded with the bug in them. Answers whether the file was loaded. */
-export function plant(bug: PlantedBug): () => boolean {
+export function plant(bug: Omit<PlantedBug, "within">): () => boolean {
   const url = pathToFileURL(resolve(root, bug.file)).href;
   let isLoaded = false;
   registerHooks({

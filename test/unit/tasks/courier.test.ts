@@ -108,6 +108,27 @@ describe("the greeting", () => {
   });
 });
 
+describe("rows read again after a failover", () => {
+  it("are asked about when they stand open under this journal, and cancelled where that was wished", () => {
+    const session = scene();
+    const rows = [
+      openRow({ attempt: attempt(1), rank: 1, state: "offered" }),
+      openRow({ attempt: attempt(2), rank: 3, state: "running" }),
+      openRow({ attempt: attempt(3), rank: 2, cancelRequested: true }),
+      openRow({ attempt: attempt(4), rank: 3, state: "running", journalId: null }),
+    ];
+    expect(session.apply({ kind: "reread", rows })).toEqual([
+      { kind: "send", message: { type: "cancel", items: [{ attempt: attempt(3), graceMs: 500 }] } },
+      { kind: "send", message: { type: "inquire", items: [attempt(2), attempt(3)] } },
+    ]);
+  });
+
+  it("mean nothing to a session that is not open", () => {
+    const awaiting = stepCourier(initialCourier, { kind: "reread", rows: [openRow({ rank: 3, state: "running" })] }, 0);
+    expect(awaiting.effects).toEqual([]);
+  });
+});
+
 describe("credit and offers", () => {
   it("is cumulative since the greeting: an offer in flight and a ready in flight do not race", () => {
     const session = scene();

@@ -175,7 +175,17 @@ describe("a link", () => {
     link.close(4002, "again");
     link.send(control("late"));
     link.ping();
-    expect([socket.taken, socket.pings, socket.closes]).toEqual([[], 0, [[4001, "r".repeat(120)]]]);
+    expect([socket.taken, socket.pings, socket.closes]).toEqual([[], 0, [[4001, "r".repeat(123)]]]);
+  });
+
+  it.each([
+    ["three bytes each", "€".repeat(60), "€".repeat(41)],
+    ["four bytes each", `ab${"🦀".repeat(40)}`, `ab${"🦀".repeat(30)}`],
+  ])("cuts a reason of characters with %s to what a close frame holds", (_what, reason, left) => {
+    const socket = new FakeSocket();
+    new Link<Sent>({ socket }).close(4001, reason);
+    expect(socket.closes).toEqual([[4001, left]]);
+    expect(Buffer.byteLength(left)).toBeLessThanOrEqual(123);
   });
 
   it("sends what a turn gathered before it closes", () => {
