@@ -220,7 +220,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       clock,
       random,
       announce,
-      askToCancel: (agent, item) => couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
       isDraining: () => mode === "draining",
       submitting: {
