@@ -60,12 +60,12 @@ export class PipePool {
 
   /**
    * By a link, which replaces nothing: an older shim may hold the pipe that is there. One that has two names already was
-   * given away by a process that died then, and is not given twice.
+   * given away by a process that died then, and is not given twice; what is no pipe came from a copy of the folder.
    */
   #move(from: string, to: string): void {
-    const { nlink } = lstatSync(from);
+    const found = lstatSync(from);
     try {
-      if (nlink === 1) linkSync(from, to);
+      if (found.isFIFO() && found.nlink === 1) linkSync(from, to);
     } finally {
       unlinkSync(from);
     }

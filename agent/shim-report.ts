@@ -19,9 +19,9 @@ export interface ExitReport {
   readonly uptimeMs: number;
 }
 
-const relaysPattern = /^1 (\d+) (\d+) (\d+) (\d+) \.\n$/;
 const markPattern = /^1 (\d+) (\d+) (\d+)\.(\d\d) \.\n$/;
-/** Behind the line may be what is left of the placeholder that it was written over. */
+/** Behind these lines may be what is left of the placeholder that they were written over. */
+const relaysPattern = /^1 (\d+) (\d+) (\d+) (\d+) \.\n/;
 const exitPattern = /^1 (\d+) (\d+)\.(\d\d) ([^\n]*) \.\n/;
 
 export function parseShimMark(text: string): ShimMark | undefined {

@@ -23,32 +23,34 @@ echo 500 2>/dev/null > /proc/self/oom_score_adj
 # keeps the segments of the head and of the tail and removes those between, so that the disk is bounded with or without an
 # agent. It ends with the last writer; a disk that is full costs the bytes that found no room, never the writer.
 relay() {
-  trap '' TERM INT HUP QUIT ALRM USR1 USR2
-  stream=$1 from=0 size=0 kept=0 reads_per_round=$((segment / 16384))
+  stream=$1 from=0 size=0 kept=0 reads_per_round=$((segment / 16384)) counts=run/dd.$1
   set --
   while :; do
     # Each read is written at once; a round ends after as many as could fill a segment.
-    dd bs=16384 count=$reads_per_round >> "$stream.$from" 2> "run/dd.$stream"
+    # Its counts are written over earlier ones, for a full disk that takes them hides the end of the stream as well.
+    dd bs=16384 count=$reads_per_round >> "$stream.$from" 2<> "$counts"
     code=$? reads=
     if [ $code -eq 0 ]; then
       # "17+3 records in": whole and partial reads. Fewer than asked for: nobody is left to write.
       while read -r word rest; do
         case $word in [0-9]*+[0-9]*) reads=$(($word)); break ;; esac
-      done < "run/dd.$stream"
+      done < "$counts"
       [ "${reads:-$reads_per_round}" -ge $reads_per_round ] || break
     else
-      # No folder, or no dd: the script must not notice.
-      [ -e "$stream.$from" ] && [ $code -lt 126 ] || exec cat > /dev/null
-      : 2>/dev/null > "$stream.lost"
+      # Bytes are gone, and the mark that says so has to cost no room: it is the file of the counts under another name.
+      [ "$counts" = "$stream.lost" ] || ! mv "$counts" "$stream.lost" 2>/dev/null || counts=$stream.lost
+      # No dd, no folder, nothing that may be written: the script must not notice. A dd that was killed has a successor.
+      [ $code -ne 126 ] && [ $code -ne 127 ] && true 2>/dev/null >> "$stream.$from" && true 2>/dev/null >> "$counts" ||
+        exec cat > /dev/null
       reads=some
     fi
     before=$size
     size=$(wc -c < "$stream.$from")
-    # A full disk takes dd's count too; then the end is when nothing comes any more.
+    # No count at all: the end is when nothing comes any more.
     [ "$reads" ] || [ "$size" -gt "$before" ] || break
     [ "$size" -ge "$segment" ] || continue
     # Without room for the next segment this one goes on.
-    (: > "$stream.$((from + size))") 2>/dev/null || continue
+    true 2>/dev/null > "$stream.$((from + size))" || continue
     if [ "$from" -ge "$head" ]; then
       set -- "$@" "$from" "$size"
       kept=$((kept + size))
@@ -60,7 +62,7 @@ relay() {
       shift 2
     done
   done
-  : > "run/end.$stream"
+  true 2>/dev/null > "run/end.$stream"
 }
 
 # Both exist from here on, so that "no output" and "no file" are not the same.
@@ -69,15 +71,22 @@ relay() {
 # Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
 # bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
 # The agent has some in store, for a process more is dear here.
-[ -p pipe.out ] && [ -p pipe.err ] || mkfifo pipe.out pipe.err 2>> err.0
+missing=
+for pipe in pipe.out pipe.err; do [ -p $pipe ] || missing="$missing $pipe"; done
+[ -z "$missing" ] || mkfifo $missing 2>> err.0
 if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
   echo "1 126 $up Done(126) ." 1<> exit.tmp
   exec mv exit.tmp exit
 fi
 exec 3<> pipe.out 4<> pipe.err
 
-# A handler, not "ignore": the script gets the default back, and the shim outlives it to write how it ended.
-trap : TERM INT HUP QUIT
+# What is needed while the script runs has its place before: a disk that has filled up, or has no file left to give,
+# must cost neither the output nor the exit code.
+for file in dd.out dd.err job relays; do
+  echo "................................................................" > run/$file
+done
+# A handler, not "ignore", for the script's sake: it gets the default back.
+trap : TERM INT HUP QUIT ALRM USR1 USR2
 script=
 if cd "$cwd" 2>&4; then
   # In the background, because only then can dash say "Killed" and "Done(137)" apart. Before its relays, for a pipe holds
@@ -86,6 +95,9 @@ if cd "$cwd" 2>&4; then
   script=$!
   cd "$attempt" || exit 70
 fi
+# From here on "ignore": a script may signal its whole group (`kill 0`). Relays are born deaf, for it may come before they
+# have run a line of their own; and nothing interrupts a wait, for bash then forgets what it has collected.
+trap '' TERM INT HUP QUIT ALRM USR1 USR2
 (exec < pipe.out > /dev/null 3>&- 4>&- && relay out) &
 out=$!
 (exec < pipe.err > /dev/null 3>&- 4>&- && relay err) &
@@ -94,33 +106,21 @@ err=$!
 start_time $out
 out_start=$start
 start_time $err
-echo "1 $out $out_start $err $start ." > run/relays
+echo "1 $out $out_start $err $start ." 1<> run/relays
 
+code=126 job="Done(126)"
 if [ "$script" ]; then
-  while :; do
-    wait $script
-    code=$?
-    jobs > run/job
-    job=
-    while read -r line; do
-      # The relays are jobs too, but later ones.
-      case $line in "[1]"*) job=$line ;; "["*) ;; *) [ "$job" ] || job=$line ;; esac
-    done < run/job
-    case $job in *Running*) continue ;; esac
-    if [ -z "$job" ]; then
-      # bash forgets a job it has waited for; its second wait still knows the code.
-      kill -0 $script 2>/dev/null && continue
-      wait $script 2>/dev/null
-      again=$?
-      [ $again -eq 127 ] || code=$again
-    fi
-    break
-  done
-else
-  code=126 job="Done(126)"
+  wait $script
+  code=$? job=
+  # bash forgets a job it has waited for; there the code has to do.
+  jobs 2>/dev/null 1<> run/job
+  while read -r line; do
+    # The relays are jobs too, but later ones; dots are what was there before.
+    case $line in "[1]"*) job=$line ;; "["* | *...) ;; *) [ "$job" ] || job=$line ;; esac
+  done < run/job
 fi
 read -r up rest < /proc/uptime
-: > run/over
+true 2>/dev/null > run/over
 exec 3>&- 4>&-
 # The relays end with the last writer. What the script left running may hold a pipe open for ever: it has a quarter of a
 # second, in which the relays store what the script itself wrote. Mostly they end at once, and no alarm has to be set.
@@ -137,7 +137,7 @@ if [ $looks -eq 2000 ]; then
       [ $? -gt 128 ] || break
     done
   done
-  kill $alarm 2>/dev/null
+  kill -KILL $alarm 2>/dev/null
 fi
 echo "1 $code $up $job ." 1<> exit.tmp
 # Where sync takes no files, everything is synced; a sync that was killed is not repeated.

@@ -8,7 +8,6 @@ import { selects } from "../shared/api/selector.ts";
 import type { TokenView } from "../shared/api/tokens.ts";
 import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
-import type { CancelItem } from "../shared/wire/cancel.ts";
 import type { ApiKeyRow, Backend } from "./api/backend.ts";
 import { createAdministration, type AdministrationDeps } from "./administration.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
@@ -39,8 +38,6 @@ export interface BackendDeps {
   readonly announce: (what: "cancel" | "trust", agent: AgentId) => void;
   /** To every node, this one included. */
   readonly tell: AdministrationDeps["tell"];
-  /** Asks the agent to cancel an attempt that is final already, if it has a session here. */
-  readonly askToCancel: (agent: AgentId, item: CancelItem) => void;
 }
 
 export interface BackendOptions {
@@ -102,11 +99,11 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     async abandonTask(id, principal) {
       const abandoned = await abandonTask(sql, id, { principal: principal.id, address: principal.address });
       if (abandoned === undefined) return null;
-      const { agent, attempt, graceMs, state, changed } = abandoned;
+      const { agent, state, changed } = abandoned;
       if (!changed && state !== "abandoned" && state !== "cancelled")
         throw new AppError("task.finished", `task ${id} is ${state} already`);
-      // Once, now; an agent that is away hears it when it greets.
-      if (changed && state === "abandoned") deps.askToCancel(agent, { attempt, graceMs });
+      // Final here, but the agent may still run it.
+      if (changed && state === "abandoned") deps.announce("cancel", agent);
       followers.wake(id);
       const row = await readTask(sql, id);
       return row === undefined ? null : taskView(row);

@@ -241,7 +241,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         hints.publish(what, agents);
         couriers.hint(what, agents);
       },
-      askToCancel: (agent, item) => couriers.sessions.get(agent)?.apply({ kind: "cancel", items: [item] }),
       nodesCaPin,
       isDraining: () => couriers.isDraining,
       submitting: {

@@ -1,5 +1,6 @@
 // A person gives a task up (DESIGN 4.8): from rank 1 on it is final at once as `abandoned`, though it may still run; the
-// wish to cancel is recorded with it, so that whatever the agent says of it later is answered with a cancel.
+// wish to cancel is recorded with it, so that whatever the agent says of it later is answered with a cancel, and for an hour
+// the agent is asked like for any cancel (read-cancels.ts).
 // No agent knows of rank 0: nothing may still run there, so that one is plainly cancelled. Durable.
 import { z } from "zod";
 import { agentIdSchema, attemptIdSchema, type TaskId } from "../../shared/ids.ts";
@@ -29,6 +30,13 @@ changed as (
   from held h where a.id = h.id and h.rank < 9 returning a.id, a.state),
 locked_log as (select attempt_id from attempt_log where attempt_id in (select id from changed) for update),
 closing as (update attempt_log g set closed = true from locked_log k where g.attempt_id = k.attempt_id),
+asked as (
+  insert into abandoned_attempt (attempt_id, agent_id)
+  select c.id, h.agent_id from changed c join held h on h.id = c.id where h.rank > 0
+  on conflict do nothing),
+old as (
+  select attempt_id from abandoned_attempt where abandoned_at < clock_timestamp() - interval '2 hours' limit 1000 for update skip locked),
+forgotten as (delete from abandoned_attempt b using old where b.attempt_id = old.attempt_id),
 audited as (
   insert into audit (actor, address, action, target, detail)
   select $2, $3, 'abandon', h.task_id::text, jsonb_build_object('state', h.state) from held h where h.rank < 9)

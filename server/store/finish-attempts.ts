@@ -1,5 +1,6 @@
 // The result of attempts: rank 9 only when both streams are stored to their full length. A second, different result, or
-// one for a row the server has ended, is kept in late_result and never changes the verdict. Synchronous.
+// one for a row the server has ended, is kept in late_result and never changes the verdict: the first of them, for an
+// agent could make them up without end. What is not kept is acknowledged all the same. Synchronous.
 import { z } from "zod";
 import { attemptIdSchema, type AgentId, type AttemptId, type JournalId, type NodeId } from "../../shared/ids.ts";
 import { sha256 } from "../../shared/thumbprint.ts";
@@ -19,6 +20,9 @@ export type FinishOutcome =
   | { readonly kind: "stored" | "same" | "late" }
   | { readonly kind: "behind"; readonly out: number; readonly err: number; readonly homeNo: number }
   | { readonly kind: "unknown" };
+
+/** Of an attempt; an honest agent has one. Nodes that store one at the same moment may each pass the bound by it. */
+export const lateKept = 10;
 
 const statement = {
   name: "finish-attempts",
@@ -46,7 +50,9 @@ ended as (
 closing as (update attempt_log g set closed = true from judged j where g.attempt_id = j.id and j.verdict = 'stored'),
 late as (
   insert into late_result (attempt_id, result_sha256, result)
-  select id, result_sha256, result from judged where verdict = 'late' on conflict do nothing)
+  select id, result_sha256, result from judged
+  where verdict = 'late' and (select count(*) from late_result r where r.attempt_id = judged.id) < ${lateKept}
+  on conflict do nothing)
 select id as attempt, verdict, out_next as out, err_next as err, home_no from judged`,
 };
 

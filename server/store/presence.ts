@@ -35,7 +35,8 @@ const settle = {
 with present as (select agent_id from unnest($1::uuid[]) p(agent_id) order by agent_id),
 gone as (delete from presence p where p.node_id = $2 and not p.agent_id = any($1::uuid[]))
 insert into presence (agent_id, node_id, node_boot_id) select agent_id, $2, $3 from present
-on conflict (agent_id, node_id) do update set node_boot_id = excluded.node_boot_id where presence.node_boot_id <> excluded.node_boot_id`,
+on conflict (agent_id, node_id) do update set node_boot_id = excluded.node_boot_id, since = clock_timestamp(), round_trip_us = null
+where presence.node_boot_id <> excluded.node_boot_id`,
 };
 
 export interface NodePresence {

@@ -11,6 +11,7 @@ import {
 } from "../../shared/ids.ts";
 import { laneSchema, outcomes, taskStates, type TaskState } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
+import { lateKept } from "./finish-attempts.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
 
 const lateRow = z.object({
@@ -20,9 +21,6 @@ const lateRow = z.object({
   exitCode: z.int().nullable(),
   signal: z.string().nullable(),
 });
-
-/** Shown of one attempt; more are kept. */
-const lateShown = 10;
 
 const attemptRow = z.object({
   id: attemptIdSchema,
@@ -72,7 +70,7 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
       'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'late', (
         select coalesce(jsonb_agg(jsonb_build_object('receivedAt', r.received_at, 'outcome', r.result -> 'outcome', 'reason', r.result -> 'reason',
           'exitCode', r.result -> 'exitCode', 'signal', r.result -> 'signal') order by r.received_at), '[]')
-        from (select * from late_result where attempt_id = a.id order by received_at limit ${lateShown}) r)) order by a.number)
+        from (select * from late_result where attempt_id = a.id order by received_at limit ${lateKept}) r)) order by a.number)
     from attempt a left join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node where a.task_id = t.id) as attempts
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 

@@ -59,6 +59,14 @@ test("a pipe that a process gave away and died is not given again by the next", 
   expect(readdirSync(folder).toSorted()).toEqual(["given", "pipes"]);
 });
 
+test("what lies in the store and is no pipe is given to nobody", async () => {
+  await mkdir(store);
+  await writeFile(join(store, "7"), "");
+  const pool = await open(1);
+  pool.take([place("a")]);
+  expect(readdirSync(folder)).toEqual(["pipes"]);
+});
+
 test("without room or without the program there are simply none", async () => {
   await mkdir(store);
   const pool = await open(2);

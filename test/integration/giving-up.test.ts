@@ -150,6 +150,13 @@ describe("abandoning a task", () => {
     await expect(near.client.tasks.cancel(task.id)).rejects.toMatchObject({ code: "task.finished" });
   });
 
+  it("reaches its agent at once, though the node that was asked has no session with it", async () => {
+    await start(await enrol(near, { name: "web-05" }));
+    const task = await running("web-05");
+    expect(await afar.tasks.abandon(task.id)).toMatchObject({ state: "abandoned" });
+    expect((await lateResultOf(task.id)).attempts).toMatchObject([{ lateResults: [{ outcome: "cancelled" }] }]);
+  });
+
   it("of an agent that is away reaches it with its next greeting", async () => {
     const { dataPath, agent } = await start(await enrol(near, { name: "web-03" }));
     const task = await running("web-03");

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { newId, taskIdSchema, type TaskId } from "../../shared/ids.ts";
 import { abandonTask } from "../../server/store/abandon-task.ts";
 import { cancelTasks } from "../../server/store/cancel-tasks.ts";
+import { readCancels } from "../../server/store/read-cancels.ts";
 import { readOpenAttempts } from "../../server/store/read-open-attempts.ts";
 import { readTask } from "../../server/store/read-tasks.ts";
 import { ids, progressOf, resultRecord, useLab, type QueuedTask, type TestAgent } from "./fixture.ts";
@@ -44,6 +45,29 @@ describe("abandoning", () => {
       ).toEqual([{ actor: "tester", address: "192.0.2.9", detail: { state } }]);
     },
   );
+
+  it("asks the agent through any node until it has said how it ended, an hour at most", async () => {
+    const agent = await lab.agent();
+    const [first, second, queued] = [await lab.accepted(agent), await lab.accepted(agent), await lab.queueOne(agent)];
+    for (const { task } of [first, second, queued]) await abandon(task);
+    const asked = async (): Promise<unknown> => (await readCancels(sql(), [agent.id])).map(({ attempt }) => attempt);
+    expect(await readCancels(sql(), [agent.id])).toEqual(
+      [first, second].map(({ attempt }) => ({ attempt, agent: agent.id, graceMs: 1_234 })),
+    );
+    expect(await readCancels(sql(), [(await lab.agent()).id])).toEqual([]);
+    expect(await finish(agent, first, { outcome: "cancelled" })).toEqual({ kind: "late" });
+    expect(await asked()).toEqual([second.attempt]);
+    await lab.sql(`update attempt set finished_at = finished_at - interval '61 minutes' where id = $1`, [
+      second.attempt,
+    ]);
+    expect(await asked()).toEqual([]);
+    await lab.sql(`update abandoned_attempt set abandoned_at = abandoned_at - interval '3 hours'`);
+    const third = await lab.accepted(agent);
+    await abandon(third.task);
+    expect(await lab.sql(`select attempt_id from abandoned_attempt where agent_id = $1`, [agent.id])).toEqual([
+      { attempt_id: third.attempt },
+    ]);
+  });
 
   it("cancels what no agent knows of: nothing may still run there", async () => {
     const agent = await lab.agent();

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { attemptIdSchema, journalIdSchema, newId } from "../../shared/ids.ts";
 import type { LogContent } from "../../shared/wire/log.ts";
+import { lateKept } from "../../server/store/finish-attempts.ts";
 import { readLogChunks, readLogHeads } from "../../server/store/read-log.ts";
 import { emptyDigest, first, ids, resultRecord, useLab, type QueuedTask, type TestAgent } from "./fixture.ts";
 
@@ -264,6 +265,19 @@ describe("finish", () => {
     expect(
       await lab.sql(`select result ->> 'outcome' as outcome from late_result where attempt_id = $1`, [task.attempt]),
     ).toEqual([{ outcome: "failed" }]);
+  });
+
+  it("keeps so many late results of an attempt and no more, and acknowledges the others all the same", async () => {
+    const agent = await lab.agent();
+    const task = await lab.accepted(agent);
+    await finish(agent, task);
+    for (let exitCode = 1; exitCode <= lateKept + 5; exitCode += 1)
+      expect(await finish(agent, task, { outcome: "failed", exitCode })).toEqual({ kind: "late" });
+    const kept = await lab.sql(
+      `select (result ->> 'exitCode')::int as code from late_result where attempt_id = $1 order by 1`,
+      [task.attempt],
+    );
+    expect(kept.map(({ code }) => code)).toEqual(Array.from({ length: lateKept }, (_, at) => at + 1));
   });
 
   it.each(["lost", "abandoned"])("keeps the result of an attempt the server has ended as %s aside", async (state) => {

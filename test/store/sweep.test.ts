@@ -1,6 +1,7 @@
 // Giving up, presence and membership: what the passing of time and the coming and going of nodes decide.
 import { beforeEach, describe, expect, it } from "vitest";
 import { bootIdSchema, newId } from "../../shared/ids.ts";
+import { settlePresence } from "../../server/store/presence.ts";
 import { listNodes } from "../../server/store/nodes.ts";
 import { beatNode, joinNode, readNodeList } from "../../server/store/membership.ts";
 import { sweepAttempts } from "../../server/store/sweep-attempts.ts";
@@ -249,5 +250,25 @@ describe("membership", () => {
     expect(top).toHaveLength(2);
     const rest = await listNodes(lab.database.durable, { limit: 100, before: next?.id ?? null });
     expect([...top, ...rest].map(({ id }) => id)).toEqual(all.map(({ id }) => id));
+  });
+});
+
+describe("settling presence", () => {
+  const rows = (agent: TestAgent) =>
+    lab.sql(`select node_boot_id, since, round_trip_us from presence where agent_id = $1`, [agent.id]);
+
+  it("says since when of this boot, not of an earlier one of the node", async () => {
+    const agent = await lab.agent();
+    const { id: node, bootId } = lab.node;
+    await presence(agent, "connected");
+    const earlier = `update presence set node_boot_id = $2, since = since - interval '1 day', round_trip_us = 7 where agent_id = $1`;
+    await lab.sql(earlier, [agent.id, agent.journalId]);
+    const [before] = await rows(agent);
+    await settlePresence(lab.database.durable, { node, nodeBootId: bootId, agents: [agent.id] });
+    const [settled] = await rows(agent);
+    expect(settled).toMatchObject({ node_boot_id: bootId, round_trip_us: null });
+    expect(Number(settled?.["since"])).toBeGreaterThan(Number(before?.["since"]));
+    await settlePresence(lab.database.durable, { node, nodeBootId: bootId, agents: [agent.id] });
+    expect(await rows(agent)).toEqual([settled]);
   });
 });

@@ -14,6 +14,8 @@ import { compare } from "./submit.ts";
 const liveMs = 15_000;
 /** The column's default. */
 const defaultTaskCap = 1_000;
+/** What a person gave up is asked for this long. */
+const askedMs = 3_600_000;
 const listedMs = 24 * 3_600_000;
 const sweptAtOnce = 500;
 
@@ -51,8 +53,11 @@ export function latestOf(db: ModelDatabase, task: TaskId): AttemptRow | undefine
 }
 
 export function readCancels(db: ModelDatabase, agents: readonly AgentId[]): PendingCancel[] {
+  const answered = new Set([...db.lateResults.rows.values()].map(({ attempt }) => attempt));
+  const isAsked = ({ id, rank, state, finishedAtMs }: AttemptRow): boolean =>
+    rank < 9 ? rank > 0 : state === "abandoned" && (finishedAtMs ?? 0) > db.nowMs - askedMs && !answered.has(id);
   return [...db.attempts.rows.values()]
-    .filter((row) => agents.includes(row.agent) && row.cancelRequested && row.rank > 0 && row.rank < 9)
+    .filter((row) => agents.includes(row.agent) && row.cancelRequested && isAsked(row))
     .toSorted((a, b) => compare(a.id, b.id))
     .map((row) => ({ attempt: row.id, agent: row.agent, graceMs: db.tasks.get(row.task)?.graceMs ?? 0 }));
 }

@@ -1,7 +1,7 @@
 // progress-attempts.ts, append-log.ts, finish-attempts.ts and resume-attempts.ts on the model: what a home sends.
 import { createHash } from "node:crypto";
 import type { AppendOutcome, LogAppend, LogRun } from "../../../server/store/append-log.ts";
-import type { Finish, FinishOutcome } from "../../../server/store/finish-attempts.ts";
+import { lateKept, type Finish, type FinishOutcome } from "../../../server/store/finish-attempts.ts";
 import type { Progress, RowView } from "../../../server/store/progress-attempts.ts";
 import type { ResumeHome, ResumeOutcome } from "../../../server/store/resume-attempts.ts";
 import { storable } from "../../../server/store/rows.ts";
@@ -106,7 +106,8 @@ export function finishAttempts(db: ModelDatabase, items: readonly Finish[]): Fin
     // A null journal is no other journal: SQL's comparison with it is not true.
     if (row.rank === 9 || (row.journalId !== null && row.journalId !== item.journalId)) {
       const key = `${row.id}/${resultSha256}`;
-      if (db.lateResults.get(key) === undefined)
+      const kept = [...db.lateResults.rows.values()].filter(({ attempt }) => attempt === row.id).length;
+      if (db.lateResults.get(key) === undefined && kept < lateKept)
         db.lateResults.put(key, { attempt: row.id, resultSha256, result: record, receivedAtMs: db.nowMs });
       return { kind: "late" };
     }

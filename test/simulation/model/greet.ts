@@ -129,8 +129,7 @@ export function settlePresence(db: ModelDatabase, { node, nodeBootId, agents }: 
   for (const agent of agents) {
     const key = `${agent}/${node}`;
     const row = db.presence.get(key);
-    if (row === undefined) db.presence.put(key, { agent, node, nodeBootId, sinceMs: db.nowMs });
-    else if (row.nodeBootId !== nodeBootId) db.presence.put(key, { ...row, nodeBootId });
+    if (row?.nodeBootId !== nodeBootId) db.presence.put(key, { agent, node, nodeBootId, sinceMs: db.nowMs });
   }
 }
 

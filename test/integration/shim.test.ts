@@ -1,0 +1,124 @@
+// The shim alone, under each shell that is here: what a script does to its own process group, to the shim's helpers or to the
+// disk costs neither its output nor its exit code, and nothing is left waiting.
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { isAlive } from "../../agent/process-table.ts";
+import { parseExitReport, parseRelayMarks } from "../../agent/shim-report.ts";
+import { eventually } from "../harness/eventually.ts";
+
+const isRoot = process.getuid?.() === 0;
+/** As each is when it is `sh`. */
+const shells = [["/bin/dash"], ["/bin/bash", "--posix"], ["/bin/busybox", "ash"]].filter(([program = ""]) =>
+  existsSync(program),
+);
+/** Far beyond what any of these scripts takes: one that is reached is a shim that hangs. */
+const hangsMs = 20_000;
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "holdfast-shim-"));
+});
+
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Runs a script to its end in an attempt's folder of its own; a shim that hangs is killed, and then there is no exit. */
+async function run(shell: readonly string[], name: string, script: string) {
+  const path = join(folder, name);
+  await mkdir(join(path, "work"), { recursive: true });
+  const [program = "", ...words] = shell;
+  const shim = resolve(import.meta.dirname, "../../agent/shim.sh");
+  const args = [...words, shim, path, join(path, "work"), "", "1048576", "1048576", "65536", "/bin/sh", "-c", script];
+  const child = spawn(program, args, { stdio: "ignore", detached: true });
+  const watchdog = setTimeout(() => process.kill(-(child.pid ?? 0), "SIGKILL"), hangsMs);
+  await once(child, "exit");
+  clearTimeout(watchdog);
+  const text = (file: string): Promise<string> => readFile(join(path, file), "utf8").catch(() => "");
+  return { path, text, exit: parseExitReport(await text("exit"))?.exit };
+}
+
+describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under $name", ({ words: shell }) => {
+  test("a script that signals its whole group at once keeps its output and its end", async () => {
+    for (let round = 0; round < 8; round += 1) {
+      const { exit, text } = await run(shell, `term-${round}`, "echo hello; kill 0");
+      expect(exit).toEqual({ exitCode: null, signal: "SIGTERM" });
+      expect(await text("out.0")).toBe("hello\n");
+    }
+  });
+
+  test("a script that answers its own signal to the group ends with its own code", async () => {
+    const { exit } = await run(shell, "own", `trap 'exit 4' TERM; kill 0; sleep 5`);
+    expect(exit).toEqual({ exitCode: 4, signal: null });
+  });
+
+  test("no signal to the group ends the shim", async () => {
+    const kills = ["USR1", "USR2", "ALRM", "HUP", "INT", "QUIT"].map((name) => `trap '' ${name}; kill -${name} 0`);
+    const { exit, text } = await run(shell, "all", `${kills.join("; ")}; echo after; exit 3`);
+    expect(exit).toEqual({ exitCode: 3, signal: null });
+    expect(await text("out.0")).toBe("after\n");
+  });
+
+  test("a script starts with the default for the signals its shim is deaf to", async () => {
+    for (const signal of ["TERM", "HUP", "ALRM", "USR1", "USR2"]) {
+      const { exit } = await run(shell, signal, `kill -${signal} $$; exit 3`);
+      expect(exit).toEqual({ exitCode: null, signal: `SIG${signal}` });
+    }
+  });
+
+  test("one pipe that was there already puts no word into the script's output", async () => {
+    await mkdir(join(folder, "half"));
+    execFileSync("mkfifo", [join(folder, "half", "pipe.out")]);
+    const { exit, text } = await run(shell, "half", "echo out; echo err >&2");
+    expect(exit).toEqual({ exitCode: 0, signal: null });
+    expect([await text("out.0"), await text("err.0")]).toEqual(["out\n", "err\n"]);
+  });
+
+  test("output goes on behind a killed dd, and what may be missing is marked", async () => {
+    const { exit, path, text } = await run(
+      shell,
+      "dd",
+      // The relays are the shim's other children; each waits for its dd.
+      `until read -r v out s err rest < ../run/relays && [ "$v" = 1 ]; do sleep 0.01; done
+      until dd=$(cat /proc/$out/task/$out/children) && [ "$dd" ]; do sleep 0.01; done
+      kill -9 $dd; until [ -e ../out.lost ]; do sleep 0.01; done; echo after; exit 3`,
+    );
+    expect(exit).toEqual({ exitCode: 3, signal: null });
+    expect(await text("out.0")).toBe("after\n");
+    expect(existsSync(join(path, "out.lost"))).toBe(true);
+    expect(parseRelayMarks(await text("run/relays"))).toHaveLength(2);
+  });
+
+  describe.runIf(isRoot)("on a disk that is full", () => {
+    beforeEach(() => execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m,nr_inodes=60", "none", folder]));
+    afterEach(() => execFileSync("umount", ["--lazy", folder]));
+    const useUpFiles = `i=0; while true 2>/dev/null > ../../more.$i; do i=$((i + 1)); done`;
+
+    test("a script that leaves no file to be made keeps its output and its exit code", async () => {
+      const { exit, text } = await run(shell, "files", `${useUpFiles}; echo hello; exit 3`);
+      expect(exit).toEqual({ exitCode: 3, signal: null });
+      expect(await text("out.0")).toBe("hello\n");
+    });
+
+    test("neither a file nor a byte left costs the output, marks it, and never stops the writer", async () => {
+      const { exit, path } = await run(
+        shell,
+        "bytes",
+        `${useUpFiles}; cat /dev/zero 2>/dev/null > ../../more.0; head -c 300000 /dev/zero; exit 3`,
+      );
+      expect(exit).toEqual({ exitCode: 3, signal: null });
+      expect(existsSync(join(path, "out.lost"))).toBe(true);
+      const relays = parseRelayMarks(await readFile(join(path, "run", "relays"), "utf8"));
+      expect(relays).toHaveLength(2);
+      await eventually("the relays end, though the disk is still full", () => {
+        const alive = relays.filter(isAlive);
+        return { done: alive.length === 0, state: alive };
+      });
+    });
+  });
+});
