@@ -39,7 +39,7 @@ const queuedMs = 20;
 type State =
   | { readonly kind: "detached" }
   /** Attached, and the node has not said yet where it stands. */
-  | { readonly kind: "asking"; readonly outlet: LogOutlet; readonly timer: Timer }
+  | { readonly kind: "asking"; readonly outlet: LogOutlet; readonly timer: Timer; readonly dueMs: number }
   | { readonly kind: "flowing"; readonly outlet: LogOutlet };
 
 export class LogShipper {
@@ -68,15 +68,18 @@ export class LogShipper {
 
   /** A home from byte 0, whose first window needs no word of the node, or one that the node resumes. */
   attach(outlet: LogOutlet, from: "start" | "node"): void {
+    // Asked to again while it asks, it waits no longer than it would have: asked often enough it would wait for ever.
+    const nowMs = this.#deps.clock.monotonicMs();
+    const dueMs = this.#state.kind === "asking" ? this.#state.dueMs : nowMs + this.#resumeMs;
     this.detach();
     if (from === "start") {
       this.#flow(outlet, { offset: 0, limit: initialWindowBytes });
       return;
     }
-    const timer = this.#deps.clock.after(this.#resumeMs, () =>
+    const timer = this.#deps.clock.after(dueMs - nowMs, () =>
       this.#flow(outlet, { offset: this.#acknowledged, limit: this.#acknowledged + initialWindowBytes }),
     );
-    this.#enter({ kind: "asking", outlet, timer });
+    this.#enter({ kind: "asking", outlet, timer, dueMs });
   }
 
   detach(): void {

@@ -285,8 +285,11 @@ export class Roster {
   #cancel(session: SessionNo, item: CancelItem): void {
     const entry = this.#entries.get(item.attempt);
     if (entry !== undefined) {
-      if (entry.state.kind === "finished") this.#answer(session, item.attempt);
-      else this.#stepAttempt(entry, { kind: "cancel", graceMs: item.graceMs });
+      // A result on its way here is the answer; asked again every 2 s, its log would begin anew each time and never end.
+      const isOnItsWay = entry.home === session && entry.acknowledgedAtMs === undefined;
+      if (entry.state.kind === "finished") {
+        if (!isOnItsWay) this.#answer(session, item.attempt);
+      } else this.#stepAttempt(entry, { kind: "cancel", graceMs: item.graceMs });
       return;
     }
     if (this.#closed.has(item.attempt)) {

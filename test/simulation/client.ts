@@ -35,8 +35,9 @@ export class Client {
   readonly #random: SeededRandom;
   /** For what it does more than it once did, so that the rest of a seed stays as it was. */
   readonly #second: SeededRandom;
+  readonly #third: SeededRandom;
   readonly #closed = new Set<string>();
-  /** Submissions that are neither answered nor refused for good. */
+  /** Submissions that are neither answered nor refused for good, and retries that are not done. */
   open = 0;
 
   constructor(deps: ClientDeps, options: SimOptions) {
@@ -44,6 +45,7 @@ export class Client {
     this.#options = options;
     this.#random = deps.world.random("client");
     this.#second = deps.world.random("client, second");
+    this.#third = deps.world.random("client, third");
   }
 
   start(): void {
@@ -173,8 +175,36 @@ export class Client {
         world.schedule(this.#second.skewed(0, 12_000), () => this.#abandon(task));
       if (this.#random.chance(this.#options.cancels))
         world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
+      if (this.#third.chance(this.#options.retries)) {
+        this.open += 1;
+        world.schedule(this.#third.between(500, 10_000), () => this.#retry(task, 4));
+      }
       this.#look(task, 4);
     }
+  }
+
+  /** As a person who sees that it failed; a task that has not ended is asked about again. */
+  #retry(task: TaskId, left: number): void {
+    const { world, nodes } = this.#deps;
+    if (left === 0) {
+      this.open -= 1;
+      return;
+    }
+    const node = this.#third.pick(nodes);
+    const again = (): void => void world.schedule(this.#third.between(500, 5_000), () => this.#retry(task, left - 1));
+    this.#call(
+      node,
+      () => node.retry(task),
+      (retried) => {
+        if (!retried) {
+          again();
+          return;
+        }
+        this.open -= 1;
+        world.note(`client has ${short(task)} tried again`);
+      },
+      again,
+    );
   }
 
   #cancel(task: TaskId): void {

@@ -27,6 +27,11 @@ export const keptSeeds: readonly KeptSeed[] = [
     found:
       "a failover lost an acknowledged result, and no session brought a greeting to find it (after-failover.test.ts)",
   },
+  {
+    seed: 51_791,
+    found:
+      "a cancel repeated every 2 s began the log of a finished attempt anew each time, and its result never left (roster.test.ts)",
+  },
 ];
 
 /** Seeds in which pairs of events meet that meet seldom. */

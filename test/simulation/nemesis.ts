@@ -4,6 +4,7 @@ import { calmRates, databasePlace } from "./database-server.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import { short, type MachineSnapshot } from "./machine.ts";
 import type { SimNode } from "./node.ts";
+import { People } from "./people.ts";
 import { isGrave, type FaultKind } from "./options.ts";
 import type { Simulation } from "./simulation.ts";
 
@@ -16,11 +17,13 @@ export class Nemesis {
   readonly #sim: Simulation;
   readonly #random: SeededRandom;
   #mode: "striking" | "healed" = "striking";
+  readonly #people: People;
   readonly #snapshots = new Map<SimAgent, Snapshot[]>();
 
   constructor(sim: Simulation) {
     this.#sim = sim;
     this.#random = sim.world.random("nemesis");
+    this.#people = new People(sim);
   }
 
   start(): void {
@@ -46,6 +49,7 @@ export class Nemesis {
     database.clockOffsetMs = 0;
     if (database.state === "down") this.#recover();
     this.#sim.hintLoss = Math.min(options.hintLoss, 0.5);
+    this.#people.heal();
     for (const node of nodes) {
       node.process?.surviveEffects();
       node.process?.resume();
@@ -118,6 +122,12 @@ export class Nemesis {
         return;
       case "agent-removed":
         this.#remove(agent);
+        return;
+      case "cluster-paused":
+      case "agent-held":
+      case "node-set-draining":
+      case "node-capped":
+        this.#people.act(kind, (lift) => this.#later(500, 6_000, lift));
         return;
       case "agent-probed":
         this.#sim.probe(agent, node);

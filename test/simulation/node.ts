@@ -7,13 +7,22 @@ import type { CourierStore } from "../../server/store/store.ts";
 import { submit, type Submitted, type SubmitRequest } from "../../server/tasks/submit.ts";
 import { Background } from "../../shared/background.ts";
 import { AppError } from "../../shared/errors.ts";
-import { bootIdSchema, createIdSource, newId, type AgentId, type NodeId, type TaskId } from "../../shared/ids.ts";
+import {
+  attemptIdSchema,
+  bootIdSchema,
+  createIdSource,
+  newId,
+  type AgentId,
+  type NodeId,
+  type TaskId,
+} from "../../shared/ids.ts";
 import type { TaskState } from "../../shared/task.ts";
 import type { DatabaseServer } from "./database-server.ts";
 import { SimProcess, type ProcessClock } from "./kernel/process.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { World } from "./kernel/world.ts";
 import type { SimLogger } from "./logger.ts";
+import { retryTask } from "./model/administer.ts";
 import { abandonTask, cancelTasks } from "./model/cluster.ts";
 import { removeAgent } from "./model/remove-agent.ts";
 import type { AgentRow } from "./model/rows.ts";
@@ -229,6 +238,18 @@ export class SimNode {
     if (removed === undefined) return;
     this.#deps.publish(this, "trust", [agent]);
     running.couriers.wake.trust();
+  }
+
+  /** True when a further attempt was made. */
+  async retry(task: TaskId): Promise<boolean> {
+    const running = this.#serving();
+    const { clock } = running.process;
+    const attempt = newId(createIdSource({ clock, random: this.#deps.random }), attemptIdSchema);
+    const retried = await running.carry("retry", "durable", (db) => retryTask(db, { task, attempt }));
+    if (retried?.retried !== true) return false;
+    this.#deps.publish(this, "work", [retried.agent]);
+    running.couriers.hint("work", [retried.agent]);
+    return true;
   }
 
   /** The state of a task's attempt, from the primary. */

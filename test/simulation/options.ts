@@ -1,5 +1,6 @@
 // Everything a seed decides before the first event: sizes, speeds, and which faults at which pace, swarm style: each seed
 // has a random subset of them, for faults that never meet find little.
+import { peopleActs } from "./people.ts";
 import { SeededRandom } from "./kernel/random.ts";
 
 export const faultKinds = [
@@ -31,7 +32,7 @@ export const faultKinds = [
 ] as const;
 
 /** What people do to agents while they work. */
-const peopleKinds = ["agent-removed", "agent-probed"] as const;
+const peopleKinds = ["agent-removed", "agent-probed", ...peopleActs] as const;
 export type FaultKind = (typeof faultKinds)[number] | (typeof peopleKinds)[number];
 
 /** Faults after which an agent may need a person; they come once a run at most. */
@@ -65,6 +66,7 @@ export interface SimOptions {
   readonly bounds: { readonly headBytes: number; readonly tailBytes: number };
   readonly cancels: number;
   readonly abandons: number;
+  readonly retries: number;
   readonly noOps: number;
   readonly shortLimits: number;
   readonly impatience: number;
@@ -98,6 +100,8 @@ export function deriveOptions(seed: number): SimOptions {
   const people = new SeededRandom(seed, "people");
   if (people.chance(0.08)) faults["agent-removed"] = people.between(1_200, 11_000);
   if (people.chance(0.2)) faults["agent-probed"] = people.between(1_200, 11_000);
+  const settings = new SeededRandom(seed, "settings");
+  for (const kind of peopleActs) if (settings.chance(0.12)) faults[kind] = settings.between(1_500, 9_000);
   return {
     seed,
     nodes: 1 + random.below(3),
@@ -118,6 +122,7 @@ export function deriveOptions(seed: number): SimOptions {
     bounds: random.chance(0.3) ? { headBytes: 4_096, tailBytes: 12_288 } : { headBytes: 150_000, tailBytes: 100_000 },
     cancels: rate(random, 0.7),
     abandons: people.chance(0.25) ? people.unit() * 0.4 : 0,
+    retries: settings.chance(0.2) ? settings.unit() * 0.5 : 0,
     noOps: rate(random, 0.5),
     shortLimits: rate(random, 0.7),
     impatience: rate(random, 0.4),

@@ -251,7 +251,7 @@ export class Simulation {
           return;
         }
         server.schedule(0, () => {
-          if (node.stage !== "serving") {
+          if (node.stage !== "serving" || node.couriers?.isDraining === true) {
             reject(503, 1_000, "the node drains");
             return;
           }

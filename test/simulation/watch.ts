@@ -94,6 +94,7 @@ export class Watch {
     this.#keepsJournal(before, after);
     this.#endsTree(before, after);
     this.#offersToTrusted(before, after);
+    this.#followsTheLast(before, after);
   }
 
   /** I15: after the commit that revokes or removes an agent nothing more is offered to it. */
@@ -102,6 +103,18 @@ export class Watch {
     const agent = this.#db.agents.get(after.agent);
     if (agent?.status !== "active")
       this.#violated("I15", `${after.id} is offered to ${agent?.name}, which is ${agent?.status}`);
+    if (agent?.isPaused === true || this.#db.cluster.get("one")?.paused === true)
+      this.#violated("pause", `${after.id} is offered to ${agent?.name} while it or the cluster is paused`);
+  }
+
+  /** I5: another attempt at a task begins only when the one before has ended. */
+  #followsTheLast(before: AttemptRow | undefined, after: AttemptRow): void {
+    if (before !== undefined || after.number === 1) return;
+    const last = [...this.#db.attempts.rows.values()].find(
+      (row) => row.task === after.task && row.number === after.number - 1,
+    );
+    if (last?.rank !== 9)
+      this.#violated("I5", `attempt ${after.number} of ${after.task} began while the last is ${last?.state}`);
   }
 
   /** I3: legal edges, growing ranks. */

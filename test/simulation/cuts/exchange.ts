@@ -42,6 +42,7 @@ const quiet: Omit<SimOptions, "seed"> = {
   bounds: { headBytes: 150_000, tailBytes: 100_000 },
   cancels: 0,
   abandons: 0,
+  retries: 0,
   noOps: 0,
   shortLimits: 0,
   impatience: 0,

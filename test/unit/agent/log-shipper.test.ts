@@ -241,6 +241,18 @@ describe("resume-from", () => {
     expect(sent).toHaveLength(1);
   });
 
+  test("is waited for no longer when it is asked for again and again", async () => {
+    shipper.attach(outlet, "start");
+    await grow(10_000);
+    shipper.acknowledged(6_000, 65_536);
+    const second: Sent[] = [];
+    for (let asked = 0; asked < 4; asked += 1) {
+      shipper.attach(outletInto(second), "node");
+      await pass(600);
+    }
+    expectWhole(second, 6_000, 10_000);
+  });
+
   test("of a sealed stream tells the drain again", async () => {
     shipper.attach(outlet, "start");
     await grow(100);

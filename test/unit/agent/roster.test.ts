@@ -402,6 +402,17 @@ describe("a cancel", () => {
     expect(sent(durable(1, "result"))[0]).toMatchObject({ item: { record: { outcome: "succeeded" } } });
   });
 
+  test("of a finished attempt is answered by the result on its way; repeated every 2 s it begins no log anew", () => {
+    open(1);
+    offer(1, 1);
+    durable(1, "intent");
+    finish(1, 100);
+    expect([cancel(1), cancel(1)]).toEqual([[], []]);
+    step({ kind: "result-ack", attempt: id(1), verdict: "acknowledged" });
+    // The node that asks lacks what was acknowledged.
+    expect(acts(cancel(1))).toContain("attach-log");
+  });
+
   test("before the marker is seen asks the gate", () => {
     open(1);
     offer(1, 1);
