@@ -114,6 +114,11 @@ export class Members implements Service {
     for (;;) {
       const sent = { id: node.id, bootId: node.bootId, ...this.#deps.load(), settingsSeen: this.#settingsSeen };
       const answer = await this.#deps.store.beat(sent);
+      if (answer.kind === "unlisted") {
+        // The next beat, in 3 s, says whether that helped.
+        if (!(await this.#deps.store.join(node))) this.#end("removed");
+        return;
+      }
       if (answer.kind !== "beaten") {
         this.#end(answer.kind);
         return;

@@ -43,7 +43,8 @@ const heartbeat = {
 with mine as (
   update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5, settings_seen = greatest(settings_seen, $6)
   where id = $1 and boot_id = $2 and status = 'joined' returning drain, task_cap)
-select case when m.drain is not null then 'beaten' when o.status = 'joined' then 'replaced' else 'removed' end as kind,
+select case when m.drain is not null then 'beaten' when o.status = 'removed' then 'removed'
+    when o.heartbeat_at > clock_timestamp() - interval '15 seconds' then 'replaced' else 'unlisted' end as kind,
   coalesce(m.drain, 'none') as drain, coalesce(m.task_cap, 0) as "taskCap", c.paused, c.settings_version as version,
   (select coalesce(jsonb_agg(jsonb_build_object('active', n.active, 'cap', n.task_cap, 'draining', n.draining or n.drain <> 'none') order by n.id), '[]')
     from node n where n.id <> $1 and n.status = 'joined' and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as others
@@ -105,10 +106,12 @@ export type BeatAnswer =
   | { readonly kind: "beaten"; readonly settings: NodeSettings; readonly others: readonly OtherNode[] }
   /** Another boot of this node id took over. */
   | { readonly kind: "replaced" }
-  | { readonly kind: "removed" };
+  | { readonly kind: "removed" }
+  /** A failover took its row, or the row of its boot: it joins again. */
+  | { readonly kind: "unlisted" };
 
 const beatRow = z.object({
-  kind: z.enum(["beaten", "replaced", "removed"]),
+  kind: z.enum(["beaten", "replaced", "removed", "unlisted"]),
   drain: z.enum(nodeDrains),
   taskCap: z.int(),
   paused: z.boolean(),
@@ -119,7 +122,7 @@ const beatRow = z.object({
 export async function beatNode(sql: Sql, beat: Beat): Promise<BeatAnswer> {
   const { id, bootId, active, sessions, draining, settingsSeen } = beat;
   const [found] = await rowsOf(sql, heartbeat, [id, bootId, active, sessions, draining, settingsSeen], beatRow);
-  if (found === undefined) return { kind: "removed" };
+  if (found === undefined) return { kind: "unlisted" };
   const { kind, others, ...settings } = found;
   return kind === "beaten" ? { kind, settings, others } : { kind };
 }

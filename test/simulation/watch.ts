@@ -196,7 +196,9 @@ export class Watch {
   started(attempt: AttemptId): void {
     const starts = this.#truth.scripts.get(attempt)?.startsMs.length ?? 0;
     if (this.#isCloned(attempt)) return;
-    if (starts > 1) this.#violated("I4", `${attempt} started ${starts} times`);
+    // Forgotten by both: its agent's disk was replaced or rolled back, and a failover took the commit of its offer.
+    const isForgotten = this.#truth.excused.has(attempt) && this.#truth.scripts.get(attempt)?.wasCutShort === true;
+    if (starts > 1 && !isForgotten) this.#violated("I4", `${attempt} started ${starts} times`);
     if (!this.#offered.has(attempt)) this.#violated("I6", `${attempt} started and was never offered`);
     const row = this.#db.attempts.get(attempt);
     if (row?.rank !== 9 || this.#isExcused(attempt)) return;

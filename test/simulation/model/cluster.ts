@@ -190,8 +190,9 @@ export function joinNode(db: ModelDatabase, node: NodeRow): boolean {
 export function beatNode(db: ModelDatabase, beat: Beat): BeatAnswer {
   const row = db.nodes.get(beat.id);
   const cluster = db.cluster.get("one");
-  if (row?.status !== "joined" || cluster === undefined) return { kind: "removed" };
-  if (row.bootId !== beat.bootId) return { kind: "replaced" };
+  if (row === undefined || cluster === undefined) return { kind: "unlisted" };
+  if (row.status === "removed") return { kind: "removed" };
+  if (row.bootId !== beat.bootId) return { kind: row.heartbeatAtMs > db.nowMs - liveMs ? "replaced" : "unlisted" };
   const { active, draining } = beat;
   const settingsSeen = Math.max(row.settingsSeen, beat.settingsSeen);
   db.nodes.put(row.id, { ...row, heartbeatAtMs: db.nowMs, active, draining, settingsSeen });
