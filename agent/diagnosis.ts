@@ -1,41 +1,14 @@
 // Says in one word, one sentence and one mend why an address did not greet. Leaves dialling to probe.ts.
-// Invariant: what a stranger's certificate says is quoted, never believed; every failure has a mend.
+// The words about certificates are certificate-finding.ts's. Invariant: it never throws, and every end has a finding.
 import { X509Certificate } from "node:crypto";
-import { subjectOf } from "../certs/subject.ts";
-import type { Clock } from "../shared/clock.ts";
 import type { AppError } from "../shared/errors.ts";
 import { describeError, errorRows, errnoOf } from "../shared/errors.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
+import { findingOf, interceptionMend } from "./certificate-finding.ts";
 import { isNoTls, lookAt } from "./certificate-look.ts";
-import { describeOffset, describeSpan, isNoticeable } from "./clock-offset.ts";
+import { describeSpan } from "./clock-offset.ts";
 import type { DialEnd, DialStage, DialTarget } from "./dial.ts";
-
-/** Stable words for programs: `--json` of register shows them. */
-export type FindingKind =
-  | "refused"
-  | "timed-out"
-  | "name-unknown"
-  | "no-route"
-  | "cut"
-  | "no-tls"
-  | "intercepted"
-  | "other-cluster"
-  | "other-node"
-  | "untrusted"
-  | "clock"
-  | "node-expired"
-  | "not-a-node"
-  | "not-now"
-  | "protocol"
-  | "agent-refused"
-  | "agent-expired"
-  | "unknown";
-
-export interface Finding {
-  readonly kind: FindingKind;
-  readonly reason: string;
-  readonly mend: string;
-}
+import type { DiagnosisDeps, Finding } from "./finding.ts";
 
 /** How a probe ended without a greeting, and how far it had come. */
 export interface ProbeFailure {
@@ -43,18 +16,9 @@ export interface ProbeFailure {
   readonly stage: DialStage;
 }
 
-export interface DiagnosisDeps {
-  readonly clock: Clock;
-  /** Of the server that enrolled this agent, when its answers carried the time. */
-  readonly serverAheadMs?: number | undefined;
-}
-
 const lookMs = 5_000;
 const openMend = (address: string): string =>
   `Open outbound TCP from this machine to ${address}, or let the node advertise an address this machine reaches (--advertise).`;
-const interceptionMend = (address: string): string =>
-  `Exempt ${address} from TLS inspection: agents accept only their own cluster's certificates.`;
-
 export function diagnose(failure: ProbeFailure, target: DialTarget, deps: DiagnosisDeps): Promise<Finding> | Finding {
   const { end, stage } = failure;
   switch (end.kind) {
@@ -168,11 +132,12 @@ async function failed(error: AppError, { stage, target, deps }: Failed): Promise
       return { kind: "no-route", reason: `no route to ${host} (${code})`, mend: openMend(address) };
     case "ETIMEDOUT":
       return { kind: "timed-out", reason: "timed out: TCP was not answered", mend: openMend(address) };
-    case undefined:
-      break;
     default:
-      if (isNoTls(error.cause) || (error.code === "tls.refused" && isAboutTheirCertificate(code)))
-        return await looked({ target, deps });
+      break;
+  }
+  if (stage !== "secured" && isAboutTheirTls(error.cause)) {
+    const finding = await looked({ target, deps });
+    if (finding !== undefined) return finding;
   }
   const own = new X509Certificate(identity.cert);
   if (own.validToDate.getTime() < deps.clock.wallMs()) {
@@ -180,10 +145,10 @@ async function failed(error: AppError, { stage, target, deps }: Failed): Promise
     return { kind: "agent-expired", reason: `this agent's certificate expired ${since} ago`, mend: reEnrolMend };
   }
   if (stage === "secured") {
-    const reason = `the node ended the connection after TLS (${describeError(error.cause ?? error)})`;
+    const reason = `the node ended the connection after TLS (${wordsOf(error)})`;
     return { kind: "cut", reason, mend: `It may not know this agent's certificate: ${reEnrolMend}` };
   }
-  const reason = `the connection was cut before TLS was done (${describeError(error.cause ?? error)})`;
+  const reason = `the connection was cut before TLS was done (${wordsOf(error)})`;
   return {
     kind: "cut",
     reason,
@@ -191,17 +156,33 @@ async function failed(error: AppError, { stage, target, deps }: Failed): Promise
   };
 }
 
-/** Codes with which our own side refused what was shown, or the TLS version the far side can do. */
-function isAboutTheirCertificate(code: string): boolean {
-  return !code.startsWith("ERR_SSL_") || code.includes("PROTOCOL") || code.includes("HANDSHAKE_FAILURE");
+/** What our own side refused to see, or a far side that does not speak TLS as we do: a second look can say more. */
+function isAboutTheirTls(cause: unknown): boolean {
+  const code = errnoOf(cause) ?? "";
+  if (code.startsWith("ERR_SSL_"))
+    return isNoTls(cause) || code.includes("PROTOCOL") || code.includes("HANDSHAKE_FAILURE");
+  return (
+    code === "EPROTO" ||
+    code === "INVALID_PURPOSE" ||
+    code.includes("CERT") ||
+    code.includes("SELF_SIGNED") ||
+    code.startsWith("UNABLE_TO")
+  );
 }
 
-async function looked({ target, deps }: Omit<Failed, "stage">): Promise<Finding> {
+/** One line: OpenSSL's errors name source files and end in line breaks. */
+function wordsOf(error: AppError): string {
+  const text = describeError(error.cause ?? error);
+  return /:SSL routines:[^:]*:([^:\n]+)/.exec(text)?.[1] ?? text.replaceAll(/\s+/g, " ").trim().slice(0, 200);
+}
+
+/** Undefined when what stands there is the node itself, as it should be. */
+async function looked({ target, deps }: Omit<Failed, "stage">): Promise<Finding | undefined> {
   const { address, identity } = target;
   const look = await lookAt({ address, servername: identity.servername, withinMs: lookMs }, deps);
   switch (look.kind) {
     case "certificate":
-      return ofCertificate(look.leaf, { target, deps });
+      return findingOf(look.leaf, { target, deps });
     case "plain": {
       const isHttp = look.firstLine.startsWith("HTTP/");
       const said = look.firstLine === "" ? "" : `: it says "${look.firstLine.slice(0, 80)}"`;
@@ -218,101 +199,6 @@ async function looked({ target, deps }: Omit<Failed, "stage">): Promise<Finding>
         mend: interceptionMend(address),
       };
   }
-}
-
-/** The far side's leaf was refused by TLS: why, and whose is it? */
-export function ofCertificate(leaf: X509Certificate, { target, deps }: Omit<Failed, "stage">): Finding {
-  const { address, identity } = target;
-  const subject = subjectOf(leaf);
-  const isOurs = identity.nodesCas.some((pem) => wasIssuedBy(leaf, new X509Certificate(pem)));
-  if (isOurs && !isValidNow(leaf, deps)) return ofTime(leaf, deps);
-  if (isOurs) {
-    const who = subject?.kind === "node" ? `node ${subject.id}` : shown(leaf.subject);
-    return {
-      kind: "other-node",
-      reason: `another node of this cluster answers there: ${who}`,
-      mend: `Correct the addresses that the nodes advertise (--advertise), or the NAT or router rule behind ${address}.`,
-    };
-  }
-  if (subject === undefined) {
-    const by = shown(leaf.issuer);
-    return {
-      kind: "intercepted",
-      reason: `TLS intercepted by ${by}: it shows a certificate for ${shown(leaf.subject)}`,
-      mend: `${interceptionMend(address)} If no proxy is meant to be there, the address leads to another service.`,
-    };
-  }
-  const own = new X509Certificate(identity.cert);
-  if (subject.cluster === subjectOf(own)?.cluster) {
-    return {
-      kind: "untrusted",
-      reason: `node ${subject.id} shows a certificate of a nodes CA that this agent does not know`,
-      mend: "Check that the node opens the same database as the one that enrolled this agent. After a new CA, register into a fresh --data-dir.",
-    };
-  }
-  return {
-    kind: "other-cluster",
-    reason: `another Holdfast cluster's node answers there: cluster ${subject.cluster}, ${subject.kind} ${subject.id}`,
-    mend: `Correct the address that this cluster's node advertises: ${address} belongs to another cluster.`,
-  };
-}
-
-/** Names first: verifying with a key of another kind than the signature's is an error, not a no. */
-function wasIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
-  return leaf.checkIssued(authority) && leaf.verify(authority.publicKey);
-}
-
-function isValidNow(leaf: X509Certificate, { clock }: DiagnosisDeps): boolean {
-  return isValidAtMs(leaf, clock.wallMs());
-}
-
-function isValidAtMs(leaf: X509Certificate, wallMs: number): boolean {
-  return leaf.validFromDate.getTime() <= wallMs && wallMs <= leaf.validToDate.getTime();
-}
-
-/** Our cluster's certificate outside its validity: is this machine's clock wrong, or is the certificate really over? */
-function ofTime(leaf: X509Certificate, { clock, serverAheadMs }: DiagnosisDeps): Finding {
-  const nowMs = clock.wallMs();
-  const isEarly = nowMs < leaf.validFromDate.getTime();
-  const valid = `the node's certificate is valid ${iso(leaf.validFromDate)} to ${iso(leaf.validToDate)}`;
-  const says = `this machine's clock says ${iso(new Date(nowMs))}`;
-  const offMs = isEarly ? leaf.validFromDate.getTime() - nowMs : nowMs - leaf.validToDate.getTime();
-  const setClock = "Set this machine's clock (NTP), then register again.";
-  if (isNoticeable(serverAheadMs) && isValidAtMs(leaf, nowMs + serverAheadMs)) {
-    return { kind: "clock", reason: `clock off: ${says}, ${describeOffset(serverAheadMs)}; ${valid}`, mend: setClock };
-  }
-  const isServerAgreed = serverAheadMs !== undefined && !isNoticeable(serverAheadMs);
-  if (isServerAgreed && !isEarly) {
-    return {
-      kind: "node-expired",
-      reason: `the node's certificate ended ${describeSpan(offMs)} ago (${iso(leaf.validToDate)}); this machine's clock agrees with the server's`,
-      mend: "Restart that node and look at its log: a healthy node renews its certificate by itself.",
-    };
-  }
-  if (isServerAgreed) {
-    return {
-      kind: "clock",
-      reason: `the node's clock is at least ${describeSpan(offMs)} ahead: ${valid}; this machine's clock agrees with the server's`,
-      mend: "Set the node's clock (NTP) and restart it.",
-    };
-  }
-  const by = isEarly ? `at least ${describeSpan(offMs)} behind` : `${describeSpan(offMs)} past the end`;
-  return {
-    kind: "clock",
-    reason: `clock off: ${says}, ${by}; ${valid}`,
-    mend: `${setClock} If it is right, restart the node.`,
-  };
-}
-
-const iso = (date: Date): string => date.toISOString().replace(/\.\d+Z$/, "Z");
-
-/** The common name of a distinguished name, else its organisation, else all of it; quoted, and no longer than a line. */
-function shown(name: string | undefined): string {
-  const lines = (name ?? "").split("\n");
-  const part = (key: string): string | undefined =>
-    lines.find((line) => line.startsWith(`${key}=`))?.slice(key.length + 1);
-  const text = part("CN") ?? part("O") ?? lines.join(", ");
-  return `"${(text === "" ? "nobody" : text).slice(0, 120)}"`;
 }
 
 function describeMs(ms: number): string {
