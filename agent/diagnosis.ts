@@ -116,7 +116,7 @@ async function failed(error: AppError, { stage, target, deps }: Failed): Promise
     case "ECONNREFUSED":
       return {
         kind: "refused",
-        reason: "connection refused: nothing listens there",
+        reason: "connection refused (ECONNREFUSED): nothing listens there",
         mend: `Check that the node runs and listens on ${address}, and that no firewall rejects the connection.`,
       };
     case "ENOTFOUND":
