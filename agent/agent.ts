@@ -31,6 +31,8 @@ import type { Identity } from "./identity.ts";
 import { findInterpreter, interpreterNames } from "./interpreters.ts";
 import { Journal } from "./journal.ts";
 import { loadNodeList, storeNodeList } from "./node-addresses.ts";
+import { loadReach, seedsOf } from "./reach.ts";
+import type { Reach } from "./reach.ts";
 import { Renewal } from "./renewal.ts";
 import type { RosterOptions, SessionNo } from "./roster-event.ts";
 import { defaultRosterOptions } from "./roster-event.ts";
@@ -131,13 +133,14 @@ class HoldfastAgent implements Agent {
     const lock = new DataLock({ path: join(dataPath, "lock"), hostBootId: bootId });
     await lock.start();
     try {
-      const [journal, shimPath, resetSignals, list] = await Promise.all([
+      const [journal, shimPath, resetSignals, list, reach] = await Promise.all([
         this.#openJournal(bootId),
         installShim(dataPath),
         findSignalReset(),
         loadNodeList(join(dataPath, "nodes.json")),
+        loadReach(dataPath),
       ]);
-      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, identity, bootId });
+      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId });
       this.#state = { kind: "running", parts, identity };
       await parts.engine.start();
       parts.connections.start();
@@ -201,11 +204,12 @@ class HoldfastAgent implements Agent {
     readonly shimPath: string;
     readonly resetSignals: string;
     readonly list: Awaited<ReturnType<typeof loadNodeList>>;
+    readonly reach: Reach;
     readonly identity: Identity;
     readonly bootId: string;
   }): Parts {
     const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast } = this.#options;
-    const { lock, journal, identity } = given;
+    const { lock, journal, identity, reach } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
     const site = new HostSite(common, {
@@ -271,7 +275,12 @@ class HoldfastAgent implements Agent {
           this.#background.run("store the node list", () => storeNodeList(join(dataPath, "nodes.json"), list)),
         target: (address, node) => this.#target(address, node),
       },
-      { seeds: identity.seeds, list: given.list, agentId: identity.agentId },
+      {
+        seeds: reach.only?.seeds ?? seedsOf(reach.seeds, identity.seeds),
+        ...(reach.only === undefined ? {} : { only: reach.only.nodes }),
+        list: given.list,
+        agentId: identity.agentId,
+      },
     );
     const renewal = new Renewal({
       ...common,

@@ -10,6 +10,7 @@ import { Connection } from "./connection.ts";
 import type { ConnectionDeps, Session } from "./connection.ts";
 import type { DialTarget } from "./dial.ts";
 import { newerList } from "./node-addresses.ts";
+import { keptOf } from "./reach.ts";
 import type { SessionNo } from "./roster-event.ts";
 
 /** A node that asked us to go is left alone for this long, and up to as long again so that agents do not return together. */
@@ -26,6 +27,8 @@ export interface ConnectionsDeps extends ConnectionDeps {
 export interface ConnectionsOptions {
   readonly seeds: readonly string[];
   readonly list: NodeList;
+  /** The nodes to keep to, whatever the list says. With none of them the seeds are all there is to dial. */
+  readonly only?: readonly NodeId[];
   /** Spreads agents over nodes when the list wants fewer sessions than it has nodes. */
   readonly agentId: string;
   /** Listed nodes get this long before seeds are tried as well. Default 3,000. */
@@ -58,7 +61,7 @@ export class Connections {
   start(): void {
     this.#stage = "running";
     this.#adopt(this.#list);
-    if (this.#list.nodes.length === 0) this.#trySeeds();
+    if (this.#nodes.size === 0) this.#trySeeds();
     else this.#armSeeds();
   }
 
@@ -119,7 +122,7 @@ export class Connections {
   /** Dials what is new and listed, lets go of what is not listed any more. */
   #adopt(list: NodeList): void {
     if (this.#stage !== "running") return;
-    const wanted = chosen(list, this.#options.agentId);
+    const wanted = chosen(keptOf(list, this.#options.only), this.#options.agentId);
     for (const listed of wanted) {
       const known = this.#nodes.get(listed.id);
       if (known === undefined)
@@ -180,8 +183,11 @@ export class Connections {
     });
   }
 
+  /** The last known addresses too: nodes may have changed places while the agent was away. */
   #trySeeds(): void {
-    for (const address of this.#options.seeds) {
+    const { seeds, only } = this.#options;
+    const lastKnown = keptOf(this.#list, only).nodes.flatMap(({ addresses }) => addresses);
+    for (const address of new Set([...seeds, ...lastKnown])) {
       const known = this.#seeds.get(address);
       const connection =
         known ?? this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] });
@@ -190,11 +196,15 @@ export class Connections {
     }
   }
 
-  /** With a session open, seeds that are still trying rest; one that is the session stays until its node's own is open. */
+  /**
+   * With a session open, seeds that are still trying rest; one that is the session stays until its node's own is open, or
+   * any other when its node is none that this agent dials.
+   */
   #restSeeds(): void {
     for (const seed of this.#seeds.values()) {
       const id = seed.session?.welcome.node.id;
-      const isOnlyWay = id !== undefined && this.#nodes.get(id)?.connection.session === undefined;
+      const isStranger = id !== undefined && this.#nodes.size > 0 && !this.#nodes.has(id) && this.#sessions.size > 1;
+      const isOnlyWay = id !== undefined && !isStranger && this.#nodes.get(id)?.connection.session === undefined;
       if (!isOnlyWay) seed.rest(closeCode.goingAway, "seeds are used only while no session is open");
     }
   }

@@ -1,6 +1,7 @@
 // Opens one WebSocket to a node with exactly the options of tls-options.ts. The only importer of `ws` in the agent.
 // Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
 import { X509Certificate } from "node:crypto";
+import type { ClientRequest } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import { systemClock } from "../shared/clock.ts";
@@ -16,7 +17,12 @@ export type DialEnd =
   | { readonly kind: "failed"; readonly error: AppError }
   | { readonly kind: "closed"; readonly code: number; readonly reason: string };
 
+/** How far a dial has come: sent, TCP connected, the node's certificate verified. */
+export type DialStage = "dialled" | "connected" | "secured";
+
 export interface DialHandlers {
+  /** For diagnosis: a time-out is another one before TCP than after TLS. */
+  readonly onStage?: (stage: DialStage) => void;
   readonly onOpen: () => void;
   readonly onFrame: (frame: Uint8Array) => void;
   readonly onPong: () => void;
@@ -33,7 +39,17 @@ export type Dial = (target: DialTarget, handlers: DialHandlers) => FrameSocket;
 
 export const dial: Dial = (target, handlers) => {
   // A peer that does not answer the close frame is not waited for: ws would keep the socket for 30 s.
-  const options = { ...agentTlsOptions(target.identity), closeTimeout: 1_000 };
+  const options = {
+    ...agentTlsOptions(target.identity),
+    closeTimeout: 1_000,
+    finishRequest(request: ClientRequest) {
+      request.once("socket", (dialled) => {
+        dialled.once("connect", () => handlers.onStage?.("connected"));
+        dialled.once("secureConnect", () => handlers.onStage?.("secured"));
+      });
+      request.end();
+    },
+  };
   let socket: WebSocket;
   try {
     socket = new WebSocket(`wss://${target.address}${agentPath}`, [subprotocol], options);
@@ -65,7 +81,7 @@ export const dial: Dial = (target, handlers) => {
     end(ending);
   });
   socket.on("error", (cause) => {
-    ending ??= { kind: "failed", error: expiryError(target) ?? dialError(target.address, cause) };
+    ending ??= { kind: "failed", error: expiryError(target, cause) ?? dialError(target.address, cause) };
   });
   socket.on("close", (code, reason) => end({ kind: "closed", code, reason: reason.toString("utf8") }));
   return {
@@ -101,15 +117,28 @@ function stillborn(error: AppError, handlers: DialHandlers): FrameSocket {
 }
 
 /** A node refuses an expired certificate with a bare reset; only our own look at it can say why. */
-function expiryError({ address, identity }: DialTarget): AppError | undefined {
+function expiryError({ address, identity }: DialTarget, cause: unknown): AppError | undefined {
+  // Nobody saw the certificate where nobody answered.
+  if (neverConnected.has(errnoOf(cause) ?? "")) return undefined;
   const { validToDate } = new X509Certificate(identity.cert);
   const now = new Date(systemClock.wallMs());
   if (validToDate > now) return undefined;
   const message = `${address}: this agent's certificate expired at ${validToDate.toISOString()}; this machine's clock says ${now.toISOString()}`;
   return new AppError("tls.refused", message, {
-    mend: "Set the clock if it is wrong, else enrol the agent again with a new token.",
+    mend: "Set the clock if it is wrong, else enrol the agent again with a new token (`holdfast tokens create --replace NAME`).",
+    cause,
   });
 }
+
+const neverConnected: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EAI_NODATA",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ETIMEDOUT",
+]);
 
 /** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */
 export function dialError(address: string, cause: unknown): AppError {

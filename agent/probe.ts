@@ -1,7 +1,7 @@
 // Dials one address as the agent would and greets with a probe, which changes nothing on the node. For register and doctor.
 import { hostname } from "node:os";
 import type { Clock } from "../shared/clock.ts";
-import { AppError, errorRows } from "../shared/errors.ts";
+import { AppError } from "../shared/errors.ts";
 import { bootIdSchema, journalIdSchema } from "../shared/ids.ts";
 import { Link, readFrame } from "../shared/link.ts";
 import { fromNodeSchema } from "../shared/wire/from-node.ts";
@@ -9,33 +9,38 @@ import type { FromAgent } from "../shared/wire/from-agent.ts";
 import { ownVersion } from "../shared/version.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
 import type { Welcome } from "../shared/wire/welcome.ts";
-import type { Dial, DialEnd, DialTarget } from "./dial.ts";
+import type { ProbeFailure } from "./diagnosis.ts";
+import type { Dial, DialStage, DialTarget } from "./dial.ts";
 
 const knownTypes: ReadonlySet<string> = new Set(fromNodeSchema.options.map((option) => option.shape.type.value));
 const nobody = "00000000-0000-4000-8000-000000000000";
 
 export type ProbeResult =
   | { readonly ok: true; readonly welcome: Welcome; readonly roundTripMs: number }
-  | { readonly ok: false; readonly error: AppError };
+  | { readonly ok: false; readonly failure: ProbeFailure };
 
-/** Never throws; ends within `withinMs`. */
+/** Never throws; ends within `withinMs`, which is less than the dial's own limit so that the stage is known. */
 export function probe(
   target: DialTarget,
   deps: { readonly dial: Dial; readonly clock: Clock },
-  withinMs = 15_000,
+  withinMs = 10_000,
 ): Promise<ProbeResult> {
   return new Promise((resolve) => {
     const startedMs = deps.clock.monotonicMs();
+    let stage: DialStage = "dialled";
     const finish = (result: ProbeResult): void => {
       timer.cancel();
       resolve(result);
     };
+    const fail = (end: ProbeFailure["end"]): void => finish({ ok: false, failure: { end, stage } });
     const timer = deps.clock.after(withinMs, () => {
-      const error = new AppError("operation.timed-out", `${target.address} did not greet within ${withinMs} ms`);
-      finish({ ok: false, error });
+      fail({ kind: "timed-out", afterMs: withinMs });
       socket.terminate();
     });
     const socket = deps.dial(target, {
+      onStage: (reached) => {
+        stage = reached;
+      },
       onOpen: () => {
         const link = new Link<FromAgent>({ socket });
         link.send({
@@ -57,30 +62,12 @@ export function probe(
           finish({ ok: true, welcome: incoming.message, roundTripMs: deps.clock.monotonicMs() - startedMs });
           socket.close(1000, "probe done");
         } else if (incoming.kind === "refused") {
-          finish({ ok: false, error: new AppError("frame.invalid", `${target.address}: ${incoming.reason}`) });
+          fail({ kind: "failed", error: new AppError("frame.invalid", `${target.address}: ${incoming.reason}`) });
           socket.terminate();
         }
       },
       onPong: () => undefined,
-      onEnd: (end) => finish({ ok: false, error: errorOf(end, target.address) }),
+      onEnd: fail,
     });
   });
-}
-
-function errorOf(end: DialEnd, address: string): AppError {
-  switch (end.kind) {
-    case "failed":
-      return end.error;
-    case "rejected": {
-      const code =
-        end.status === 503 || end.status === 429
-          ? "node.draining"
-          : end.status === 426
-            ? "protocol.unsupported"
-            : "tls.refused";
-      return new AppError(code, `${address} answered HTTP ${end.status} ${end.detail}`, { mend: errorRows[code].mend });
-    }
-    case "closed":
-      return new AppError("tls.refused", `${address} closed before it greeted: ${end.code} ${end.reason}`);
-  }
 }

@@ -9,6 +9,7 @@ export const exitCodes = {
   failed: 1,
   usage: 2,
   unreachable: 69,
+  denied: 77,
   timedOut: 124,
   lost: 200,
   expired: 201,

@@ -36,7 +36,7 @@ ${lines.join("\n")}
 | 1–255 of \`holdfast run\` on one agent | the script's own code | – |
 | 1 | failed; the message says why | no |
 | 2 | wrong usage or configuration | no |
-| 69 | cluster or agent not reachable, or only partly | yes |
+| 69 | cluster or agent not reachable, or only partly (\`agent register\`: some nodes or none) | yes |
 | 75 | temporary: busy, draining, rate limited | yes |
 | 77 | refused: no permission, revoked, quarantined | no |
 | 78 | identity or journal needs a person | no |

@@ -1,12 +1,11 @@
-// `holdfast agent register`: enrols this machine and shows which nodes have greeted it. The enrolment is agent/main.ts's.
+// `holdfast agent register`: reads what is asked, has agent/register.ts do it and shows the outcome (registration-report.ts).
 import type { Command, Option } from "commander";
 import { AppError } from "../../shared/errors.ts";
 import { nameSchema, type Labels } from "../../shared/task.ts";
 import { command, type CommandContext } from "../command.ts";
-import { exitCodes } from "../exit-code.ts";
 import { jsonOption, option } from "../option.ts";
-import { note, printJson, printTable } from "../output.ts";
 import { parseLabels } from "../pairs.ts";
+import { exitCodeOfRegistration, printRegistration } from "../registration-report.ts";
 import { resolveSecret } from "../secret.ts";
 import type { Shell } from "../shell.ts";
 import { stateDirectory } from "../state-directory.ts";
@@ -15,6 +14,7 @@ interface RegisterFlags {
   readonly server?: readonly string[];
   readonly token?: string;
   readonly allNodes?: boolean;
+  readonly node?: readonly string[];
   readonly name?: string;
   readonly label?: readonly string[];
   readonly dataDir?: string;
@@ -28,6 +28,7 @@ interface RegisterOptions {
   readonly name: string;
   readonly labels: Labels;
   readonly dataPath: string;
+  readonly nodes: readonly string[];
 }
 
 export const agentDataDirectory = (): Option =>
@@ -54,8 +55,15 @@ export function registerCommand({ shell, finish }: CommandContext): Command {
       }),
       option({
         flags: "--all-nodes",
-        description: "succeed only when every node has greeted this agent",
+        description: "exit 0 only when every node was reached (else one is enough): 69 some or none, 77 refused by all",
         kind: "setting",
+      }),
+      option({
+        flags: "--node <url>",
+        description:
+          "keep to this node: its name, an address it advertises, or HOST:PORT of a TCP load balancer (repeatable)",
+        kind: "setting",
+        repeatable: "repeatable",
       }),
       option({ flags: "--name <name>", description: "name of this agent (else the host's name)", kind: "setting" }),
       option({
@@ -76,12 +84,16 @@ export function registerCommand({ shell, finish }: CommandContext): Command {
         "holdfast agent register --server http://holdfast:8080 --token file://token",
         "token not in the process listing",
       ],
+      [
+        "holdfast agent register --server http://holdfast:8080 --token T --node node-a --node https://10.0.0.7:10943",
+        "two nodes only",
+      ],
     ],
   }).action(async (flags: RegisterFlags) => finish(await register(shell, flags)));
 }
 
 async function register(shell: Shell, flags: RegisterFlags): Promise<number> {
-  const servers = (flags.server ?? []).flatMap((text) => text.split(",")).map((text) => text.trim());
+  const servers = parted(flags.server);
   if (servers.length === 0 || flags.token === undefined) {
     throw new AppError("config.invalid", "register needs --server and --token", {
       mend: "Take the server's API address and a token from `holdfast tokens create`.",
@@ -92,30 +104,25 @@ async function register(shell: Shell, flags: RegisterFlags): Promise<number> {
     name: checkedName(flags.name ?? shell.hostName),
     labels: parseLabels(flags.label ?? []),
     dataPath: flags.dataDir ?? stateDirectory(shell, "agent"),
+    nodes: parted(flags.node),
   };
   const { registerAgent } = await import("../../agent/register.ts");
   const registration = await firstReachable(servers, (server) => {
     const options: RegisterOptions = { ...common, server };
     return registerAgent(options);
   });
-  if (flags.json === true) {
-    await printJson(shell.out, registration);
-  } else {
-    const done = registration.enrolment === "new" ? "enrolled" : "was enrolled already";
-    await note(
-      shell,
-      `${registration.name} ${done}; start it with: ${shell.environment["HOLDFAST_COMMAND"] ?? "holdfast"} agent run --data-dir ${common.dataPath}`,
-    );
-    await printTable(shell.out, registration.nodes, [
-      { title: "NODE", cell: (node) => node.name },
-      { title: "ADDRESS", cell: (node) => node.address },
-      { title: "GREETED", cell: (node) => (node.ok ? "yes" : "no") },
-      { title: "REASON", cell: (node) => (node.ok ? null : `${node.reason} ${node.mend}`) },
-    ]);
-  }
-  const greeted = registration.nodes.filter((node) => node.ok).length;
-  const wanted = flags.allNodes === true ? registration.nodes.length : 1;
-  return greeted >= Math.max(wanted, 1) ? exitCodes.done : exitCodes.unreachable;
+  const program = shell.environment["HOLDFAST_COMMAND"] ?? "holdfast";
+  const runCommand = `${program} agent run --data-dir ${common.dataPath}`;
+  await printRegistration(shell, registration, { json: flags.json === true, runCommand });
+  return exitCodeOfRegistration(registration, { nodes: flags.allNodes === true ? "every" : "any" });
+}
+
+/** Given several times, or parted by commas in the environment. */
+function parted(given: readonly string[] | undefined): string[] {
+  return (given ?? [])
+    .flatMap((text) => text.split(","))
+    .map((text) => text.trim())
+    .filter((text) => text !== "");
 }
 
 /** A server that refuses has decided; only one that does not answer is passed over. */

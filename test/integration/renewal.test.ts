@@ -101,7 +101,7 @@ describe.concurrent("an agent's certificate", () => {
       expect(Date.now()).toBeLessThan(new X509Certificate(first.certificate).validToDate.getTime());
       expect(await tryIdentity(at, first)).toMatchObject({
         ok: false,
-        error: { message: expect.stringContaining("certificate superseded") },
+        failure: { end: { kind: "rejected", status: 403, detail: expect.stringContaining("certificate superseded") } },
       });
 
       await eventually("the third certificate is used", async () => {

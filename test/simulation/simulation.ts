@@ -205,7 +205,7 @@ export class Simulation {
       { address: node.address, identity },
       { clock: process.clock, dial: (target, handlers) => this.#dial(from, target.address, handlers) },
     ).then((result) => {
-      this.world.note(`${process.name} ${result.ok ? "is welcome" : `hears ${result.error.code}`}`);
+      this.world.note(`${process.name} ${result.ok ? "is welcome" : `hears ${result.failure.end.kind}`}`);
       if (result.ok) this.pairs.probed(agent);
       process.schedule(1_500, () => process.kill());
     });

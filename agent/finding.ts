@@ -1,0 +1,36 @@
+// The form of a diagnosis: why an address did not greet, in a word for programs and in words for people.
+// Invariant: every failure has a mend; the words for programs never change their meaning.
+import type { Clock } from "../shared/clock.ts";
+
+/** Stable words for programs: `--json` of register shows them. */
+export type FindingKind =
+  | "refused"
+  | "timed-out"
+  | "name-unknown"
+  | "no-route"
+  | "cut"
+  | "no-tls"
+  | "intercepted"
+  | "other-cluster"
+  | "other-node"
+  | "untrusted"
+  | "clock"
+  | "node-expired"
+  | "not-a-node"
+  | "not-now"
+  | "protocol"
+  | "agent-refused"
+  | "agent-expired"
+  | "unknown";
+
+export interface Finding {
+  readonly kind: FindingKind;
+  readonly reason: string;
+  readonly mend: string;
+}
+
+export interface DiagnosisDeps {
+  readonly clock: Clock;
+  /** Of the server that enrolled this agent, when its answers carried the time. */
+  readonly serverAheadMs?: number | undefined;
+}
