@@ -74,7 +74,9 @@ for (const program of programs) {
 
     test("a followed log arrives line by line", async () => {
       const flag = join(group.first.folder, "line-by-line");
-      const script = [1, 2, 3].map((n) => `echo line ${n}; until [ -e '${flag}-${n}' ]; do sleep 0.05; done`).join("\n");
+      const script = [1, 2, 3]
+        .map((n) => `echo line ${n}; until [ -e '${flag}-${n}' ]; do sleep 0.05; done`)
+        .join("\n");
       const run = await client.run({ on: "web-1", script });
       const seen: string[] = [];
       for await (const { text: line } of run.log()) {
@@ -89,20 +91,20 @@ for (const program of programs) {
       const answer = await fetch(`${url}/api/v1/submissions`, {
         method: "POST",
         headers: submitting(group),
-        body: JSON.stringify({ on: "web-1", script: "x".repeat(2 * mebibyte) }),
+        body: JSON.stringify({ on: "web-1", spec: { kind: "script", script: "x".repeat(9 * mebibyte) } }),
       });
       expect(answer.status).toBe(413);
-      expect(answer.headers.get("content-type")).toContain("application/problem+json");
+      expect(answer.headers.get("content-type")).toContain("application/json");
       expect(await answer.json()).toMatchObject({ code: "request.too-large" });
     });
 
     test("the client's address is recorded, not the balancer's and not what the client makes up", async () => {
       const answer = await send(`${url}/api/v1/submissions`, {
-        body: JSON.stringify({ on: "web-1", script: "true" }),
+        body: JSON.stringify({ on: "web-1", spec: { kind: "script", script: "true" } }),
         localAddress: "127.0.0.2",
         headers: { ...submitting(group), "x-forwarded-for": "203.0.113.9" },
       });
-      expect(answer.status).toBe(201);
+      expect(answer).toMatchObject({ status: 201 });
       const { id } = JSON.parse(answer.text) as { id: string };
       const where = "select host(client_address::inet) as address from submission where id = $1";
       expect(await queryRows(group.first.databaseUrl, where, [id])).toEqual([{ address: "127.0.0.2" }]);
@@ -123,7 +125,7 @@ for (const program of programs) {
     test("a node that drains leaves the rotation, and no request fails by it", async () => {
       const { node, url: own } = group.named("node-b");
       await node.drain();
-      // From the first moment: bodies that nginx has to pass on to the next gate, and more than a buffer of it.
+      // From the first moment, with bodies that nginx has to keep for the next gate.
       const script = `#${"x".repeat(400_000)}\n`;
       await eventually("node-b answers nobody any more", async () => {
         for (let round = 0; round < 3; round += 1) await client.run({ on: "web-1", script });
