@@ -71,6 +71,27 @@ describe.skipIf(isSkipped)("behind PgBouncer in transaction mode", () => {
     expect(await Promise.all(asked)).toEqual(asked.map((_, value) => [{ value }]));
   });
 
+  for (const options of ["ignored", "refused"] as const) {
+    test(`a pooler that comes between later is noticed, where startup options are ${options}`, async () => {
+      const { pooler, url } = await pooled({ sessions: 1, options });
+      const way = await wayTo(url, "passes");
+      const database = await databaseOn(way.url);
+      const ask = (value: number) => database.durable.query({ name: "same", text: "select $1::int as value" }, [value]);
+      expect(await ask(1)).toEqual([{ value: 1 }]);
+      // Somebody has prepared our names in the pooler's session already, as a node with another version might.
+      const other = new Client({ connectionString: pooler.through(url) });
+      await other.connect();
+      ending.push(() => other.end());
+      await other.query({ name: "same", text: "select 0 as value, $1::int as other", values: [0] });
+      way.lead(Number(new URL(pooler.through(url)).port));
+      await eventually("statements are answered through the pooler", async () => {
+        const rows = await ask(2);
+        return { done: JSON.stringify(rows) === JSON.stringify([{ value: 2 }]), state: rows };
+      });
+      expect(await settingsOf(database.durable)).toMatchObject({ statement_timeout: "10s", enable_seqscan: "off" });
+    });
+  }
+
   test("two nodes do everything, and say once each that hints do not arrive", async () => {
     const { pooler, url } = await pooled({ sessions: 20, options: "refused" });
     const site = await startSite(pooler.through(url));
@@ -97,10 +118,10 @@ describe.skipIf(isSkipped)("behind PgBouncer in transaction mode", () => {
 test("two nodes do everything while no LISTEN passes", async () => {
   const database = await createDatabase(inject("databaseUrl"));
   ending.push(() => database.drop());
-  const cut = await cutListening(database.url);
-  const site = await startSite(cut.url);
+  const way = await wayTo(database.url, "cut");
+  const site = await startSite(way.url);
   await doEverything(site);
-  expect(cut.count()).toBeGreaterThan(2);
+  expect(way.cut()).toBeGreaterThan(2);
   expect(site.first.said.some((line) => /no connection for hints/.test(line))).toBe(true);
 });
 
@@ -225,24 +246,37 @@ async function reaches(client: Holdfast, task: string, state: string): Promise<v
   });
 }
 
-/** PostgreSQL by a way that breaks each connection on which LISTEN is said. */
-async function cutListening(databaseUrl: string): Promise<{ url: string; count: () => number }> {
+interface Way {
+  readonly url: string;
+  /** Connections broken because LISTEN was said on them. */
+  readonly cut: () => number;
+  /** Breaks what passes and leads to this port from now on. */
+  readonly lead: (port: number) => void;
+}
+
+/** A way to PostgreSQL on which LISTEN breaks the connection or not, and which may lead elsewhere later. */
+async function wayTo(databaseUrl: string, listening: "cut" | "passes"): Promise<Way> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
-  let count = 0;
+  let port = Number(target.port);
+  let cut = 0;
+  const breakAll = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
   const server = createServer((near) => {
-    const far = connect(Number(target.port), target.hostname);
+    const far = connect(port, target.hostname);
     for (const socket of [near, far]) {
       sockets.add(socket);
       socket.on("error", () => undefined);
       socket.on("close", () => {
+        sockets.delete(socket);
         near.destroy();
         far.destroy();
       });
     }
     near.on("data", (bytes: Buffer) => {
-      if (bytes.includes("listen holdfast")) {
-        count += 1;
+      if (listening === "cut" && bytes.includes("listen holdfast")) {
+        cut += 1;
         near.destroy();
       } else far.write(bytes);
     });
@@ -251,12 +285,19 @@ async function cutListening(databaseUrl: string): Promise<{ url: string; count: 
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   ending.push(async () => {
-    for (const socket of sockets) socket.destroy();
+    breakAll();
     server.close();
     await once(server, "close");
   });
   const url = new URL(databaseUrl);
   const address = server.address();
   url.port = String(typeof address === "object" && address !== null ? address.port : 0);
-  return { url: url.href, count: () => count };
+  return {
+    url: url.href,
+    cut: () => cut,
+    lead(to) {
+      port = to;
+      breakAll();
+    },
+  };
 }
