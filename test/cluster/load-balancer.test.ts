@@ -79,7 +79,7 @@ for (const program of programs) {
         .join("\n");
       const run = await client.run({ on: "web-1", script });
       const seen: string[] = [];
-      for await (const { text: line } of run.log()) {
+      for await (const { text: line } of run.log({ signal: AbortSignal.timeout(30_000) })) {
         seen.push(line);
         // The script goes on only once its line was read here: a balancer that holds it back would never end this.
         await writeFile(`${flag}-${seen.length}`, "");
