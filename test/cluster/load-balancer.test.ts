@@ -75,7 +75,9 @@ for (const program of programs) {
     test("a followed log arrives line by line", async () => {
       const flag = join(group.first.folder, "line-by-line");
       const script = [1, 2, 3]
-        .map((n) => `echo line ${n}; until [ -e '${flag}-${n}' ]; do sleep 0.05; done`)
+        .map(
+          (n) => `echo line ${n}; until [ -e '${flag}-${n}' ] || [ ! -d '${group.first.folder}' ]; do sleep 0.05; done`,
+        )
         .join("\n");
       const run = await client.run({ on: "web-1", script });
       const seen: string[] = [];

@@ -214,7 +214,7 @@ async function doEverything({ folder, first, second: { client } }: Site): Promis
   const flag = join(folder, "go-on");
   const followed = await client.run({
     on: "web-1",
-    script: `echo one; until [ -e '${flag}' ]; do sleep 0.05; done; echo two`,
+    script: `echo one; until [ -e '${flag}' ] || [ ! -d '${folder}' ]; do sleep 0.05; done; echo two`,
   });
   const seen: string[] = [];
   for await (const { text } of followed.log()) {
