@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the cluster suite needs from the distribution: Spin and gcc for the model, Chromium for the SDK in a browser.
+# Installs what the cluster suite needs from the distribution: Spin and gcc for the model, Chromium for the SDK in a browser,
+# nginx and HAProxy for the configurations in deploy/, PgBouncer. The tests start these themselves: no service is to run.
 # Asks apt-get only for what is missing, and only as root on a Debian; elsewhere it says what is missing and ends with 0,
 # for the tests themselves decide whether that is a failure (CI=true) or a skip.
 set -u
@@ -11,15 +12,26 @@ need gcc gcc
 [ -e /usr/include/stdio.h ] || wanted="$wanted libc6-dev"
 need chromium chromium
 need chromedriver chromium-driver
+need nginx nginx-light
+# The program alone does not say it: TLS pass-through is a module of its own here.
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || wanted="$wanted libnginx-mod-stream"
+need haproxy haproxy
+need pgbouncer pgbouncer
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "missing test tools:$wanted (install them as root, or let their tests be skipped)" >&2
   exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
+# Debian starts a service it installs, on ports that may be others'; a policy that says 101 forbids it. What there is stays.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+  trap 'rm -f "$policy"' EXIT
+fi
 # The lists may be old or absent; try what is there first, for an update costs more than the install.
 # shellcheck disable=SC2086
 apt-get install -qy --no-install-recommends $wanted >/dev/null 2>&1 && exit 0
 apt-get update -q >/dev/null || exit 1
 # shellcheck disable=SC2086
-exec apt-get install -qy --no-install-recommends $wanted >/dev/null
+apt-get install -qy --no-install-recommends $wanted >/dev/null

@@ -1,5 +1,6 @@
 // Hints between nodes by NOTIFY: from a connection of their own, each in a transaction of its own, coalesced to at most
-// 20 a second. They only make things faster; whoever receives none polls. A lost connection is replaced in the background.
+// 20 a second. They only make things faster; whoever receives none polls, and says so once (a pooler in transaction mode
+// takes LISTEN and delivers nothing). A lost connection is replaced in the background.
 import type { Client } from "pg";
 import { z } from "zod";
 import type { Background } from "../../shared/background.ts";
@@ -12,16 +13,20 @@ import type { Database } from "../store/connection.ts";
 const channel = "holdfast";
 const pauseMs = 50;
 const agentsPerHint = 4;
+/** How long a node's own word may take to come back to it before it says that hints do not arrive. */
+const echoMs = 5_000;
 
 const hintSchema = z.object({
   from: z.string(),
   kind: z.enum(["work", "cancel", "trust", "nodes"]),
   agents: z.array(agentIdSchema).optional(),
 });
+/** A node's word to itself; to others, of whatever version, it is no hint. */
+const echoSchema = z.object({ from: z.string(), kind: z.literal("echo") });
 export type HintKind = z.infer<typeof hintSchema>["kind"];
 
 export interface HintsDeps {
-  readonly database: Pick<Database, "dedicated">;
+  readonly database: Pick<Database, "dedicated" | "durable">;
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
@@ -44,6 +49,8 @@ export class Hints implements Service {
   readonly #ending = new AbortController();
   readonly #waiting = new Map<HintKind, Set<AgentId>>();
   #timer: Timer | undefined;
+  #echo: Timer | undefined;
+  #isToldDeaf = false;
   #state: State = { kind: "stopped" };
 
   constructor(deps: HintsDeps, options: HintsOptions) {
@@ -60,6 +67,7 @@ export class Hints implements Service {
   async stop(): Promise<void> {
     this.#ending.abort();
     this.#timer?.cancel();
+    this.#echo?.cancel();
     const state = this.#state;
     this.#state = { kind: "stopped" };
     if (state.kind === "listening") await state.client.end().catch(() => undefined);
@@ -116,10 +124,31 @@ export class Hints implements Service {
     this.#state = { kind: "listening", client };
     // Hints sent while nobody listened are gone: look once at everything.
     for (const kind of hintSchema.shape.kind.options) this.#options.onHint(kind, []);
+    // What was said meanwhile.
+    if (this.#timer === undefined) this.#flush();
+    await this.#callEcho();
+  }
+
+  /** From another connection: in the one that listens even a pooler delivers a session's word to itself. */
+  async #callEcho(): Promise<void> {
+    this.#echo?.cancel();
+    this.#echo = this.#deps.clock.after(echoMs, () => {
+      if (this.#isToldDeaf) return;
+      this.#isToldDeaf = true;
+      this.#deps.logger.warn(
+        {},
+        "hints between nodes do not arrive here, as behind a connection pooler in transaction mode; polling goes on",
+      );
+    });
+    const payload = JSON.stringify({ from: this.#options.bootId, kind: "echo" });
+    await this.#deps.database.durable
+      .query({ name: "hint-echo", text: "select pg_notify($1, $2)" }, [channel, payload])
+      .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "echo not sent"));
   }
 
   #lost(client: Client): void {
     if (this.#state.kind !== "listening" || this.#state.client !== client) return;
+    this.#echo?.cancel();
     this.#state = { kind: "connecting" };
     this.#deps.background.run("hints", () => this.#connect());
   }
@@ -131,6 +160,7 @@ export class Hints implements Service {
     } catch {
       return;
     }
+    if (echoSchema.safeParse(value).data?.from === this.#options.bootId) this.#echo?.cancel();
     const hint = hintSchema.safeParse(value);
     if (hint.success && hint.data.from !== this.#options.bootId)
       this.#options.onHint(hint.data.kind, hint.data.agents ?? []);

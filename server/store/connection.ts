@@ -1,6 +1,7 @@
 // The only home of `pg`: two pools on the primary of one or several hosts. `durable` commits synchronously, `relaxed`
 // may lose its last moments in a database crash and is used only where an agent's journal is the truth.
 // Every failure leaves as an AppError; a connection that failed or turned read-only is dropped, never returned.
+// Invariant: what a statement needs of its session (session-settings.ts) holds for it also behind a connection pooler.
 import { Client, Pool, types, type PoolConfig } from "pg";
 import { systemClock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf, type ErrorCode } from "../../shared/errors.ts";
@@ -8,6 +9,14 @@ import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import { reached } from "../../shared/steps.ts";
 import { hostsOf } from "./database-url.ts";
+import {
+  judgeSession,
+  openingOf,
+  refusesOptions,
+  startupOptions,
+  type Durability,
+  type SessionKind,
+} from "./session-settings.ts";
 
 export interface Statement {
   /** Prepared once per connection under this name. */
@@ -44,9 +53,14 @@ type State =
   | { readonly kind: "finding"; readonly found: Promise<Pools> }
   | { readonly kind: "connected"; readonly pools: Pools };
 
-interface Pools {
-  readonly durable: Pool;
-  readonly relaxed: Pool;
+type Pools = Readonly<Record<Durability, Pool>> & {
+  /** `pooled`: behind a pooler that keeps settings and prepared statements from us; every statement brings its own. */
+  readonly session: SessionKind;
+};
+
+interface Found {
+  readonly url: string;
+  readonly session: SessionKind;
 }
 
 const int8 = 20;
@@ -84,8 +98,11 @@ export class Database implements Service {
 
   /** Runs `act` in one transaction on the durable pool; rolls back when it throws. */
   async transaction<T>(act: (sql: Sql) => Promise<T>): Promise<T> {
-    const pools = await this.#connect();
-    const client = await this.#guard(pools, () => pools.durable.connect());
+    return this.#transaction(await this.#connect(), "durable", act);
+  }
+
+  async #transaction<T>(pools: Pools, durability: Durability, act: (sql: Sql) => Promise<T>): Promise<T> {
+    const client = await this.#guard(pools, () => pools[durability].connect());
     // The pool listens to idle connections only: one that breaks between two statements must not end the process.
     const onError = (cause: Error): void => this.#logger.debug({ err: cause }, "a connection broke in a transaction");
     client.on("error", onError);
@@ -95,11 +112,12 @@ export class Database implements Service {
     };
     const run = (text: string) => this.#guard(pools, () => client.query(text));
     try {
-      await run("begin");
+      await run(openingOf(pools.session, durability, this.#options.statementTimeoutMs));
       const answer = await act({
         query: async (statement, values) => {
           reached("asking", statement.name);
-          return (await this.#guard(pools, () => client.query<object>(queryOf(statement, values)))).rows;
+          const query = queryOf(statement, values, pools.session);
+          return (await this.#guard(pools, () => client.query<object>(query))).rows;
         },
       });
       reached("asking", "commit");
@@ -125,12 +143,16 @@ export class Database implements Service {
     return client;
   }
 
-  async #query(pool: keyof Pools, statement: Statement, values: readonly unknown[]): Promise<unknown[]> {
+  async #query(pool: Durability, statement: Statement, values: readonly unknown[]): Promise<unknown[]> {
     const startMs = systemClock.monotonicMs();
     try {
       const pools = await this.#connect();
+      // Three round trips instead of one, for settings that hold for this statement and leave nothing behind.
+      if (pools.session === "pooled")
+        return await this.#transaction(pools, pool, async (sql) => await sql.query(statement, values));
       reached("asking", statement.name);
-      const { rows } = await this.#guard(pools, () => pools[pool].query<object>(queryOf(statement, values)));
+      const query = queryOf(statement, values, pools.session);
+      const { rows } = await this.#guard(pools, () => pools[pool].query<object>(query));
       reached("answered", statement.name);
       return rows;
     } finally {
@@ -180,17 +202,12 @@ export class Database implements Service {
   async #find(): Promise<Pools> {
     const seen: string[] = [];
     for (const host of hostsOf(this.#options.url)) {
-      const probe = new Client({ connectionString: host.url, connectionTimeoutMillis: 3_000, query_timeout: 3_000 });
-      probe.on("error", () => undefined);
       try {
-        await probe.connect();
-        const answer: { rows: unknown[] } = await probe.query("select 1 as one where pg_is_in_recovery()");
-        if (answer.rows.length === 0) return this.#pools(host.url);
-        seen.push(`${host.shown}: a standby in recovery`);
+        const session = await this.#probe(host.url, this.#startupOptions("durable"));
+        if (session === "standby") seen.push(`${host.shown}: a standby in recovery`);
+        else return this.#pools({ url: host.url, session });
       } catch (cause) {
         seen.push(`${host.shown}: ${describeError(cause)}`);
-      } finally {
-        await probe.end().catch(() => undefined);
       }
     }
     throw new AppError("database.unavailable", `no writable PostgreSQL answered (${seen.join("; ")})`, {
@@ -198,8 +215,33 @@ export class Database implements Service {
     });
   }
 
-  #pools(url: string): Pools {
-    const make = (relaxed: boolean): Pool => {
+  async #probe(url: string, options: string | undefined): Promise<SessionKind | "standby"> {
+    const probe = new Client({ connectionString: url, connectionTimeoutMillis: 3_000, query_timeout: 3_000, options });
+    probe.on("error", () => undefined);
+    try {
+      await probe.connect();
+      const answer: { rows: unknown[] } = await probe.query(judgeSession.text);
+      return judgeSession.verdict(answer.rows);
+    } catch (cause) {
+      if (options === undefined || !refusesOptions(cause)) throw cause;
+    } finally {
+      await probe.end().catch(() => undefined);
+    }
+    return this.#probe(url, undefined);
+  }
+
+  #startupOptions(durability: Durability): string {
+    return startupOptions(durability, this.#options.statementTimeoutMs);
+  }
+
+  #pools({ url, session }: Found): Pools {
+    if (session === "pooled") {
+      this.#logger.warn(
+        {},
+        "the database answers through a connection pooler that does not keep session settings: every statement brings its own, which is slower",
+      );
+    }
+    const make = (durability: Durability): Pool => {
       const config: PoolConfig = {
         connectionString: url,
         max: this.#options.poolSize,
@@ -207,20 +249,21 @@ export class Database implements Service {
         query_timeout: this.#options.statementTimeoutMs + 1_000,
         keepAlive: true,
         types: parsers,
-        options:
-          `-c statement_timeout=${this.#options.statementTimeoutMs} -c lock_timeout=2000 ` +
-          `-c idle_in_transaction_session_timeout=10000 -c enable_seqscan=off${relaxed ? " -c synchronous_commit=off" : ""}`,
+        ...(session === "pooled" ? {} : { options: this.#startupOptions(durability) }),
       };
       const pool = new Pool(config);
       pool.on("error", (cause) => this.#logger.debug({ err: cause }, "an idle database connection broke"));
       return pool;
     };
-    return { durable: make(false), relaxed: make(true) };
+    return { durable: make("durable"), relaxed: make("relaxed"), session };
   }
 }
 
-function queryOf({ name, text, plan }: Statement, values: readonly unknown[]) {
-  return plan === "each-time" ? { text, values: [...values] } : { name, text, values: [...values] };
+/** Behind a pooler the next statement may meet another session, which was told of no name. */
+function queryOf({ name, text, plan }: Statement, values: readonly unknown[], session: SessionKind) {
+  return plan === "each-time" || session === "pooled"
+    ? { text, values: [...values] }
+    : { name, text, values: [...values] };
 }
 
 function clientConfig(pool: Pool): PoolConfig {
@@ -234,12 +277,16 @@ function databaseError(cause: unknown): AppError {
   return new AppError(codeOf(cause), `database: ${describeError(cause)}`, { cause, retryAfterSeconds: 2 });
 }
 
-/** Nobody listens there any more, or what does is a standby now (25006) or not ready (57P03). */
+/**
+ * Nobody listens there any more, or what does is a standby now (25006) or not ready (57P03), or a pooler came between:
+ * it refuses our options (08P01) or does not know, or knows twice, what we prepared (26000, 42P05).
+ */
 function isPrimaryLost(cause: unknown): boolean {
   const state = errnoOf(cause) ?? "";
   const gone = ["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH", "EAI_AGAIN", "25006", "57P03"];
+  const pooler = ["08P01", "26000", "42P05"];
   if (cause instanceof AggregateError) return cause.errors.some(isPrimaryLost);
-  return gone.includes(state);
+  return gone.includes(state) || pooler.includes(state);
 }
 
 function codeOf(cause: unknown): ErrorCode {

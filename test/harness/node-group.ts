@@ -26,15 +26,17 @@ export class NodeGroup implements AsyncDisposable {
   readonly first: TestNode;
   readonly nodes: GroupNode[] = [];
   readonly agents: Agent[] = [];
+  readonly #options: Partial<NodeOptions>;
   #flags = 0;
 
-  private constructor(first: TestNode) {
+  private constructor(first: TestNode, options: Partial<NodeOptions>) {
     this.first = first;
+    this.#options = options;
   }
 
-  /** `node-a` and the named others. */
-  static async start(names: readonly string[]): Promise<NodeGroup> {
-    const group = new NodeGroup(await startTestNode());
+  /** `node-a` and the named others, each with these options. */
+  static async start(names: readonly string[], options: Partial<NodeOptions> = {}): Promise<NodeGroup> {
+    const group = new NodeGroup(await startTestNode(options), options);
     const { node, url, client } = group.first;
     group.nodes.push({ name: "node-a", node, url, client });
     try {
@@ -75,6 +77,7 @@ export class NodeGroup implements AsyncDisposable {
         version: "0.0.0-test",
         apiListen: loopback,
         agentListen: loopback,
+        ...this.#options,
         ...options,
       },
     );

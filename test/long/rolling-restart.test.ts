@@ -25,7 +25,7 @@ it("a rolling restart under load fails, repeats and cuts nothing", { timeout: 60
     }
   })();
   const stopping = new Set<number>();
-  for (const node of [...cluster.nodes]) {
+  for (const node of cluster.nodes) {
     await eventually("there is load", () => ({ done: submitted.length > 20, state: submitted.length }));
     // Out of the load balancer first, as readiness says.
     stopping.add(node.server.program.pid);

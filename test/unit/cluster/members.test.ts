@@ -99,7 +99,7 @@ describe("a node", () => {
   });
 
   it("joins again when a failover took its row, or the row of its boot", async () => {
-    change(() => void database.nodes.delete(node.id));
+    change(() => database.nodes.delete(node.id));
     await pass(3);
     expect(row()).toMatchObject({ bootId: node.bootId, status: "joined" });
     change(() => {
