@@ -2,6 +2,7 @@
 // and what each has to tell the others. node.ts gives it PostgreSQL and a TLS listener, the simulator gives it models.
 import type { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
+import { AppError } from "../shared/errors.ts";
 import type { AgentId, AttemptId, BootId, NodeId, TaskId } from "../shared/ids.ts";
 import type { FrameSocket } from "../shared/link.ts";
 import type { Logger } from "../shared/logger.ts";
@@ -51,6 +52,9 @@ export interface Couriers {
   drain(): void;
 }
 
+/** Between two tries to read what a session's agent is asked about after a failover. Milliseconds. */
+const askAgainMs = 1_000;
+
 export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Couriers {
   const { store, cluster, clock, defer, background, logger, renew } = deps;
   const { node, bootId } = options;
@@ -73,7 +77,27 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
         { node: node.id },
         "another process runs with this node id, or the node was removed; this one serves on until it is stopped",
       ),
+    onFailover: () =>
+      background.run("ask after a failover", async () => {
+        // One after another: the new primary has enough to do.
+        for (const session of sessions.all()) await askAgain(session);
+      }),
   });
+  /**
+   * A failover may have taken back how rows ended, of which their agents were told that it is stored. They say it again
+   * when they are asked; a greeting asks, but a session may last for weeks.
+   */
+  const askAgain = async (session: AgentSession): Promise<void> => {
+    while (sessions.get(session.agent) === session) {
+      try {
+        session.apply({ kind: "reread", rows: await store.readOpen(session.agent, []) });
+        return;
+      } catch (cause) {
+        if (!AppError.from(cause).retryable) throw cause;
+        await clock.sleep(askAgainMs);
+      }
+    }
+  };
   const wake = new Wake(
     { store: cluster, clock, background, logger, sessions },
     {

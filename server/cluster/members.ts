@@ -1,5 +1,5 @@
 // This node's place in the cluster: joins, beats every 3 s, and watches the versioned list that agents follow. A missed
-// beat changes nothing in the node itself; only being removed or replaced by another boot of the same id ends it.
+// beat changes nothing in the node itself; only being removed or replaced by another boot of the same id ends it. Its versions also tell that the database failed over.
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -19,7 +19,12 @@ export interface MembersDeps {
   readonly load: () => { readonly active: number; readonly sessions: number; readonly draining: boolean };
   readonly onList: (list: NodeList) => void;
   readonly onReplaced: () => void;
+  /** Another primary serves: it may lack the last commits of the one before. */
+  readonly onFailover: () => void;
 }
+
+/** The upper half of a list's version; see wire/nodes.ts. */
+const timelineOf = ({ version }: NodeList): number => Math.floor(version / 2 ** 32);
 
 export class Members implements Service {
   readonly #deps: MembersDeps;
@@ -83,8 +88,10 @@ export class Members implements Service {
 
   async #refresh(): Promise<void> {
     const list = await this.#deps.store.nodeList();
-    const isNewer = list.version > this.#list.version || list.nodes.length !== this.#list.nodes.length;
+    const before = this.#list;
+    const isNewer = list.version > before.version || list.nodes.length !== before.nodes.length;
     this.#list = list;
     if (isNewer) this.#deps.onList(list);
+    if (before.version > 0 && timelineOf(list) > timelineOf(before)) this.#deps.onFailover();
   }
 }

@@ -73,6 +73,8 @@ export type CourierEvent =
       readonly rows: readonly OpenAttempt[];
       readonly welcome: Pick<Welcome, "node" | "nodes" | "timings">;
     }
+  /** What the database holds open of this agent, read again in the middle of a session. */
+  | { readonly kind: "reread"; readonly rows: readonly OpenAttempt[] }
   | { readonly kind: "claimed"; readonly attempts: readonly ClaimedAttempt[] }
   | {
       readonly kind: "progressed";

@@ -108,6 +108,10 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       session.trust = "trusted";
       return [...effects, { kind: "claimable" }];
     }
+    case "reread": {
+      const { inquiries } = reconcile({ journalId: session.journalId, listed: [], rows: event.rows });
+      return chunks(inquiries).map((items) => ({ kind: "send", message: { type: "inquire", items } }));
+    }
     case "claimed":
       return claimedEffects(session, event.attempts, atMs);
     case "progressed": {

@@ -8,14 +8,10 @@ export interface KeptSeed {
 }
 
 export const keptSeeds: readonly KeptSeed[] = [
-  { seed: 310, found: "a rolled-back journal passed for the newest once it had started often enough (greet.test.ts)" },
-  { seed: 373, found: "a failover lost a greeting, and the agent's queue stood still for ever (trust.test.ts)" },
-  {
-    seed: 2_021,
-    found:
-      "a re-offer that crossed the result's acknowledgement stayed unanswered, and the session suspect (courier.test.ts)",
-  },
+  { seed: 332, found: "a rolled-back journal passed for the newest once it had started often enough (greet.test.ts)" },
+  { seed: 53, found: "a failover lost a greeting, and the agent's queue stood still for ever (trust.test.ts)" },
+  { seed: 53, found: "a session that outlived a failover was not asked about results it had lost (courier.test.ts)" },
 ];
 
 /** Seeds in which pairs of events meet that meet seldom. */
-export const pairSeeds: readonly number[] = [343, 382, 432, 969];
+export const pairSeeds: readonly number[] = [317, 383, 505, 919];

@@ -10,7 +10,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "            const outcome = await store.finish({",
     replace:
       '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
-    within: 200,
+    within: 100,
   },
   {
     name: "journal never synced",
@@ -18,7 +18,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal.ts",
     find: "    if (isAwaited) await handle.datasync();",
     replace: "    void isAwaited;",
-    within: 300,
+    within: 100,
   },
   {
     name: "retried blind after an unknown commit",
@@ -28,7 +28,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace:
       "    await deps.store.submit({ ...submission, id: newId(deps.ids, submissionIdSchema), idempotencyKey: `${submission.idempotencyKey}" +
       " again`, tasks: submission.tasks.map((task) => ({ ...task, task: newId(deps.ids, taskIdSchema), attempt: newId(deps.ids, attemptIdSchema), offer: undefined })) });\n    void findOutcome;\n    void cause;",
-    within: 200,
+    within: 100,
   },
   {
     name: "closed ids forgotten",
@@ -36,7 +36,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-state.ts",
     find: "  state.closed.set(attempt, refusal);",
     replace: "  void refusal;",
-    within: 800,
+    from: 485,
+    within: 1500,
   },
   {
     name: "boot pair not checked",
@@ -45,7 +46,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";',
     replace:
       '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "newer";',
-    within: 500,
+    within: 100,
   },
   {
     name: "lineage not checked",
@@ -53,7 +54,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/store/greet-agent.ts",
     find: '    return isDescendant ? "newer" : "superseded";',
     replace: '    void isDescendant;\n    return "newer";',
-    within: 800,
+    from: 327,
+    within: 1000,
   },
   {
     name: "result rebuilt for a resend",
@@ -61,7 +63,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/homes.ts",
     find: "homeNo: entry.homeNo, record: entry.state.record },",
     replace: "homeNo: entry.homeNo, record: { ...entry.state.record, finishedAtMs: Math.trunc(this.nowMs) } },",
-    within: 500,
+    within: 100,
   },
   {
     name: "cancel final before it is confirmed",
@@ -69,7 +71,16 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: '      return kill("cancelled", state.graceMs);',
     replace: '      return measure(killedEnding("cancelled", undefined, []));',
-    within: 200,
+    within: 100,
+  },
+  {
+    name: "end not explained by its cause",
+    about: "an exit found after a restart is the script's own, although an agent had begun to end it",
+    file: "agent/attempt.ts",
+    find: "  if (endedFor !== undefined) return killedEnding(endedFor, exit, []);",
+    replace: "  void endedFor;",
+    from: 163,
+    within: 550,
   },
   {
     name: "tombstone of an early cancel not kept",
@@ -77,7 +88,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/roster.ts",
     find: '    if (this.#mode === "quarantined") return;\n    // The cancel',
     replace: "    if (item.graceMs >= 0) return;\n    // The cancel",
-    within: 800,
+    within: 100,
   },
   {
     name: "home number not raised",
@@ -85,7 +96,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/homes.ts",
     find: "    entry.homeNo += 1;\n",
     replace: "",
-    within: 300,
+    within: 100,
   },
   {
     name: "no poll behind the hints",
@@ -94,7 +105,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());\n    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));",
     replace:
       "      void this.#feedDueMs;\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());",
-    within: 500,
+    within: 100,
   },
   {
     name: "unanswered offers never made again",
@@ -102,7 +113,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/tasks/dispatcher.ts",
     find: "        const again = this.#again.has(agent);",
     replace: "        const again = false;",
-    within: 200,
+    within: 100,
   },
   {
     name: "absence from a hello ends an attempt",
@@ -111,7 +122,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  for (const items of chunks(found.inquiries)) effects.push({ kind: "send", message: { type: "inquire", items } });',
     replace:
       '  if (found.inquiries.length > 0) effects.push({ kind: "lose", attempts: found.inquiries, answer: "unknown" });',
-    within: 500,
+    within: 100,
   },
   {
     name: "accepted before INTENT is on disk",
@@ -120,7 +131,25 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
     replace:
       '    { kind: "accept" },\n    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
-    within: 800,
+    within: 100,
+  },
+  {
+    name: "spawned before STARTING is on disk",
+    about: "an attempt that waited for a slot is spawned with the append, not with its sync",
+    file: "agent/attempt.ts",
+    find: '        { kind: "committing", cancel: false },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n',
+    replace:
+      '        { kind: "starting" },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n        { kind: "spawn" },\n',
+    from: 207,
+    within: 650,
+  },
+  {
+    name: "torn tail taken for damage",
+    about: "a record cut within its last sector quarantines the agent",
+    file: "agent/journal-frame.ts",
+    find: "  return rest.at(-1) === 0;",
+    replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
+    within: 100,
   },
   {
     name: "sessions of an older boot kept",
@@ -128,7 +157,15 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/couriers.ts",
     find: '          if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;',
     replace: '          if (status === "other-boot" || session?.identity?.bootId !== bootId) continue;',
-    within: 800,
+    within: 200,
+  },
+  {
+    name: "nothing asked after a failover",
+    about: "a session that outlives a failover is not asked about rows whose end was lost",
+    file: "server/couriers.ts",
+    find: "for (const session of sessions.all()) await askAgain(session);",
+    replace: "await Promise.resolve();\n        void askAgain;",
+    within: 200,
   },
   {
     name: "gate not taken",
@@ -136,7 +173,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/machine.ts",
     find: '      if (folder.gate !== "open") {',
     replace: '      if (folder.gate === "never") {',
-    within: 800,
+    from: 167,
+    within: 550,
   },
   {
     name: "reboot not noticed",
@@ -144,7 +182,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/recovery.ts",
     find: '  if (hostBoot === "other") return { kind: "interrupted", reason: "host-reboot" };',
     replace: '  if (hostBoot === "other" && marker !== "none") return { kind: "interrupted", reason: "host-reboot" };',
-    within: 800,
+    within: 100,
   },
   {
     name: "offer sent before its commit",
@@ -153,7 +191,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    await findOutcome(deps, submission, cause);",
     replace:
       '    release(deps, submission, { kind: "stored", offered: new Set(submission.tasks.map((task) => task.attempt)) });\n    await findOutcome(deps, submission, cause);',
-    within: 500,
+    within: 100,
   },
   {
     name: "files go with the first send",
@@ -170,7 +208,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "    if (log.next.out < record.out.length || log.next.err < record.err.length)",
     replace: "    if (log.next.out < 0)",
-    within: 500,
+    within: 100,
   },
   {
     name: "log offset not checked",
@@ -178,7 +216,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "return isHome && run !== undefined && endOf(run) > run.from && log.next[stream] === run.from;",
     replace: "return isHome && run !== undefined && endOf(run) > run.from;",
-    within: 300,
+    within: 100,
   },
   {
     name: "lower rank accepted",
@@ -186,7 +224,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "if (row.rank < 9 && (row.rank < reached || item.homeNo > log.homeNo)) {",
     replace: "if (row.rank < reached || row.rank === 9 || item.homeNo > log.homeNo) {",
-    within: 300,
+    within: 100,
   },
   {
     name: "adopted by process number alone",
@@ -194,7 +232,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/machine.ts",
     find: "  isAlive(mark: ShimMark): boolean {",
     replace: "  isAlive(mark: ShimMark): boolean {\n    if (this.recycled.has(mark.pid)) return true;",
-    within: 500,
+    within: 100,
   },
 ];
 
