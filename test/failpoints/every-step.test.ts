@@ -258,18 +258,32 @@ async function round(wanted: readonly Occasion[], due: readonly Due[] = []): Pro
     await eventually("every second script runs", () => {
       return { done: works.every((work) => startsIn(work.ended.truth) > 0), state: works };
     });
-  for (const occasion of wanted) await provoke(occasion, due);
-  await Promise.all(works.map((work) => endsRight(work)));
+  // Beside the work's end, for a guest waits for nodes that die meanwhile.
+  await Promise.all([...wanted.map((occasion) => provoke(occasion, due)), ...works.map((work) => endsRight(work))]);
 }
 
+/** A node that died again and again is dialled after up to half a minute; an agent that starts dials at once. */
+const patienceMs = 1_500;
+
 async function allConnected(): Promise<void> {
-  for (const name of agentNames) {
+  await eventually("every node serves", () => ({
+    done: nodes.every(({ isUp }) => isUp),
+    state: nodes.map(({ state }) => state),
+  }));
+  const upMs = performance.now();
+  const started = new Set<Supervised>();
+  for (const agent of agents) {
     await eventually(
-      `${name} has a session with each node`,
+      `${agent.role} has a session with each node`,
       async () => {
-        const view = await cluster.client.agents.show(name);
+        const view = await cluster.client.agents.show(agent.role);
         const live = view.nodes.filter((node) => node.state === "connected" && node.name !== "node-d");
-        return { done: live.length === 3, state: view };
+        const isDone = live.length === 3;
+        if (!isDone && !started.has(agent) && performance.now() - upMs > patienceMs) {
+          started.add(agent);
+          agent.kill();
+        }
+        return { done: isDone, state: view };
       },
       { limitMs: 60_000 },
     );
@@ -299,6 +313,8 @@ async function comeByAtLast(due: readonly Due[]): Promise<void> {
     process.kill();
   }
   if (processes.length === 0) return;
+  // A greeting is a step of a node's start, and agents dial at once when they start themselves.
+  if (processes.some((process) => nodes.includes(process))) for (const agent of agents) agent.kill();
   const endMs = performance.now() + 10_000;
   await eventually(
     "who did not come by its step has started again",

@@ -10,6 +10,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "            const outcome = await store.finish({",
     replace:
       '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
+    from: 28,
     within: 100,
   },
   {
@@ -105,6 +106,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());\n    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));",
     replace:
       "      void this.#feedDueMs;\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());",
+    from: 26,
     within: 100,
   },
   {
@@ -157,6 +159,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/couriers.ts",
     find: '          if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;',
     replace: '          if (status === "other-boot" || session?.identity?.bootId !== bootId) continue;',
+    from: 48,
     within: 200,
   },
   {
@@ -165,6 +168,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/couriers.ts",
     find: "for (const session of sessions.all()) await askAgain(session);",
     replace: "await Promise.resolve();\n        void askAgain;",
+    from: 48,
     within: 200,
   },
   {
@@ -200,6 +204,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    const firstMs = Math.max(",
     replace:
       '    if (entry.homeNo > 0) return this.acknowledged(entry.attempt, "acknowledged");\n    const firstMs = Math.max(',
+    from: 82,
     within: 300,
   },
   {
