@@ -2,15 +2,15 @@
 // shared/steps.ts. The only way in is the environment variable HOLDFAST_TEST_FAILPOINTS, which names the files of this
 // process: `<place>.arm` says what to do, `<place>.steps` gathers every step seen, `<place>.fired` what was done.
 import { subscribe } from "node:diagnostics_channel";
-import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { errnoOf } from "../../shared/errors.ts";
-import type { Armed } from "./failpoints.ts";
+import { firedLine, writeArmed, type Armed } from "./failpoints.ts";
 
 const place = process.env["HOLDFAST_TEST_FAILPOINTS"] ?? "";
 const seen = new Set<string>();
 const sockets = { dialled: new Set<Socket>(), accepted: new Set<Socket>() };
-let armed: Armed | undefined;
+let armed: readonly Armed[] = [];
 
 function track(message: unknown, kind: keyof typeof sockets): void {
   const { socket } = message as { readonly socket: Socket };
@@ -25,10 +25,12 @@ function drop(step: string): void {
   for (const socket of isDatabase || isAgent ? sockets.dialled : sockets.accepted) socket.destroy();
 }
 
-function act({ step, action }: Armed): void {
-  // Once: what takes this one's place must live.
-  rmSync(`${place}.arm`, { force: true });
-  appendFileSync(`${place}.fired`, `${action} ${step}\n`);
+function act(due: Armed): void {
+  const { step, action } = due;
+  // Once: what takes this one's place meets the rest.
+  armed = armed.slice(1);
+  writeArmed(place, armed);
+  appendFileSync(`${place}.fired`, `${firedLine(due)}\n`);
   switch (action) {
     case "kill":
       process.kill(process.pid, "SIGKILL");
@@ -45,12 +47,12 @@ function act({ step, action }: Armed): void {
 
 function arm(): void {
   try {
-    armed = JSON.parse(readFileSync(`${place}.arm`, "utf8")) as Armed;
+    armed = JSON.parse(readFileSync(`${place}.arm`, "utf8")) as Armed[];
   } catch (cause) {
     if (errnoOf(cause) !== "ENOENT") throw cause;
-    armed = undefined;
+    armed = [];
   }
-  if (armed?.reconnect === true) drop("greeting");
+  if (armed[0]?.reconnect === true) drop("greeting");
 }
 
 if (place !== "") {
@@ -62,10 +64,8 @@ if (place !== "") {
       seen.add(step);
       appendFileSync(`${place}.steps`, `${step}\n`);
     }
-    if (armed?.step !== step) return;
-    const due = armed;
-    armed = undefined;
-    act(due);
+    const [due] = armed;
+    if (due?.step === step) act(due);
   });
   process.on("SIGUSR2", arm);
   arm();

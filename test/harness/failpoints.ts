@@ -1,13 +1,16 @@
 // Arms failpoints in processes that run failpoint-hook.ts and tells what became of them. One file per process and kind.
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 export type FailpointAction = "kill" | "stop" | "drop";
 
-export interface Armed {
+export interface Harm {
   readonly step: string;
   readonly action: FailpointAction;
+}
+
+export interface Armed extends Harm {
   /** Connections are dropped as soon as it is armed, for the step comes with a greeting. */
   readonly reconnect: boolean;
 }
@@ -29,19 +32,23 @@ export class Failpoints {
     return { HOLDFAST_TEST_FAILPOINTS: this.#place, NODE_OPTIONS: `--import=${hook}` };
   }
 
-  /** Takes effect when the process gets SIGUSR2, or starts. */
-  arm(step: string, action: FailpointAction): void {
-    const armed: Armed = { step, action, reconnect: greeting.test(step) };
-    rmSync(`${this.#place}.fired`, { force: true });
-    writeFileSync(`${this.#place}.arm`, JSON.stringify(armed));
+  /** Each strikes once, the next only after the one before it. Takes effect when the process gets SIGUSR2, or starts. */
+  arm(harms: readonly Harm[]): void {
+    const armed: Armed[] = harms.map((harm) => ({ ...harm, reconnect: greeting.test(harm.step) }));
+    writeArmed(this.#place, armed);
   }
 
   disarm(): void {
     rmSync(`${this.#place}.arm`, { force: true });
   }
 
-  get hasFired(): boolean {
-    return existsSync(`${this.#place}.fired`);
+  forgetFired(): void {
+    rmSync(`${this.#place}.fired`, { force: true });
+  }
+
+  hasFired({ step, action }: Harm): boolean {
+    const path = `${this.#place}.fired`;
+    return existsSync(path) && readFileSync(path, "utf8").split("\n").includes(firedLine({ step, action }));
   }
 
   /** Every step the process has come by so far. */
@@ -49,4 +56,14 @@ export class Failpoints {
     const path = `${this.#place}.steps`;
     return existsSync(path) ? [...new Set(readFileSync(path, "utf8").trim().split("\n"))] : [];
   }
+}
+
+export function firedLine({ step, action }: Harm): string {
+  return `${action} ${step}`;
+}
+
+/** Whole or not at all: a process that starts this moment reads it. */
+export function writeArmed(place: string, armed: readonly Armed[]): void {
+  writeFileSync(`${place}.arm.new`, JSON.stringify(armed));
+  renameSync(`${place}.arm.new`, `${place}.arm`);
 }

@@ -2,7 +2,7 @@
 // hypervisor do. Looks only when it is tended; owns no timer.
 import { readFileSync } from "node:fs";
 import type { Program } from "../../demo/processes.ts";
-import type { FailpointAction, Failpoints } from "./failpoints.ts";
+import type { Failpoints, Harm } from "./failpoints.ts";
 
 /** How long a stopped process stays so: longer than any round trip, shorter than what counts as silence. */
 const stoppedMs = 700;
@@ -33,13 +33,26 @@ export class Supervised {
     return this.#process.failpoints;
   }
 
+  /** How it stands, for people. */
+  get state(): string {
+    const program = this.#process.program();
+    const life = program.isRunning ? (this.isUp ? "up" : "starting") : "down";
+    return `${this.role} ${life}, ${this.restarts} restarts: ${program.output.slice(-1_000)}`;
+  }
+
   /** Whether it runs and has said that it serves. */
   get isUp(): boolean {
     return this.#starting === undefined && this.#process.program().isRunning;
   }
 
-  arm(step: string, action: FailpointAction): void {
-    this.failpoints.arm(step, action);
+  arm(harms: readonly Harm[]): void {
+    this.failpoints.forgetFired();
+    this.armRest(harms);
+  }
+
+  /** What is left of the harms it was armed with. */
+  armRest(harms: readonly Harm[]): void {
+    this.failpoints.arm(harms);
     this.#process.program().kill("SIGUSR2");
   }
 
@@ -54,8 +67,9 @@ export class Supervised {
 
   tend(): void {
     const program = this.#process.program();
-    if (this.#starting !== undefined) return;
-    if (!program.isRunning) {
+    // One that still starts may be stopped as well.
+    if (program.isRunning) this.#continue(program);
+    else if (this.#starting === undefined) {
       this.restarts += 1;
       this.#stoppedAtMs = undefined;
       this.#starting = this.#process.again().finally(() => {
@@ -63,12 +77,15 @@ export class Supervised {
       });
       // A failpoint may kill it while it starts: then it is started once more.
       this.#starting.catch(() => undefined);
-    } else if (isStopped(program.pid)) {
-      this.#stoppedAtMs ??= performance.now();
-      if (performance.now() - this.#stoppedAtMs < stoppedMs) return;
-      this.#stoppedAtMs = undefined;
-      program.kill("SIGCONT");
     }
+  }
+
+  #continue(program: Program): void {
+    if (!isStopped(program.pid)) return;
+    this.#stoppedAtMs ??= performance.now();
+    if (performance.now() - this.#stoppedAtMs < stoppedMs) return;
+    this.#stoppedAtMs = undefined;
+    program.kill("SIGCONT");
   }
 }
 

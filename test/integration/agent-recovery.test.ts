@@ -1,6 +1,7 @@
 // The agent's death and the nodes' death while scripts run: one start, a complete log and a result, whatever dies.
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../shared/clock.ts";
@@ -9,6 +10,8 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 import { storedSha256 } from "../fakes/node-server.ts";
 import type { AttemptRow } from "../fakes/node-server.ts";
+import { eventually } from "../harness/eventually.ts";
+import { seeded } from "../harness/seeded.ts";
 
 let bench: AgentBench;
 type Finished = AttemptRow & { result: NonNullable<AttemptRow["result"]> };
@@ -69,6 +72,9 @@ describe("an agent process", () => {
   });
 
   test("killed again and again at random moments never starts a script twice", async () => {
+    const seed = Number(process.env["HOLDFAST_SEED"] ?? 1);
+    const random = seeded(seed);
+    process.stdout.write(`killed again and again: seed ${seed}\n`);
     await bench.start();
     let agent = bench.process();
     const attempts: AttemptId[] = [];
@@ -83,7 +89,8 @@ describe("an agent process", () => {
           ),
         );
       }
-      await systemClock.sleep(Math.random() * 25);
+      // Not a wait for anything: the moment of the death is what is tested.
+      await systemClock.sleep(random() * 25);
       await bench.kill(agent);
       agent = bench.process();
       await bench.store.until("a session", () => bench.node.session);
@@ -238,7 +245,10 @@ describe("nodes", () => {
     await lines(attempt, 10);
     for (const node of bench.nodes) await node.stop();
     await writeFile(bench.path("go"), "");
-    await systemClock.sleep(300);
+    await eventually("the script has ended with no node there", () => {
+      const path = bench.path("attempts", attempt, "exit");
+      return { done: existsSync(path), state: path };
+    });
     await bench.nodes[1]?.start();
     await expectTruth(await finished(attempt));
   });
@@ -346,9 +356,10 @@ describe("disk", () => {
     const attempt = await bench.node.run("echo x");
     await finished(attempt);
     await mkdir(bench.path("attempts"), { recursive: true });
-    for (let left = 100; left > 0 && (await readdir(bench.path("attempts"))).length > 0; left -= 1)
-      await systemClock.sleep(30);
-    expect(await readdir(bench.path("attempts"))).toEqual([]);
+    await eventually("no folder is left", async () => {
+      const folders = await readdir(bench.path("attempts"));
+      return { done: folders.length === 0, state: folders };
+    });
     await bench.node.run("echo x", {}, { attempt });
     await bench.store.until("collected", () => bench.store.row(attempt).states[0]?.state === "collected");
     await rm(bench.path("go"), { force: true });

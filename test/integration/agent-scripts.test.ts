@@ -10,6 +10,7 @@ import { systemRandom } from "../../shared/random.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 import { storedSha256 } from "../fakes/node-server.ts";
 import type { AttemptRow } from "../fakes/node-server.ts";
+import { eventually } from "../harness/eventually.ts";
 
 let bench: AgentBench;
 const ids = createIdSource({ clock: systemClock, random: systemRandom });
@@ -299,9 +300,11 @@ test("a stopping agent refuses offers and leaves its scripts running", async () 
   await bench.store.until("refusal", () => bench.store.row(late).refusals[0]);
   expect(bench.store.row(late).refusals[0]).toMatchObject({ class: "later", reason: "stopping" });
   await agent.stop();
-  await bench.store.until("the script's end", () => bench.path("truth") !== "" || undefined);
-  for (let left = 200; left > 0 && (await bench.truth("truth")).length === 0; left -= 1) await systemClock.sleep(20);
-  expect(await bench.truth("truth")).toEqual(["end"]);
+  const truth = await eventually("the script's end", async () => {
+    const state = await bench.truth("truth");
+    return { done: state.length > 0, state };
+  });
+  expect(truth).toEqual(["end"]);
   await bench.agent();
   expect((await finished(attempt)).result).toMatchObject({ outcome: "succeeded" });
 });

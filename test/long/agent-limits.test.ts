@@ -51,6 +51,7 @@ test("a log flood keeps disk, memory and the other tasks' latency within bounds 
     const begunMs = systemClock.monotonicMs();
     await finished(await bench.node.offer({ kind: "no-op" }));
     latencies.push(systemClock.monotonicMs() - begunMs);
+    // The pace of the samples, not a wait: what is looked at is how long each no-op takes beside the flood.
     await systemClock.sleep(20);
   }
   watch.cancel();
@@ -106,6 +107,7 @@ test("an agent killed as the gate is won, before it knows of the start, starts t
       { ignoreCredit: true },
     );
     const gate = bench.path("attempts", attempt, "run");
+    // Looked at each turn of the loop: between the gate and the signature lie a few milliseconds only.
     await new Promise<void>((resolve, reject) => {
       const deadlineMs = systemClock.monotonicMs() + 5_000;
       const look = (): void => {

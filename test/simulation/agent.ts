@@ -244,7 +244,10 @@ export class SimAgent {
               if (folder.mark !== undefined) return { kind: "shim", mark: folder.mark };
               return folder.gate === "never" ? { kind: "never", ending: folder.ending } : { kind: "unclear" };
             },
-            exit: () => (folder?.exit === undefined ? undefined : { exit: folder.exit, uptimeMs: 0 }),
+            exit: () => {
+              const exit = machine.exitOf(attempt);
+              return exit === undefined ? undefined : { exit, uptimeMs: 0 };
+            },
           },
           journaled,
           { hostBootId: machine.bootId, isAlive: (mark) => machine.isAlive(mark) },

@@ -50,19 +50,26 @@ export class Client {
 
   start(): void {
     const { world } = this.#deps;
-    for (let number = 0; number < this.#options.submissions; number += 1) {
+    const { submissions, bursts, faultMs } = this.#options;
+    const anyTime = (): number => this.#random.between(300, faultMs);
+    const moments = Array.from({ length: bursts }, anyTime);
+    for (let number = 0; number < submissions; number += 1) {
       this.open += 1;
       const request = this.#request(number);
-      world.schedule(this.#random.between(300, this.#options.faultMs), () => this.#send(request, 0));
+      const atMs = bursts > 0 ? this.#random.pick(moments) + this.#random.between(0, 400) : anyTime();
+      world.schedule(atMs, () => this.#send(request, 0));
     }
   }
 
   #request(number: number): SubmitRequest {
     const random = this.#random;
     const { agentNames } = this.#deps;
-    const count = random.chance(0.3) ? 1 + random.below(4) : 1;
+    const isBurst = this.#options.bursts > 0;
+    const count = random.chance(isBurst ? 0.7 : 0.3) ? 1 + random.below(4) : 1;
+    // More for one agent than it has slots: what is offered through several nodes at once has to wait there.
+    const favourite = random.pick(agentNames);
     const items = Array.from({ length: count }, (_, index) => ({
-      on: random.pick(agentNames),
+      on: isBurst ? favourite : random.pick(agentNames),
       spec: this.#spec(number * 10 + index),
     }));
     const isShort = random.chance(this.#options.shortLimits);
@@ -173,8 +180,12 @@ export class Client {
     for (const task of tasks) {
       if (this.#second.chance(this.#options.abandons))
         world.schedule(this.#second.skewed(0, 12_000), () => this.#abandon(task));
-      if (this.#random.chance(this.#options.cancels))
-        world.schedule(this.#random.skewed(0, 8_000), () => this.#cancel(task));
+      if (this.#random.chance(this.#options.cancels)) {
+        const afterMs = this.#random.chance(0.5)
+          ? this.#random.skewed(0, 8_000)
+          : this.#random.between(0, this.#options.longestScriptMs);
+        world.schedule(afterMs, () => this.#cancel(task));
+      }
       if (this.#third.chance(this.#options.retries)) {
         this.open += 1;
         world.schedule(this.#third.between(500, 10_000), () => this.#retry(task, 4));

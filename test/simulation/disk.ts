@@ -10,6 +10,7 @@ interface FileNode {
 }
 
 const sectorBytes = 512;
+const borderBytes = 64;
 
 export class SimDisk {
   readonly #random: SeededRandom;
@@ -21,13 +22,24 @@ export class SimDisk {
   hasReserve = true;
   /** Longest sync, milliseconds. */
   slowestSyncMs = 3;
+  /** Told of every write before anything can sync it, and whether it ends right behind a sector's border. */
+  onWrite: (end: "sector-begun" | "elsewhere") => void = () => undefined;
 
   constructor(random: SeededRandom) {
     this.#random = random;
   }
 
+  #syncs = 0;
+
+  /** Whether somebody waits for what a power loss may still take. */
+  get isSyncing(): boolean {
+    return this.#syncs > 0;
+  }
+
   /** This disk for one process of the machine; when that dies, nothing more is written. */
   forProcess(process: SimProcess): JournalDisk {
+    // What an earlier process waited for, nobody waits for any more.
+    this.#syncs = 0;
     const later = (mostMs: number): Promise<void> =>
       new Promise((resolve) => process.schedule(this.#random.skewed(0.05, mostMs), resolve));
     const mayAct = (): boolean => process.mayAct();
@@ -85,6 +97,8 @@ export class SimDisk {
           const rest = bytes.subarray(from);
           bytesWritten = this.#random.chance(0.02) ? Math.ceil(rest.length / 2) : rest.length;
           node.data = Buffer.concat([node.data, rest.subarray(0, bytesWritten)]);
+          const intoSector = node.data.length % sectorBytes;
+          this.onWrite(intoSector > 0 && intoSector < borderBytes ? "sector-begun" : "elsewhere");
         });
         return { bytesWritten };
       },
@@ -93,7 +107,13 @@ export class SimDisk {
           node.data = node.data.subarray(0, length);
           node.synced = Math.min(node.synced, length);
         }),
-      datasync: () => act(this.slowestSyncMs, () => this.#sync(node)),
+      datasync: async () => {
+        this.#syncs += 1;
+        await act(this.slowestSyncMs, () => {
+          this.#syncs -= 1;
+          this.#sync(node);
+        });
+      },
       sync: () => act(this.slowestSyncMs, () => this.#sync(node)),
       close: () => act(0.1, () => undefined),
     };
@@ -108,11 +128,12 @@ export class SimDisk {
    * were never written, which read as zeros.
    */
   losePower(): void {
+    this.#syncs = 0;
     const names = this.#random.chance(0.5) ? new Map(this.#names) : new Map(this.#syncedNames);
     for (const node of new Set(names.values())) {
       const loose = node.data.length - node.synced;
       const kept = node.synced + this.#random.below(loose + 1);
-      if (this.#random.chance(0.25)) {
+      if (this.#random.chance(0.5)) {
         const from = Math.min(node.data.length, Math.max(node.synced, Math.ceil(kept / sectorBytes) * sectorBytes));
         node.data = Buffer.concat([node.data.subarray(0, from), Buffer.alloc(node.data.length - from)]);
       } else node.data = node.data.subarray(0, kept);

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import type { AttemptEffect, AttemptEvent, Measurement } from "../../agent/attempt.ts";
 import type { ExecutionDeps } from "../../agent/execution.ts";
+import type { EndCause } from "../../agent/exit.ts";
 import type { AttemptFacts } from "../../agent/journal-record.ts";
 import { LogShipper, type LogOutlet } from "../../agent/log-shipper.ts";
 import type { ShimMark } from "../../agent/shim-report.ts";
@@ -160,7 +161,7 @@ export class SimExecution implements AttemptExecution {
         this.#armDeadline();
         return;
       case "kill":
-        return this.#kill(effect.graceMs);
+        return this.#kill(effect.cause, effect.graceMs);
       case "sweep":
         return this.#sweep();
       case "measure":
@@ -285,9 +286,10 @@ export class SimExecution implements AttemptExecution {
       const before = this.#spools[stream].size;
       if (this.#spools[stream].refresh() > before) this.#shippers[stream].pump();
     }
-    if (folder.exit !== undefined) {
+    const exit = machine.exitOf(attempt);
+    if (exit !== undefined) {
       this.#unfollow();
-      this.#post({ kind: "exited", exit: folder.exit });
+      this.#post({ kind: "exited", exit });
     } else if (this.#mark !== undefined && !machine.isAlive(this.#mark)) {
       this.#unfollow();
       this.#post({ kind: "vanished", reason: "shim-died" });
@@ -310,25 +312,25 @@ export class SimExecution implements AttemptExecution {
     );
   }
 
-  async #kill(graceMs: number): Promise<void> {
+  async #kill(cause: EndCause, graceMs: number): Promise<void> {
     this.#deadline?.cancel();
     const { machine, attempt } = this.#options;
-    await this.#endTree(graceMs);
+    await this.#endTree(graceMs, cause);
+    const isOurs = machine.folder(attempt)?.endedFor !== undefined;
     const exit = machine.folder(attempt)?.exit;
     this.#unfollow();
-    this.#post(
-      this.#wasOver && exit !== undefined ? { kind: "outrun", exit, left: [] } : { kind: "killed", exit, left: [] },
-    );
+    this.#post(!isOurs && exit !== undefined ? { kind: "outrun", exit, left: [] } : { kind: "killed", exit, left: [] });
   }
 
   async #sweep(): Promise<void> {
     this.#deadline?.cancel();
     await this.#endTree(0);
     this.#unfollow();
-    this.#post({ kind: "killed", exit: this.#options.machine.folder(this.#options.attempt)?.exit, left: [] });
+    this.#post({ kind: "killed", exit: this.#options.machine.exitOf(this.#options.attempt), left: [] });
   }
 
-  async #endTree(graceMs: number): Promise<void> {
+  /** With a cause, it is written down before the first signal to a script that still runs. */
+  async #endTree(graceMs: number, cause?: EndCause): Promise<void> {
     const { machine, attempt, random, failure } = this.#options;
     const { clock } = this.#deps;
     await this.#pass(3);
@@ -337,6 +339,7 @@ export class SimExecution implements AttemptExecution {
     if (!this.#hasSignalled) this.#wasOver = !machine.hasScript(attempt);
     const untilMs = clock.monotonicMs() + (this.#wasOver ? 0 : graceMs);
     if (machine.hasTree(attempt)) {
+      if (cause !== undefined && !this.#hasSignalled && !this.#wasOver) machine.markEnding(attempt, cause);
       this.#hasSignalled = true;
       machine.signalTree(attempt, this.#wasOver || graceMs === 0 ? "SIGKILL" : "SIGTERM");
     }

@@ -85,6 +85,15 @@ const lossesAreTrue: Check = (evidence) =>
     return [`I7: ${row.id} is lost: ${row.reason}, and no journal was`];
   });
 
+/** I7: a script that was being ended is told to have ended for that, whoever tells it. */
+const endIsExplained: Check = (evidence) =>
+  [...evidence.truth.scripts.values()].flatMap(({ attempt, endedFor, wasCutShort }) => {
+    const row = evidence.db.attempts.get(attempt);
+    if (endedFor === undefined || wasCutShort || row === undefined || row.result === null) return [];
+    if (isExcused(evidence, row) || row.state === endedFor) return [];
+    return [`I7: ${attempt} was ended because it was to be ${endedFor}, and is ${row.state}: ${row.reason}`];
+  });
+
 /** I8: an agent has one result of an attempt, kept in the row or beside it; another one means that it was made anew. */
 const oneResult: Check = (evidence) =>
   [...Map.groupBy(evidence.db.lateResults.rows.values(), ({ attempt }) => attempt)].flatMap(([attempt, late]) => {
@@ -167,6 +176,7 @@ const checks: readonly Check[] = [
   noPhantoms,
   finishIsKnown,
   outcomeFits,
+  endIsExplained,
   oneResult,
   lossesAreTrue,
   logIsWhole,

@@ -2,7 +2,7 @@
 // agent dies and end when the machine loses its power. Stands for attempt-folder.ts, shim.sh and process-tree.ts.
 // Invariant: the gate of a folder is won once.
 import type { NeverEnding } from "../../agent/attempt-folder.ts";
-import type { Exit } from "../../agent/exit.ts";
+import type { EndCause, Exit, SeenExit } from "../../agent/exit.ts";
 import type { ShimMark } from "../../agent/shim-report.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import { streams, type Stream } from "../../shared/task.ts";
@@ -31,15 +31,22 @@ export interface Folder {
   mark: ShimMark | undefined;
   readonly size: Record<Stream, number>;
   isOver: boolean;
+  /** Why an agent began to end the script, written before its first signal. */
+  endedFor: EndCause | undefined;
   exit: Exit | undefined;
   shim: Shim | undefined;
   /** Told of every change; agents that died stay in it and hear nothing. */
   readonly watchers: Set<() => void>;
 }
 
+export type RiskyMoment = "written" | "sector-begun" | "script-begins" | "script-signalled";
+
 export interface MachineSnapshot {
   readonly files: ReadonlyMap<string, Buffer>;
-  readonly folders: readonly Pick<Folder, "attempt" | "gate" | "ending" | "mark" | "size" | "isOver" | "exit">[];
+  readonly folders: readonly Pick<
+    Folder,
+    "attempt" | "gate" | "ending" | "mark" | "size" | "isOver" | "endedFor" | "exit"
+  >[];
 }
 
 export interface MachineOptions {
@@ -65,6 +72,8 @@ export class Machine {
   /** A person has to look at it: supervisors do not start the agent again. */
   givenUp: string | undefined;
   shimDeath: number;
+  /** Told of moments at which a death takes most: of the machine when something is unsynced, of the agent amid a kill. */
+  onRisk: (moment: RiskyMoment) => void = () => undefined;
   #pids = 1_000;
 
   constructor(world: World, truth: Truth, options: MachineOptions & { readonly place: Place }) {
@@ -77,6 +86,7 @@ export class Machine {
     this.disk = new SimDisk(world.random(`disk ${options.place}`));
     this.bootId = this.#random.uuid();
     this.bootedAtMs = world.nowMs;
+    this.disk.onWrite = (end) => this.onRisk(end === "sector-begun" ? end : "written");
   }
 
   get bootMs(): number {
@@ -97,6 +107,7 @@ export class Machine {
         mark: undefined,
         size: { out: 0, err: 0 },
         isOver: false,
+        endedFor: undefined,
         exit: undefined,
         shim: undefined,
         watchers: new Set(),
@@ -104,6 +115,18 @@ export class Machine {
       this.folders.set(attempt, folder);
     }
     return folder;
+  }
+
+  /** The exit as an agent finds it, with the reason that stands beside it. */
+  exitOf(attempt: AttemptId): SeenExit | undefined {
+    const { exit, endedFor } = this.folders.get(attempt) ?? {};
+    return exit === undefined || endedFor === undefined ? exit : { ...exit, endedFor };
+  }
+
+  markEnding(attempt: AttemptId, cause: EndCause): void {
+    const folder = this.makeFolder(attempt);
+    folder.endedFor ??= cause;
+    this.truth.script(attempt, this.place).endedFor ??= cause;
   }
 
   /** Tries to win the gate so that the attempt never starts. */
@@ -199,6 +222,7 @@ export class Machine {
     truth.isAlive = true;
     world.note(`${this.place} script ${short(folder.attempt)} starts`);
     this.onStart(folder.attempt);
+    if (this.disk.isSyncing) this.onRisk("script-begins");
     for (let piece = 1; piece <= plan.pieces; piece += 1) {
       const atMs = plan.pieceMs === undefined ? (plan.runMs * piece) / (plan.pieces + 0.5) : plan.pieceMs * piece;
       world.schedule(atMs, () => {
@@ -315,6 +339,7 @@ export class Machine {
       }
       if (shim.script !== "running") continue;
       truth.wasSignalled = true;
+      this.onRisk("script-signalled");
       if (signal === "SIGKILL") this.#scriptEnded(folder, shim, { exitCode: null, signal: "SIGKILL" }, "signal");
       else if (shim.plan.onTerm === "die")
         this.#scriptEnded(folder, shim, { exitCode: null, signal: "SIGTERM" }, "signal");
@@ -381,13 +406,14 @@ export class Machine {
   snapshot(): MachineSnapshot {
     return {
       files: this.disk.snapshot(),
-      folders: [...this.folders.values()].map(({ attempt, gate, ending, mark, size, isOver, exit }) => ({
+      folders: [...this.folders.values()].map(({ attempt, gate, ending, mark, size, isOver, endedFor, exit }) => ({
         attempt,
         gate,
         ending,
         mark,
         size: { ...size },
         isOver,
+        endedFor,
         exit,
       })),
     };

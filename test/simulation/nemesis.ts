@@ -2,7 +2,7 @@
 import type { SimAgent } from "./agent.ts";
 import { calmRates, databasePlace } from "./database-server.ts";
 import type { SeededRandom } from "./kernel/random.ts";
-import { short, type MachineSnapshot } from "./machine.ts";
+import { short, type MachineSnapshot, type RiskyMoment } from "./machine.ts";
 import type { SimNode } from "./node.ts";
 import { People } from "./people.ts";
 import { isGrave, type FaultKind } from "./options.ts";
@@ -57,6 +57,8 @@ export class Nemesis {
     for (const agent of agents) {
       agent.machine.disk.isFull = false;
       agent.machine.shimDeath = 0;
+      agent.machine.onRisk = () => undefined;
+      agent.machine.disk.slowestSyncMs = options.slowestSyncMs;
       agent.process?.surviveEffects();
       agent.process?.resume();
     }
@@ -80,7 +82,8 @@ export class Nemesis {
     const [one, other] = random.chance(0.5) ? [agent.machine.place, node.place] : [node.place, agent.machine.place];
     switch (kind) {
       case "agent-crash":
-        this.#crashAgent(agent);
+        if (random.chance(0.5)) this.#crashAgent(agent);
+        else this.#onceRisky(agent, "script-signalled", () => this.#crashAgent(agent));
         return;
       case "agent-crash-mid-event":
         this.#note(`${agent.process?.name ?? ""} is to die mid-event`);
@@ -95,7 +98,7 @@ export class Nemesis {
         this.#sim.world.schedule(random.between(200, 3_000), () => this.#crashAgent(agent));
         return;
       case "agent-power-loss":
-        this.#losePower(agent);
+        this.#losePowerAtWorst(agent);
         return;
       case "agent-disk-full":
         this.#note(`disk of ${agent.machine.place} is full`);
@@ -106,10 +109,14 @@ export class Nemesis {
         });
         return;
       case "agent-disk-wiped":
-        this.#whenRipe(agent, 400, () => this.#wipe(agent));
+        this.#when(
+          () => this.#runsUnaccepted(agent),
+          400,
+          () => this.#wipe(agent),
+        );
         return;
       case "agent-disk-rolled-back":
-        this.#rollBack(agent);
+        this.#rollBackAtLast(agent);
         return;
       case "agent-disk-damaged":
         this.#damage(agent);
@@ -185,7 +192,7 @@ export class Nemesis {
         return;
       }
       case "database-failover":
-        this.#failOver();
+        this.#failOverAtWorst(agent);
         return;
       case "database-cut-off":
         this.#note(`no way between ${node.place} and the database`);
@@ -231,6 +238,37 @@ export class Nemesis {
     agent.kill();
   }
 
+  /** At any time, or when it takes most: right after a write, or when a script begins while a slow disk still syncs. */
+  #losePowerAtWorst(agent: SimAgent): void {
+    const moment = this.#random.pick(["any", "written", "sector-begun", "script-begins"] as const);
+    if (moment === "any") {
+      this.#losePower(agent);
+      return;
+    }
+    const { disk } = agent.machine;
+    disk.slowestSyncMs = Math.max(this.#random.between(200, 3_000), disk.slowestSyncMs);
+    let spared = moment === "sector-begun" ? 0 : this.#random.below(4);
+    const strike = (): void => {
+      if (spared > 0) {
+        spared -= 1;
+        this.#onceRisky(agent, moment, strike);
+        return;
+      }
+      disk.slowestSyncMs = this.#sim.options.slowestSyncMs;
+      this.#losePower(agent);
+    };
+    this.#onceRisky(agent, moment, strike);
+  }
+
+  /** Strikes right after the next such moment, unless another fault came to wait for one meanwhile. */
+  #onceRisky({ machine }: SimAgent, moment: RiskyMoment, strike: () => void): void {
+    machine.onRisk = (now) => {
+      if (now !== moment) return;
+      machine.onRisk = () => undefined;
+      this.#later(0, 0, strike);
+    };
+  }
+
   #losePower(agent: SimAgent): void {
     this.#note(`${agent.machine.place} loses power`);
     this.#goDark(agent);
@@ -249,14 +287,18 @@ export class Nemesis {
       if (script.machine === agent.machine.place) script.wasCutShort = true;
   }
 
-  /** Waits a while for the worst moment: an attempt runs whose accept the database does not know. */
-  #whenRipe(agent: SimAgent, looks: number, act: () => void): void {
+  /** Waits a while for the worst moment, then strikes whether or not it came. */
+  #when(isRipe: () => boolean, looks: number, act: () => void): void {
+    if (isRipe() || looks === 0) act();
+    else this.#later(5, 5, () => this.#when(isRipe, looks - 1, act));
+  }
+
+  /** An attempt runs whose accept the database does not know. */
+  #runsUnaccepted(agent: SimAgent): boolean {
     const { database, truth } = this.#sim;
-    const isRipe = [...database.model.attempts.rows.values()].some(
+    return [...database.model.attempts.rows.values()].some(
       (row) => row.agent === agent.options.agent && row.rank === 1 && truth.scripts.get(row.id)?.isAlive === true,
     );
-    if (isRipe || looks === 0) act();
-    else this.#later(5, 5, () => this.#whenRipe(agent, looks - 1, act));
   }
 
   #wipe(agent: SimAgent): void {
@@ -264,6 +306,8 @@ export class Nemesis {
     this.#goDark(agent);
     this.#sim.pairs.journalReplaced(agent.options.agent);
     agent.machine.wipe();
+    // A journal that was rolled back before is gone with the disk.
+    if (agent.machine.tampering === "rolled-back") agent.machine.tampering = "none";
     this.#forgetScripts(agent);
   }
 
@@ -281,11 +325,26 @@ export class Nemesis {
   }
 
   /** To a snapshot of an earlier boot: one of the boot the cluster knows is told from a crash by nobody. */
-  #rollBack(agent: SimAgent): void {
-    const { database } = this.#sim;
-    const known = database.model.agents.get(agent.options.agent)?.bootCounter ?? 0;
+  #earlierBoot(agent: SimAgent): (Snapshot & { readonly known: number }) | undefined {
+    const known = this.#sim.database.model.agents.get(agent.options.agent)?.bootCounter ?? 0;
     const snapshot = this.#snapshots.get(agent)?.findLast(({ bootCounter }) => bootCounter < known);
+    return snapshot === undefined ? undefined : { ...snapshot, known };
+  }
+
+  /** Without an earlier boot there is nothing to go back to: then it is started again first. */
+  #rollBackAtLast(agent: SimAgent): void {
+    if (this.#earlierBoot(agent) === undefined) this.#later(2_500, 3_500, () => this.#crashAgent(agent));
+    this.#when(
+      () => this.#earlierBoot(agent) !== undefined,
+      2_000,
+      () => this.#rollBack(agent),
+    );
+  }
+
+  #rollBack(agent: SimAgent): void {
+    const snapshot = this.#earlierBoot(agent);
     if (snapshot === undefined) return;
+    const { known } = snapshot;
     this.#note(`${agent.machine.place} is rolled back to boot ${snapshot.bootCounter}, known is ${known}`);
     this.#goDark(agent);
     agent.machine.restore(snapshot.state);
@@ -363,6 +422,20 @@ export class Nemesis {
       this.#note(`${name} is enrolled again`);
       this.#sim.enrol(name, place).start();
     });
+  }
+
+  /** At any time, or right after an agent greeted every node with a boot that the new primary then does not know. */
+  #failOverAtWorst(agent: SimAgent): void {
+    if (this.#random.chance(0.5)) {
+      this.#failOver();
+      return;
+    }
+    const { database, nodes } = this.#sim;
+    const bootId = (): unknown => database.model.agents.get(agent.options.agent)?.bootId;
+    const before = bootId();
+    this.#crashAgent(agent);
+    const hasGreeted = (): boolean => bootId() !== before && agent.sessionCount === nodes.length;
+    this.#when(hasGreeted, 2_000, () => this.#failOver());
   }
 
   #failOver(): void {

@@ -51,6 +51,8 @@ export interface SimOptions {
   readonly nodes: number;
   readonly agents: number;
   readonly submissions: number;
+  /** Moments at which the submissions come, many at once; 0: any time. */
+  readonly bursts: number;
   readonly faultMs: number;
   readonly faults: Partial<Record<FaultKind, number>>;
   readonly latencyMs: { readonly least: number; readonly most: number };
@@ -90,6 +92,52 @@ function rate(random: SeededRandom, most: number): number {
 }
 
 export function deriveOptions(seed: number): SimOptions {
+  const options = deriveSwarm(seed);
+  const random = new SeededRandom(seed, "focus");
+  const focus = random.unit();
+  if (focus < 0.1) return { ...options, ...cramped(random), faults: withFault(options, "agent-power-loss", random) };
+  if (focus < 0.16) return { ...options, ...killing(random), faults: withFault(options, "agent-crash", random) };
+  if (focus < 0.2) return { ...options, ...failingOver(random) };
+  return options;
+}
+
+function withFault({ faults }: SimOptions, kind: FaultKind, random: SeededRandom): SimOptions["faults"] {
+  return { ...faults, [kind]: random.between(1_200, 4_000) };
+}
+
+/** Chance alone seldom fills the few slots of an agent whose slow disk loses power. */
+function cramped(random: SeededRandom): Partial<SimOptions> {
+  return {
+    nodes: 3,
+    agents: 1,
+    slots: 1,
+    waitingAtMost: 4,
+    bursts: 1 + random.below(3),
+    slowestShimMs: random.between(5, 40),
+    slowestSyncMs: random.between(100, 3_000),
+    longestScriptMs: random.between(500, 4_000),
+    noOps: 0,
+  };
+}
+
+/** Nor does it often end an agent while that ends a script. */
+function killing(random: SeededRandom): Partial<SimOptions> {
+  return { agents: 1, cancels: 0.9, noOps: 0, longestScriptMs: random.between(2_000, 7_000) };
+}
+
+/** Nor do sessions often live on after a failover, with work to come, when all else fails too. */
+function failingOver(random: SeededRandom): Partial<SimOptions> {
+  return {
+    nodes: 1 + random.below(2),
+    submissions: 10,
+    faultMs: 15_000,
+    longestScriptMs: random.between(2_000, 7_000),
+    faults: { "database-failover": random.between(1_200, 4_000) },
+    keepAcknowledgedMs: random.chance(0.5) ? 600_000 : random.between(300, 10_000),
+  };
+}
+
+function deriveSwarm(seed: number): SimOptions {
   const random = new SeededRandom(seed, "options");
   const faults: Partial<Record<FaultKind, number>> = {};
   for (const kind of faultKinds) {
@@ -107,6 +155,7 @@ export function deriveOptions(seed: number): SimOptions {
     nodes: 1 + random.below(3),
     agents: 1 + random.below(3),
     submissions: 3 + random.below(12),
+    bursts: random.chance(0.3) ? 1 + random.below(3) : 0,
     faultMs: random.chance(0.12) ? random.between(35_000, 60_000) : random.between(5_000, 16_000),
     faults,
     latencyMs: { least: 0.2, most: random.chance(0.2) ? random.between(200, 2_500) : random.between(1, 60) },

@@ -26,7 +26,7 @@ export type ScriptPlan = z.infer<typeof planSchema>;
 export function planScript(random: SeededRandom, tag: number, longestMs: number): ScriptPlan {
   const isLoud = random.chance(0.08);
   return {
-    runMs: random.skewed(5, longestMs),
+    runMs: random.chance(0.5) ? random.between(5, longestMs) : random.skewed(5, longestMs),
     exitCode: random.chance(0.7) ? 0 : 1 + random.below(9),
     out: random.chance(0.2) ? 0 : isLoud ? random.below(220_000) : random.below(1_200),
     err: random.chance(0.6) ? 0 : random.below(400),

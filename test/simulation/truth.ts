@@ -1,7 +1,7 @@
 // Ground truth: what scripts and clients themselves know to have happened, whatever any node, agent or database says.
 // Written by the machines' scripts and the clients, read by the invariants.
 import type { AgentId, AttemptId, SubmissionId, TaskId } from "../../shared/ids.ts";
-import type { Exit } from "../../agent/exit.ts";
+import type { EndCause, Exit } from "../../agent/exit.ts";
 import type { Stream } from "../../shared/task.ts";
 
 export interface ScriptTruth {
@@ -17,6 +17,8 @@ export interface ScriptTruth {
   isAlive: boolean;
   /** Somebody signalled it before it ended by itself. */
   wasSignalled: boolean;
+  /** For what an agent began to end it while it ran. */
+  endedFor: EndCause | undefined;
   /** Part of its output was punched out: what the digest covers depends on what had been sent by then. */
   isPunched: boolean;
   /** The machine lost its power or its disk after the start: what was not synced may be gone. */
@@ -53,6 +55,7 @@ export class Truth {
         exitAtMs: 0,
         isAlive: false,
         wasSignalled: false,
+        endedFor: undefined,
         isPunched: false,
         wasCutShort: false,
       };

@@ -46,6 +46,7 @@ describe("a broken connection", () => {
     const failing = database.transaction(async (sql) => {
       const [row] = await sql.query(one, []);
       await lab.sql("select pg_terminate_backend($1)", [(row as { pid: number }).pid]);
+      // Goes to a connection that is being ended, and so never sleeps.
       await sql.query({ name: "", text: "select pg_sleep(5)" }, []);
     });
     await expect(failing).rejects.toMatchObject({ code: "database.unavailable" });

@@ -55,6 +55,7 @@ describe("migrate", () => {
     if (mine === undefined || theirs === undefined) throw new Error("no database");
     const slow = theirs.transaction(async (sql) => {
       await sql.query({ name: "", text: "select pg_advisory_xact_lock(7305511902004)" }, []);
+      // Longer than the lock timeout of two seconds, which is what is tested.
       await sql.query({ name: "", text: "select pg_sleep(2.5)" }, []);
     });
     await expect(migrate(mine)).resolves.toBeGreaterThan(0);

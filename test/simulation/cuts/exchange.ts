@@ -43,6 +43,7 @@ const quiet: Omit<SimOptions, "seed"> = {
   cancels: 0,
   abandons: 0,
   retries: 0,
+  bursts: 0,
   noOps: 0,
   shortLimits: 0,
   impatience: 0,

@@ -10,7 +10,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "            const outcome = await store.finish({",
     replace:
       '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
-    within: 200,
+    within: 60,
   },
   {
     name: "journal never synced",
@@ -18,7 +18,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal.ts",
     find: "    if (isAwaited) await handle.datasync();",
     replace: "    void isAwaited;",
-    within: 300,
+    within: 60,
   },
   {
     name: "retried blind after an unknown commit",
@@ -28,7 +28,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace:
       "    await deps.store.submit({ ...submission, id: newId(deps.ids, submissionIdSchema), idempotencyKey: `${submission.idempotencyKey}" +
       " again`, tasks: submission.tasks.map((task) => ({ ...task, task: newId(deps.ids, taskIdSchema), attempt: newId(deps.ids, attemptIdSchema), offer: undefined })) });\n    void findOutcome;\n    void cause;",
-    within: 200,
+    within: 60,
   },
   {
     name: "closed ids forgotten",
@@ -36,7 +36,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-state.ts",
     find: "  state.closed.set(attempt, refusal);",
     replace: "  void refusal;",
-    within: 800,
+    from: 112,
+    within: 345,
   },
   {
     name: "boot pair not checked",
@@ -45,7 +46,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";',
     replace:
       '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "newer";',
-    within: 500,
+    from: 6,
+    within: 60,
   },
   {
     name: "lineage not checked",
@@ -53,7 +55,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/store/greet-agent.ts",
     find: '    return isDescendant ? "newer" : "superseded";',
     replace: '    void isDescendant;\n    return "newer";',
-    within: 1_600,
+    from: 88,
+    within: 273,
   },
   {
     name: "result rebuilt for a resend",
@@ -61,7 +64,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/homes.ts",
     find: "homeNo: entry.homeNo, record: entry.state.record },",
     replace: "homeNo: entry.homeNo, record: { ...entry.state.record, finishedAtMs: Math.trunc(this.nowMs) } },",
-    within: 500,
+    within: 60,
   },
   {
     name: "cancel final before it is confirmed",
@@ -69,7 +72,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: '      return kill("cancelled", state.graceMs);',
     replace: '      return measure(killedEnding("cancelled", undefined, []));',
-    within: 200,
+    from: 18,
+    within: 63,
+  },
+  {
+    name: "end not explained by its cause",
+    about: "an exit found after a restart is the script's own, although an agent had begun to end it",
+    file: "agent/attempt.ts",
+    find: "  if (endedFor !== undefined) return killedEnding(endedFor, exit, []);",
+    replace: "  void endedFor;",
+    from: 169,
+    within: 516,
   },
   {
     name: "tombstone of an early cancel not kept",
@@ -77,7 +90,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/roster.ts",
     find: '    if (this.#mode === "quarantined") return;\n    // The cancel',
     replace: "    if (item.graceMs >= 0) return;\n    // The cancel",
-    within: 800,
+    from: 13,
+    within: 60,
   },
   {
     name: "home number not raised",
@@ -85,7 +99,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/homes.ts",
     find: "    entry.homeNo += 1;\n",
     replace: "",
-    within: 300,
+    from: 30,
+    within: 99,
   },
   {
     name: "no poll behind the hints",
@@ -94,7 +109,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();\n      if (this.#stale.size > 0) this.#look("rows after a failover", () => this.#reread());\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());\n    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));',
     replace:
       "      void this.#feedDueMs;\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());",
-    within: 500,
+    from: 8,
+    within: 60,
   },
   {
     name: "unanswered offers never made again",
@@ -102,7 +118,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/tasks/dispatcher.ts",
     find: "        const again = this.#again.has(agent);",
     replace: "        const again = false;",
-    within: 200,
+    from: 4,
+    within: 60,
   },
   {
     name: "absence from a hello ends an attempt",
@@ -111,7 +128,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  for (const items of chunks(found.inquiries)) effects.push({ kind: "send", message: { type: "inquire", items } });',
     replace:
       '  if (found.inquiries.length > 0) effects.push({ kind: "lose", attempts: found.inquiries, answer: "unknown" });',
-    within: 500,
+    from: 4,
+    within: 60,
   },
   {
     name: "accepted before INTENT is on disk",
@@ -120,7 +138,27 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
     replace:
       '    { kind: "accept" },\n    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
-    within: 800,
+    from: 27,
+    within: 90,
+  },
+  {
+    name: "spawned before STARTING is on disk",
+    about: "an attempt that waited for a slot is spawned with the append, not with its sync",
+    file: "agent/attempt.ts",
+    find: '        { kind: "committing", cancel: false },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n',
+    replace:
+      '        { kind: "starting" },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n        { kind: "spawn" },\n',
+    from: 89,
+    within: 276,
+  },
+  {
+    name: "torn tail taken for damage",
+    about: "a record cut within its last sector quarantines the agent",
+    file: "agent/journal-frame.ts",
+    find: "  return rest.at(-1) === 0;",
+    replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
+    from: 27,
+    within: 90,
   },
   {
     name: "sessions of an older boot kept",
@@ -128,7 +166,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/couriers.ts",
     find: '          if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;',
     replace: '          if (status === "other-boot" || session?.identity?.bootId !== bootId) continue;',
-    within: 800,
+    from: 50,
+    within: 159,
+  },
+  {
+    name: "nothing asked after a failover",
+    about: "sessions that outlive a failover are not asked about what the database lost",
+    file: "server/couriers.ts",
+    find: "    onFailover: () => wake.failedOver(),",
+    replace: "    onFailover: () => undefined,",
+    from: 342,
+    within: 1035,
   },
   {
     name: "gate not taken",
@@ -136,7 +184,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/machine.ts",
     find: '      if (folder.gate !== "open") {',
     replace: '      if (folder.gate === "never") {',
-    within: 800,
+    from: 824,
+    within: 2481,
   },
   {
     name: "reboot not noticed",
@@ -144,7 +193,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/recovery.ts",
     find: '  if (hostBoot === "other") return { kind: "interrupted", reason: "host-reboot" };',
     replace: '  if (hostBoot === "other" && marker !== "none") return { kind: "interrupted", reason: "host-reboot" };',
-    within: 800,
+    from: 210,
+    within: 639,
   },
   {
     name: "offer sent before its commit",
@@ -153,7 +203,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    await findOutcome(deps, submission, cause);",
     replace:
       '    release(deps, submission, { kind: "stored", offered: new Set(submission.tasks.map((task) => task.attempt)) });\n    await findOutcome(deps, submission, cause);',
-    within: 500,
+    from: 16,
+    within: 60,
   },
   {
     name: "files go with the first send",
@@ -162,7 +213,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    const firstMs = Math.max(",
     replace:
       '    if (entry.homeNo > 0) return this.acknowledged(entry.attempt, "acknowledged");\n    const firstMs = Math.max(',
-    within: 300,
+    from: 4,
+    within: 60,
   },
   {
     name: "result without a look at the log",
@@ -170,7 +222,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "    if (log.next.out < record.out.length || log.next.err < record.err.length)",
     replace: "    if (log.next.out < 0)",
-    within: 500,
+    from: 30,
+    within: 99,
   },
   {
     name: "log offset not checked",
@@ -178,7 +231,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "return isHome && run !== undefined && endOf(run) > run.from && log.next[stream] === run.from;",
     replace: "return isHome && run !== undefined && endOf(run) > run.from;",
-    within: 300,
+    from: 21,
+    within: 72,
   },
   {
     name: "lower rank accepted",
@@ -186,7 +240,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "if (row.rank < 9 && (row.rank < reached || item.homeNo > log.homeNo)) {",
     replace: "if (row.rank < reached || row.rank === 9 || item.homeNo > log.homeNo) {",
-    within: 300,
+    from: 29,
+    within: 96,
   },
   {
     name: "adopted by process number alone",
@@ -194,15 +249,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/machine.ts",
     find: "  isAlive(mark: ShimMark): boolean {",
     replace: "  isAlive(mark: ShimMark): boolean {\n    if (this.recycled.has(mark.pid)) return true;",
-    within: 500,
+    from: 5,
+    within: 60,
   },
   {
     name: "status of the agent not looked at",
     about: "the statement claims for an agent that was revoked or removed",
     file: "test/simulation/model/claim.ts",
-    find: 'return row?.status === "active" && row.bootId === bootId',
+    find: 'return row?.status === "active" && row.isPaused !== true && row.bootId === bootId',
     replace: "return row?.bootId === bootId",
-    within: 500,
+    from: 37,
+    within: 120,
   },
   {
     name: "probe taken for a session",
@@ -210,15 +267,15 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/tasks/courier.ts",
     find: "  if (hello.probe === true) {",
     replace: "  if (hello.probe === true && hello.attempts.length > 0) {",
-    within: 300,
+    within: 60,
   },
   {
     name: "late result of an abandoned task dropped",
     about: "the statement keeps no result beside a task that a person gave up",
     file: "test/simulation/model/flow.ts",
-    find: "      if (db.lateResults.get(key) === undefined)",
-    replace: '      if (row.state !== "abandoned" && db.lateResults.get(key) === undefined)',
-    within: 500,
+    find: "      if (db.lateResults.get(key) === undefined && kept < lateKept)",
+    replace: '      if (row.state !== "abandoned" && db.lateResults.get(key) === undefined && kept < lateKept)',
+    within: 60,
   },
   {
     name: "removal ends what is queued only",
@@ -226,7 +283,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/remove-agent.ts",
     find: ".filter((row) => row.agent === agent.id && row.rank < 9)",
     replace: ".filter((row) => row.agent === agent.id && row.rank === 0)",
-    within: 800,
+    from: 172,
+    within: 525,
   },
   {
     name: "key looked at after the agents",
@@ -234,7 +292,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/tasks/submit.ts",
     find: "    if (stored === undefined) throw cause;",
     replace: "    if (stored !== null) throw cause;",
-    within: 800,
+    from: 517,
+    within: 1560,
   },
 ];
 

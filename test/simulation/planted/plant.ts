@@ -12,7 +12,12 @@ export interface PlantedBug {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
-  /** Seeds within which the simulator has to find it. */
+  /**
+   * Where the test begins to look, shortly before the first seed that finds it: what it asks is whether the bug is found still.
+   * How many seeds that takes from the first is the score's to say.
+   */
+  readonly from?: number;
+  /** Seeds within which the simulator has to find it: about three times what it took. */
   readonly within: number;
 }
 

@@ -3,9 +3,10 @@ import { describe, expect, test } from "vitest";
 import { plantedBugs } from "./bugs.ts";
 import { findBug } from "./score.ts";
 
-describe("the simulator finds", () => {
+// Each runs on a thread of its own.
+describe.concurrent("the simulator finds", () => {
   test.each(plantedBugs)("$name", async (bug) => {
-    const score = await findBug(bug);
+    const score = await findBug(bug, bug.from);
     expect(score.seeds, `${bug.about}: not found in ${bug.within} seeds`).toBeLessThanOrEqual(bug.within);
     expect(score.invariant).toMatch(/^I\d+$/);
   });

@@ -5,6 +5,7 @@ import { systemClock, type Clock } from "../../../shared/clock.ts";
 import { AppError } from "../../../shared/errors.ts";
 import { startApi } from "../../fakes/api-backend.ts";
 
+/** Back-off costs no time. */
 const hastyClock: Clock = { ...systemClock, sleep: (_delayMs, signal) => systemClock.sleep(0, signal) };
 
 test("a submission that is answered 503 or not at all is sent again under the same key", async () => {

@@ -22,6 +22,25 @@ const open = (rows: readonly OpenAttempt[], change: Partial<Hello> = {}) => {
   return stepCourier(reconciling, { kind: "reconciled", rows, welcome }, 0);
 };
 
+describe("rows read again after a failover", () => {
+  it("are asked about when the agent had accepted them, and only those of its journal", () => {
+    const { state } = open([]);
+    const rows = [
+      openRow({ attempt: attempt(1) }),
+      openRow({ attempt: attempt(2), state: "running", rank: 3 }),
+      openRow({ attempt: attempt(3), state: "offered", rank: 1 }),
+      openRow({ attempt: attempt(4), journalId: journalIdSchema.parse(uuid(77)) }),
+    ];
+    expect(stepCourier(state, { kind: "reread", rows }, 0).effects).toEqual([
+      { kind: "send", message: { type: "inquire", items: [attempt(1), attempt(2)] } },
+    ]);
+  });
+
+  it("ask nothing of a session that has not greeted yet", () => {
+    expect(stepCourier(initialCourier, { kind: "reread", rows: [openRow()] }, 0).effects).toEqual([]);
+  });
+});
+
 describe("the greeting", () => {
   it("judges the hello, then reconciles, then welcomes", () => {
     const first = stepCourier(initialCourier, { kind: "frame", message: hello() }, 0);
