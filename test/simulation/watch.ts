@@ -43,6 +43,13 @@ export class Watch {
     this.#fail = deps.fail;
     deps.db.attempts.watch = { changed: (before, after, by) => this.#attempt(before, after, by) };
     deps.db.logs.watch = { changed: (before, after, by) => this.#log(before, after, by) };
+    deps.db.lateResults.watch = {
+      changed: (before, after, by) => {
+        const attempt = (before ?? after)?.attempt;
+        if (by === "undo" && this.#isFailover && attempt !== undefined)
+          this.#truth.excused.set(attempt, "a failover took its late result");
+      },
+    };
     deps.db.agents.watch = { changed: (before, after, by) => this.#agent(before, after, by) };
   }
 
