@@ -132,20 +132,22 @@ class HoldfastAgent implements Agent {
     const bootId = this.#deps.hostBootId ?? hostBootId();
     const lock = new DataLock({ path: join(dataPath, "lock"), hostBootId: bootId });
     await lock.start();
+    let journal: Journal | undefined;
     try {
-      const [journal, shimPath, resetSignals, list, reach] = await Promise.all([
-        this.#openJournal(bootId),
+      const [shimPath, resetSignals, list, reach] = await Promise.all([
         installShim(dataPath),
         findSignalReset(),
         loadNodeList(join(dataPath, "nodes.json")),
         loadReach(dataPath),
       ]);
+      journal = await this.#openJournal(bootId);
       const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId });
       this.#state = { kind: "running", parts, identity };
       await parts.engine.start();
       parts.connections.start();
       parts.renewal.start();
     } catch (cause) {
+      await journal?.close();
       await lock.stop();
       throw cause;
     }

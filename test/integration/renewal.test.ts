@@ -79,7 +79,7 @@ describe.concurrent("an agent's certificate", () => {
   it.concurrent(
     "is renewed over the session while a script runs, and the old one stops counting once the new one was used",
     async () => {
-      await using site = await TestSite.start({ agentLeafMs: 12_000 });
+      await using site = await TestSite.start({ agentLeafMs: 16_000 });
       const at = site.node;
       const dataPath = await site.enrol("web-01");
       const first = await identityOf(dataPath);
@@ -88,7 +88,7 @@ describe.concurrent("an agent's certificate", () => {
       const truth = join(at.folder, "truth");
       const handle = await at.client.run({
         on: "web-01",
-        script: countingScript(truth, { count: 120, pauseSeconds: 0.1 }),
+        script: countingScript(truth, { count: 200, pauseSeconds: 0.1 }),
       });
       expect(await tryIdentity(at, first)).toMatchObject({ ok: true });
 
