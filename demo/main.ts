@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { DemoCluster } from "./cluster.ts";
-import { failover } from "./failover.ts";
+import { countUp } from "./failover.ts";
 
 const agents = [
   { name: "web-01", label: "role=web" },
@@ -34,7 +34,7 @@ async function demo(cluster: DemoCluster, mode: "once" | "stay"): Promise<number
 
   say("4. A counting script on web-01; the node its log flows through is killed while it runs.");
   write("  ");
-  const { longestPauseMs } = await failover(cluster, write);
+  const { longestPauseMs } = await countUp(cluster, { kill: "home", show: write });
   say(`\n   every number once, no gap; the longest pause between two was ${Math.round(longestPauseMs)} ms`);
 
   say("5. A fourth node joins; the agents are not touched.");
