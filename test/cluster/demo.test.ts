@@ -60,10 +60,14 @@ it("runs a script on two agents, kills the node a script's log flows through and
 
 it("stays up until Ctrl-C and then ends everything it started", async () => {
   const demo = startDemo();
-  await eventually("the demo stays up", () => ({
-    done: demo.output().includes("Ctrl-C ends everything"),
-    state: demo.output(),
-  }));
+  await eventually(
+    "the demo stays up",
+    () => ({
+      done: demo.output().includes("Ctrl-C ends everything"),
+      state: demo.output(),
+    }),
+    { limitMs: 120_000 },
+  );
   expect(await leftBehind()).not.toEqual([]);
   demo.child.kill("SIGINT");
   await demo.exited;
