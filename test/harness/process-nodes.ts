@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
-import type { RunningServer } from "../../demo/processes.ts";
+import type { Program, RunningServer } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import { TestCluster } from "./cluster.ts";
@@ -31,6 +31,7 @@ export class ProcessNodes implements AsyncDisposable {
   readonly database: TestDatabase;
   readonly nodes: ProcessNode[] = [];
   #truths = 0;
+  readonly #starting = new Set<Program>();
 
   private constructor(cluster: TestCluster, folder: string, database: TestDatabase) {
     this.cluster = cluster;
@@ -70,12 +71,19 @@ export class ProcessNodes implements AsyncDisposable {
   async #startServer(name: string, earlier?: RunningServer): Promise<RunningServer> {
     const ports =
       earlier === undefined ? {} : { apiPort: Number(new URL(earlier.url).port), agentPort: earlier.agentPort };
-    return await this.cluster.startServer({
+    let starting: Program | undefined;
+    const started = await this.cluster.startServer({
       name,
+      onProgram: (program) => {
+        starting = program;
+        this.#starting.add(program);
+      },
       databaseUrl: this.database.url,
       masterKeyFile: join(this.cluster.folder, this.nodes[0]?.name ?? name, "master.key"),
       ...ports,
     });
+    if (starting !== undefined) this.#starting.delete(starting);
+    return started;
   }
 
   /** Starts a node that has ended once more, on its ports. */
@@ -131,6 +139,9 @@ export class ProcessNodes implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.cluster.stop();
+    // A node that was starting when the test failed is in no list.
+    for (const program of this.#starting) program.kill("SIGKILL");
+    await Promise.all([...this.#starting].map(({ exited }) => exited));
     await rm(this.folder, { recursive: true, force: true });
     await this.database.drop();
   }
