@@ -429,7 +429,7 @@ it("every step survives a death, a stop and a lost connection: one start, the wh
   );
   if (missed.length > 0) process.stdout.write(`  not come by: ${missed.join(", ")}\n`);
   // A step that a round has to provoke may come by too late on a busy machine: a few are forgiven, and printed above.
-  expect(missed.length, missed.join(", ")).toBeLessThanOrEqual(forgiven);
+  expect(missed.slice(forgiven)).toEqual([]);
   const [row] = await queryRows(await cluster.databaseUrl(), "select count(*)::int as count from task");
   expect(row?.["count"]).toBe(submitted);
 }, 3_600_000);
