@@ -110,7 +110,7 @@ describe.concurrent("an agent's certificate", () => {
       });
       const lines: string[] = [];
       for await (const line of handle.log()) lines.push(`${line.text}\n`);
-      expect(lines.join("")).toBe(countedLines(120));
+      expect(lines.join("")).toBe(countedLines(200));
       expect((await handle.results())[0]).toMatchObject({ state: "succeeded", attempts: [{ number: 1 }] });
       expect(startsIn(truth)).toBe(1);
       const renewed = await identityOf(dataPath);
