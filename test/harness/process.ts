@@ -1,9 +1,11 @@
 // What the kernel knows about processes: memory, children, command lines. Linux only, as the cluster tests are.
 import { readFileSync, readdirSync } from "node:fs";
 
+/** Throws when the process is gone, and when it is a zombie: that has no memory left to speak of. */
 function status(pid: number, field: string): number {
   const line = new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
-  return Number(line?.[1] ?? Number.NaN);
+  if (line === null) throw new Error(`process ${pid} has no ${field}`);
+  return Number(line[1]);
 }
 
 /** Bytes resident now. Throws when the process is gone: its death must not pass for little memory. */
