@@ -1,9 +1,6 @@
-// Carries out what the core of one attempt decides: writes the folder, spawns the shim, follows its files, kills, measures.
-// Leaves every decision to attempt.ts. Invariant: it survives being created from nothing but the folder on disk, and
-// whatever it sees is told as an event, never acted on.
-import type { ChildProcess } from "node:child_process";
-import { statSync, watch } from "node:fs";
-import type { FSWatcher } from "node:fs";
+// Carries out what the core of one attempt decides: prepares, spawns the shim, follows its files, kills, measures. Leaves
+// every decision to attempt.ts and every touch of the machine to the host it is given. Invariant: it survives being created
+// from nothing but the folder on disk, and whatever it sees is told as an event, never acted on.
 import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -11,19 +8,13 @@ import type { Logger } from "../shared/logger.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
 import { streams } from "../shared/task.ts";
 import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
-import { AttemptFolder } from "./attempt-folder.ts";
-import { bootMs } from "./host.ts";
+import type { AttemptFiles, AttemptHost, FolderWatch, OutputSpool, ShimEnd } from "./attempt-host.ts";
 import type { EndCause } from "./exit.ts";
-import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
 import type { LogOutlet } from "./log-shipper.ts";
-import { isAlive } from "./process-table.ts";
-import type { PipePool } from "./pipe-pool.ts";
 import type { ShimMark } from "./shim-report.ts";
-import { startShim } from "./shim-start.ts";
-import type { ShimStartOptions } from "./shim-start.ts";
-import { Spool } from "./spool.ts";
+import type { KillDeps, Member } from "./process-tree.ts";
 import { endTree } from "./tree-end.ts";
 
 export interface ExecutionDeps {
@@ -34,22 +25,21 @@ export interface ExecutionDeps {
   readonly onDrained: () => void;
 }
 
-export interface ExecutionOptions extends ShimStartOptions {
+export interface ExecutionOptions {
   readonly attempt: AttemptId;
   /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
   readonly facts: AttemptFacts | undefined;
-  readonly attemptsPath: string;
-  /** Pipes made ahead; without, the shim makes its own. */
-  readonly pipes?: Pick<PipePool, "take">;
+  readonly host: AttemptHost;
   /** How long a shim that won the gate may take to sign. Default 5,000. */
   readonly signMs?: number;
   /** How long killed processes may take to go before they are reported. Default 30,000. */
   readonly verifyMs?: number;
+  /** Between two looks at files that do not change. Default 250. */
+  readonly slowestPollMs?: number;
 }
 
 /** Exit code of the shim when somebody else won the gate. */
 const gateLost = 75;
-const slowestPollMs = 250;
 const quickestPollMs = 50;
 /** Between two looks that file events cause: each costs half a dozen system calls. */
 const lookPauseMs = 1;
@@ -59,15 +49,16 @@ const noisyEvents = 200;
 export class Execution {
   readonly #deps: ExecutionDeps;
   readonly #options: ExecutionOptions;
-  readonly folder: AttemptFolder;
-  readonly #spools: Readonly<Record<Stream, Spool>>;
+  readonly #host: AttemptHost;
+  readonly #folder: AttemptFiles;
+  readonly #spools: Readonly<Record<Stream, OutputSpool>>;
   readonly #shippers: Readonly<Record<Stream, LogShipper>>;
   readonly #ended = new AbortController();
-  #prepared: Promise<string> | undefined;
+  #prepared: Promise<void> | undefined;
   #mark: ShimMark | undefined;
   #phase: "idle" | "following" | "seen-exit" = "idle";
   #followedAtMs = 0;
-  #watcher: FSWatcher | undefined;
+  #watcher: FolderWatch | undefined;
   #poll: Timer | undefined;
   #deadline: Timer | undefined;
   #pollMs = quickestPollMs;
@@ -80,10 +71,9 @@ export class Execution {
   constructor(deps: ExecutionDeps, options: ExecutionOptions) {
     this.#deps = deps;
     this.#options = options;
-    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
-    const { segmentBytes } = options.bounds;
-    const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes });
-    this.#spools = { out: spoolOf("out"), err: spoolOf("err") };
+    this.#host = options.host;
+    this.#folder = options.host.folder;
+    this.#spools = options.host.output;
     const shipperOf = (stream: Stream): LogShipper =>
       new LogShipper({
         clock: deps.clock,
@@ -100,15 +90,15 @@ export class Execution {
   perform(effect: AttemptEffect): Promise<void> {
     switch (effect.kind) {
       case "prepare":
-        this.#prepared = this.#prepare();
-        return this.#prepared.then(() => undefined);
+        this.#prepared = this.#host.prepare();
+        return this.#prepared;
       case "spawn":
         return this.#spawn();
       case "adopt":
         this.#follow();
         return Promise.resolve();
       case "declare-never":
-        return this.folder.declareNever(effect.ending).then((winner) => this.#deps.onEvent({ kind: "gate", winner }));
+        return this.#folder.declareNever(effect.ending).then((winner) => this.#deps.onEvent({ kind: "gate", winner }));
       case "arm-deadline":
         this.#armDeadline();
         return Promise.resolve();
@@ -162,36 +152,28 @@ export class Execution {
     return { ...facts, spec: facts.spec };
   }
 
-  async #prepare(): Promise<string> {
-    const { spec } = this.#facts;
-    const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
-    const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
-    this.#options.pipes?.take(this.folder.pipes);
-    return path;
-  }
-
   async #spawn(): Promise<void> {
-    let child: ChildProcess;
     try {
-      const path = await (this.#prepared ?? this.#prepare());
-      child = startShim({ facts: this.#facts, path }, this.folder, this.#options);
+      await this.#prepared;
+      await this.#host.spawn((end) => this.#shimEnded(end));
     } catch (cause) {
       this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) });
       return;
     }
-    child.unref();
-    child.on("error", (cause) => this.#deps.onEvent({ kind: "not-started", detail: describeError(cause) }));
-    child.on("exit", (code) => this.#shimEnded(code));
     this.#follow();
   }
 
-  #shimEnded(code: number | null): void {
+  #shimEnded(end: ShimEnd): void {
     if (this.#ended.signal.aborted) return;
+    if (end.kind === "refused") {
+      this.#deps.onEvent({ kind: "not-started", detail: describeError(end.cause) });
+      return;
+    }
     this.#look();
     if (this.#mark !== undefined || this.#phase === "seen-exit") return;
     // An older shim won the gate: it is followed as if it were ours. Anything else never got to its signature.
-    if (code === gateLost && !this.folder.isDeclaredNever()) return;
-    this.#deps.onEvent({ kind: "not-started", detail: `the shim ended with ${String(code)} before it signed` });
+    if (end.code === gateLost && !this.#folder.isDeclaredNever()) return;
+    this.#deps.onEvent({ kind: "not-started", detail: `the shim ended with ${String(end.code)} before it signed` });
   }
 
   #follow(): void {
@@ -205,8 +187,7 @@ export class Execution {
 
   #watch(): void {
     try {
-      this.#watcher = watch(this.folder.path, { persistent: false }, () => this.#noticed());
-      this.#watcher.on("error", () => this.#watcher?.close());
+      this.#watcher = this.#host.watch(() => this.#noticed());
     } catch (cause) {
       // Out of inotify watches: polling alone is slower by its period and loses nothing.
       this.#deps.logger.debug({ err: cause }, "the attempt's folder cannot be watched");
@@ -236,7 +217,7 @@ export class Execution {
       const before = this.#spools.out.size + this.#spools.err.size;
       this.#look();
       const grown = this.#spools.out.size + this.#spools.err.size > before;
-      this.#pollMs = grown ? quickestPollMs : Math.min(slowestPollMs, this.#pollMs * 2);
+      this.#pollMs = grown ? quickestPollMs : Math.min(this.#options.slowestPollMs ?? 250, this.#pollMs * 2);
       if (this.#watcher === undefined && !grown) this.#watch();
       this.#events = 0;
       this.#armPoll();
@@ -258,18 +239,18 @@ export class Execution {
     this.#lookedAtMs = this.#deps.clock.monotonicMs();
     if (this.#mark === undefined) this.#lookForMark();
     for (const stream of streams) this.#grow(stream);
-    const exit = this.folder.exit();
+    const exit = this.#folder.exit();
     if (exit !== undefined) {
       this.#phase = "seen-exit";
       this.#unfollow();
       this.#deps.onEvent({ kind: "exited", exit: exit.exit });
       return;
     }
-    if (this.#mark !== undefined && !isAlive(this.#mark)) this.#vanished();
+    if (this.#mark !== undefined && !this.#host.processes.isAlive(this.#mark)) this.#vanished();
   }
 
   #lookForMark(): void {
-    const marker = this.folder.marker();
+    const marker = this.#folder.marker();
     if (marker.kind === "shim") {
       this.#mark = marker.mark;
       this.#deps.onEvent({ kind: "started", startedAtMs: this.#startedAtMs(marker.mark) });
@@ -291,7 +272,7 @@ export class Execution {
 
   /** The shim is dead; its rename of `exit` may have come between our look at the file and at the process. */
   #vanished(): void {
-    const exit = this.folder.exit();
+    const exit = this.#folder.exit();
     this.#phase = "seen-exit";
     this.#unfollow();
     this.#deps.onEvent(
@@ -308,7 +289,7 @@ export class Execution {
   }
 
   #armDeadline(): void {
-    const ranMs = this.#mark === undefined ? 0 : Math.max(0, bootMs() - this.#mark.uptimeMs);
+    const ranMs = this.#mark === undefined ? 0 : Math.max(0, this.#host.bootMs() - this.#mark.uptimeMs);
     this.#deadline = this.#deps.clock.after(this.#facts.spec.timeoutMs - ranMs, () =>
       this.#deps.onEvent({ kind: "deadline" }),
     );
@@ -317,15 +298,17 @@ export class Execution {
   /** Ends the tree, unless the script had already ended by itself and nothing was signalled yet: then its exit stands. */
   async #kill(cause: EndCause, graceMs: number): Promise<void> {
     this.#deadline?.cancel();
-    let isOurs = this.folder.endedFor() !== undefined;
-    this.#wasOver ??= this.folder.isConcluding() && !isOurs;
-    const beforeFirstSignal = (): void => {
+    let isOurs = this.#folder.endedFor() !== undefined;
+    this.#wasOver ??= this.#folder.isConcluding() && !isOurs;
+    const beforeFirstSignal = (members: readonly Member[]): void => {
+      // Between a script's end and the shim's word of it, only what it left behind is there to be signalled.
+      if (!members.some(({ isScript }) => isScript)) return;
       isOurs = true;
       this.#markEnding(cause);
     };
     // What outlived a script that had ended is swept, and says nothing about its end.
     const left = await (this.#wasOver ? this.#endTree(0) : this.#endTree(graceMs, beforeFirstSignal));
-    const exit = this.folder.exit()?.exit;
+    const exit = this.#folder.exit()?.exit;
     this.#phase = "seen-exit";
     this.#unfollow();
     this.#deps.onEvent(!isOurs && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
@@ -334,7 +317,7 @@ export class Execution {
   /** On a full disk the script is ended all the same; only a successor of this very moment would name another reason. */
   #markEnding(cause: EndCause): void {
     try {
-      if (this.folder.endedFor() === undefined) this.folder.markEnding(cause);
+      if (this.#folder.endedFor() === undefined) this.#folder.markEnding(cause);
     } catch (failure) {
       this.#deps.logger.warn({ err: failure }, `cannot write down why the script is ended: ${describeError(failure)}`);
     }
@@ -345,16 +328,17 @@ export class Execution {
     const left = await this.#endTree(0);
     this.#phase = "seen-exit";
     this.#unfollow();
-    this.#deps.onEvent({ kind: "killed", exit: this.folder.exit()?.exit, left });
+    this.#deps.onEvent({ kind: "killed", exit: this.#folder.exit()?.exit, left });
   }
 
-  #endTree(graceMs: number, beforeFirstSignal?: () => void): Promise<number[]> {
+  #endTree(graceMs: number, beforeFirstSignal?: KillDeps["beforeFirstSignal"]): Promise<number[]> {
     const { attempt, verifyMs = 30_000 } = this.#options;
     return endTree(
-      { attempt, folder: this.folder },
+      { attempt, folder: this.#folder },
       { graceMs, verifyMs },
       {
         clock: this.#deps.clock,
+        processes: this.#host.processes,
         signal: this.#ended.signal,
         ...(beforeFirstSignal === undefined ? {} : { beforeFirstSignal }),
       },
@@ -364,26 +348,24 @@ export class Execution {
   async #measure(): Promise<void> {
     for (const stream of streams) this.#spools[stream].seal();
     const [out, err] = await Promise.all([this.#spools.out.digest(), this.#spools.err.digest()]);
-    const report = this.folder.exit();
-    const marker = this.folder.marker();
+    const report = this.#folder.exit();
+    const marker = this.#folder.marker();
     const mark = marker.kind === "shim" ? marker.mark : undefined;
     const nowMs = Math.trunc(this.#deps.clock.wallMs());
-    const endUptimeMs = report?.uptimeMs ?? bootMs();
+    const endUptimeMs = report?.uptimeMs ?? this.#host.bootMs();
     // After a reboot the two clocks have nothing in common.
     const durationMs = mark === undefined ? 0 : Math.max(0, Math.round(endUptimeMs - mark.uptimeMs));
     const startedAtMs = mark === undefined ? null : this.#startedAtMs(mark);
     const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs };
     for (const stream of streams) this.#shippers[stream].seal();
-    const output = streams.some((stream) => this.folder.hasLost(stream)) ? "lost" : "complete";
+    const output = streams.some((stream) => this.#folder.hasLost(stream)) ? "lost" : "complete";
     this.#deps.onEvent({ kind: "measured", measurement, output });
   }
 
-  /** The signature's time on the wall clock: the file's own, which a restart of the agent does not move. */
+  /** The signature's time on the wall clock. */
   #startedAtMs(mark: ShimMark): number {
-    try {
-      return Math.max(0, Math.trunc(statSync(`${this.folder.path}/run/shim`).mtimeMs));
-    } catch {
-      return Math.max(0, Math.trunc(this.#deps.clock.wallMs() - (bootMs() - mark.uptimeMs)));
-    }
+    const { clock } = this.#deps;
+    const signedAtMs = this.#host.signedAtMs(mark) ?? clock.wallMs() - (this.#host.bootMs() - mark.uptimeMs);
+    return Math.max(0, Math.trunc(signedAtMs));
   }
 }

@@ -82,7 +82,8 @@ export class Journal {
     const bootId = this.#newId(bootIdSchema);
     const counter = (this.state.boot?.counter ?? 0) + 1;
     await this.append({ kind: "boot", counter, bootId, hostBootId: this.#options.hostBootId });
-    if (file === undefined) await this.#disk.syncDirectory(dirname(path));
+    // Also of a file that was there: whoever made or renamed it may have died before its name was on disk.
+    await this.#disk.syncDirectory(dirname(path));
     this.#compactAtBytes = this.#nextCompaction(this.#bytes);
   }
 

@@ -25,19 +25,36 @@ export interface KillOptions {
   readonly verifyMs: number;
 }
 
+export interface Member {
+  readonly pid: number;
+  /** The script itself, or a shim on its way to it; not what they left behind. */
+  readonly isScript: boolean;
+}
+
+/** What the system can tell and do about processes. */
+export interface ProcessControl {
+  /** By pid and start time, never by pid alone. */
+  isAlive(process: RelayMark): boolean;
+  /** Everything alive that belongs to the attempt, without the shim and its relays. */
+  membersOf(tree: Tree): readonly Member[];
+  /** Nothing happens when it is gone already, or not ours to kill: the next look decides. */
+  signal(pid: number, name: NodeJS.Signals): void;
+}
+
 export interface KillDeps {
   readonly clock: Clock;
+  readonly processes: ProcessControl;
   readonly signal?: AbortSignal;
   /** Something of the tree lives and is about to be signalled; not called when it had ended by itself. */
-  readonly beforeFirstSignal?: () => void;
+  readonly beforeFirstSignal?: (members: readonly Member[]) => void;
 }
 
 /** Ends the tree and gives the pids that would not die (uninterruptible sleep, another user). */
 export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps): Promise<number[]> {
-  const { clock } = deps;
-  let members = membersOf(tree);
+  const { clock, processes } = deps;
+  let members = processes.membersOf(tree);
   if (members.length === 0) return [];
-  deps.beforeFirstSignal?.();
+  deps.beforeFirstSignal?.(members);
   if (options.graceMs > 0) {
     const deadlineMs = clock.monotonicMs() + options.graceMs;
     const asked = new Set<number>();
@@ -49,26 +66,25 @@ export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps)
       for (const { pid } of members) {
         if (asked.has(pid)) continue;
         asked.add(pid);
-        signal(pid, "SIGTERM");
+        processes.signal(pid, "SIGTERM");
         // A stopped process acts on TERM only once it goes on.
-        signal(pid, "SIGCONT");
+        processes.signal(pid, "SIGCONT");
       }
       await clock.sleep(Math.min(pauseMs, Math.max(1, deadlineMs - clock.monotonicMs())), deps.signal);
-      members = membersOf(tree);
+      members = processes.membersOf(tree);
     }
   }
   const deadlineMs = clock.monotonicMs() + options.verifyMs;
   for (let pauseMs = 2; members.length > 0; pauseMs = Math.min(pauseMs * 2, 100)) {
-    for (const { pid } of members) signal(pid, "SIGKILL");
+    for (const { pid } of members) processes.signal(pid, "SIGKILL");
     if (clock.monotonicMs() >= deadlineMs) return members.map(({ pid }) => pid);
     await clock.sleep(pauseMs, deps.signal);
-    members = membersOf(tree);
+    members = processes.membersOf(tree);
   }
   return [];
 }
 
-/** Everything alive that belongs to the attempt, without the shim and its relays. */
-export function membersOf(tree: Tree): ProcessRow[] {
+export function membersOf(tree: Tree): Member[] {
   const { attempt, shim } = tree;
   // A dead shim's pid may be another's session by now; its own children still carry the attempt id.
   const root = shim !== undefined && isAlive(shim) ? shim.pid : undefined;
@@ -99,13 +115,19 @@ export function membersOf(tree: Tree): ProcessRow[] {
     before = members.size;
     for (const row of rows) if (members.has(row.parent) && !isSpared(row)) members.set(row.pid, row);
   }
-  return [...members.values()];
+  // The shim's child is the script: what a script that has ended left behind has another parent by now. A shim that has
+  // not signed is a member itself.
+  return [...members.values()].map(({ pid, parent }) => ({ pid, isScript: root === undefined || parent === root }));
 }
 
-export function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {
-    // Gone already, or not ours to kill: the next look decides.
-  }
-}
+export const localProcesses: ProcessControl = {
+  isAlive,
+  membersOf,
+  signal(pid, name) {
+    try {
+      process.kill(pid, name);
+    } catch {
+      // Gone already, or not ours to kill.
+    }
+  },
+};

@@ -14,12 +14,14 @@ import type { ExecutionDeps, ExecutionOptions } from "./execution.ts";
 import { bootMs, freeBytesNow } from "./host.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
+import { LocalHost } from "./local-host.ts";
 import type { LogOutlet, LogShipper } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
 import { PipePool } from "./pipe-pool.ts";
 import type { PipePoolDeps } from "./pipe-pool.ts";
 import type { Evidence } from "./recovery.ts";
 import type { Admission } from "./roster-event.ts";
+import type { ShimStartOptions } from "./shim-start.ts";
 
 /** The driver of one attempt that runs a script; execution.ts is the real one. */
 export interface AttemptExecution {
@@ -49,7 +51,7 @@ export interface Site {
   ): AttemptExecution;
 }
 
-export interface HostSiteOptions extends Omit<ExecutionOptions, "attempt" | "facts" | "attemptsPath" | "pipes"> {
+export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions, "attempt" | "facts" | "host"> {
   readonly dataPath: string;
   readonly hostBootId: string;
   /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
@@ -108,13 +110,14 @@ export class HostSite implements Site {
     deps: ExecutionDeps,
     { attempt, facts }: { readonly attempt: AttemptId; readonly facts: AttemptFacts | undefined },
   ): AttemptExecution {
-    return new Execution(deps, {
+    const host = new LocalHost({
       ...this.#options,
       pipes: this.#pipes,
       attempt,
       facts,
       attemptsPath: this.#attemptsPath,
     });
+    return new Execution(deps, { ...this.#options, attempt, facts, host });
   }
 
   #folder(attempt: AttemptId): AttemptFolder {

@@ -2,10 +2,9 @@
 // store what is in their pipes. Invariant: when it resolves, no byte of the attempt comes any more, but for processes that
 // would not die.
 import type { AttemptId } from "../shared/ids.ts";
-import type { AttemptFolder } from "./attempt-folder.ts";
-import { isAlive } from "./process-table.ts";
+import type { AttemptFiles } from "./attempt-host.ts";
 import type { KillDeps, KillOptions } from "./process-tree.ts";
-import { killTree, signal } from "./process-tree.ts";
+import { killTree } from "./process-tree.ts";
 
 /** With their script dead, shim and relays take milliseconds. */
 const patienceMs = 2_000;
@@ -13,22 +12,22 @@ const lookMs = 3;
 
 /** Resolves with the pids that would not die. */
 export async function endTree(
-  { attempt, folder }: { readonly attempt: AttemptId; readonly folder: AttemptFolder },
+  { attempt, folder }: { readonly attempt: AttemptId; readonly folder: AttemptFiles },
   options: KillOptions,
   deps: KillDeps,
 ): Promise<number[]> {
-  const { clock } = deps;
+  const { clock, processes } = deps;
   const marker = folder.marker();
   const shim = marker.kind === "shim" ? marker.mark : undefined;
   const isConcluding = (): boolean => folder.isConcluding();
   const readyMs = clock.monotonicMs() + patienceMs;
   // The script starts a moment before its relays are named, and without their names they would be ended with it.
-  while (shim !== undefined && isAlive(shim) && folder.relays().length === 0 && clock.monotonicMs() < readyMs)
+  while (shim !== undefined && processes.isAlive(shim) && folder.relays().length === 0 && clock.monotonicMs() < readyMs)
     await clock.sleep(lookMs, deps.signal);
   const left = await killTree({ attempt, shim, relays: () => folder.relays(), isConcluding }, options, deps);
   const deadlineMs = clock.monotonicMs() + patienceMs;
-  while (left.length === 0 && folder.exit() === undefined && shim !== undefined && isAlive(shim)) {
-    if (clock.monotonicMs() > deadlineMs) signal(shim.pid, "SIGKILL");
+  while (left.length === 0 && folder.exit() === undefined && shim !== undefined && processes.isAlive(shim)) {
+    if (clock.monotonicMs() > deadlineMs) processes.signal(shim.pid, "SIGKILL");
     await clock.sleep(lookMs, deps.signal);
   }
   await relaysEnd(folder, deps);
@@ -36,11 +35,11 @@ export async function endTree(
 }
 
 /** They end with the last writer; one that would not die is not waited for. */
-async function relaysEnd(folder: AttemptFolder, { clock, signal: aborted }: KillDeps): Promise<void> {
+async function relaysEnd(folder: AttemptFiles, { clock, processes, signal }: KillDeps): Promise<void> {
   const deadlineMs = clock.monotonicMs() + patienceMs;
   for (let relays = folder.relays(); ;) {
-    relays = relays.filter(isAlive);
+    relays = relays.filter((relay) => processes.isAlive(relay));
     if (relays.length === 0 || clock.monotonicMs() > deadlineMs) return;
-    await clock.sleep(lookMs, aborted);
+    await clock.sleep(lookMs, signal);
   }
 }

@@ -1,16 +1,18 @@
 // Hosts that refuse an agent what it asks of them, and journals that were torn at the worst place: a result comes all the same.
-import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, rmdir, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AttemptEvent } from "../../agent/attempt.ts";
 import { Execution } from "../../agent/execution.ts";
+import { LocalHost } from "../../agent/local-host.ts";
 import { defaultSpoolBounds } from "../../agent/segments.ts";
 import { Journal } from "../../agent/journal.ts";
 import { scanJournal } from "../../agent/journal-frame.ts";
 import { decodeRecord } from "../../agent/journal-record.ts";
+import { listProcesses, readProcess } from "../../agent/process-table.ts";
 import { systemClock } from "../../shared/clock.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import { attemptIdSchema } from "../../shared/ids.ts";
@@ -43,6 +45,19 @@ async function tearAfter(kind: string): Promise<void> {
   }
   expect(end).toBeGreaterThan(0);
   await writeFile(bench.path("journal"), bytes.subarray(0, end + 5));
+}
+
+function hostOf(attempt: AttemptId): LocalHost {
+  return new LocalHost({
+    attempt,
+    facts: undefined,
+    attemptsPath: bench.path("attempts"),
+    shimPath: "",
+    resetSignals: "",
+    bounds: defaultSpoolBounds,
+    agentName: "web-01",
+    environment: {},
+  });
 }
 
 test("a no-op whose result was torn off the journal is finished by the next process", async () => {
@@ -95,24 +110,46 @@ test.each([
   await bench.start();
   const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
   const events: AttemptEvent[] = [];
+  const host = hostOf(attempt);
   const execution = new Execution(
     { clock: systemClock, logger: silentLogger, onEvent: (event) => events.push(event), onDrained: () => undefined },
-    {
-      attempt,
-      facts: undefined,
-      attemptsPath: bench.path("attempts"),
-      shimPath: "",
-      resetSignals: "",
-      bounds: defaultSpoolBounds,
-      agentName: "web-01",
-      environment: {},
-    },
+    { attempt, facts: undefined, host },
   );
-  await mkdir(join(execution.folder.path, "run"), { recursive: true });
-  await writeFile(join(execution.folder.path, "run", "shim"), "1 4194304 1 1.00 .\n");
-  if (hasExit) await writeFile(join(execution.folder.path, "exit"), "1 0 5.25 [1] + Done .\n");
+  await mkdir(join(host.folder.path, "run"), { recursive: true });
+  await writeFile(join(host.folder.path, "run", "shim"), "1 4194304 1 1.00 .\n");
+  if (hasExit) await writeFile(join(host.folder.path, "exit"), "1 0 5.25 [1] + Done .\n");
   await execution.perform({ kind: "kill", cause: "cancelled", graceMs: 0 });
   expect(events).toMatchObject([{ kind, left: [] }]);
+  await execution.stop();
+});
+
+test.each([
+  [
+    "what a script that had ended left behind does not call the end a cancel",
+    "(sleep 300 &); exec sleep 301",
+    undefined,
+  ],
+  ["the script itself does", "sleep 300 & exec sleep 301", "cancelled"],
+])("a kill that finds only %s", async (_name, program, endedFor) => {
+  await bench.start();
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
+  const host = hostOf(attempt);
+  const execution = new Execution(
+    { clock: systemClock, logger: silentLogger, onEvent: () => undefined, onDrained: () => undefined },
+    { attempt, facts: undefined, host },
+  );
+  // In the shim's place: it has signed, and the word that the script is over has not been written yet.
+  const shim = spawn("/bin/sh", ["-c", program], { detached: true, stdio: "ignore" });
+  const pid = shim.pid ?? 0;
+  await bench.store.until("the shim and one more process", () => {
+    const rows = listProcesses().filter(({ session }) => session === pid);
+    return rows.length === 2 && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("301");
+  });
+  await mkdir(join(host.folder.path, "run"), { recursive: true });
+  await writeFile(join(host.folder.path, "run", "shim"), `1 ${pid} ${readProcess(pid)?.startTicks ?? ""} 1.00 .\n`);
+  await execution.perform({ kind: "kill", cause: "cancelled", graceMs: 0 });
+  expect(host.folder.endedFor()).toBe(endedFor);
+  expect(listProcesses().filter(({ session }) => session === pid)).toEqual([]);
   await execution.stop();
 });
 

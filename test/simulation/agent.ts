@@ -4,6 +4,7 @@ import { Connections } from "../../agent/connections.ts";
 import type { DialHandlers } from "../../agent/dial.ts";
 import { Engine } from "../../agent/engine.ts";
 import { gatherEvidence } from "../../agent/evidence.ts";
+import { Execution } from "../../agent/execution.ts";
 import { Journal } from "../../agent/journal.ts";
 import { defaultRosterOptions, type SessionNo } from "../../agent/roster-event.ts";
 import type { Site } from "../../agent/site.ts";
@@ -14,7 +15,7 @@ import type { FrameSocket } from "../../shared/link.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
 import { ownProtocols } from "../../shared/wire/version.ts";
-import { SimExecution, type SpoolBounds } from "./execution.ts";
+import { SimHost, type SimHostOptions, type SpoolBounds } from "./attempt-host.ts";
 import { SimProcess, type ProcessClock } from "./kernel/process.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { World } from "./kernel/world.ts";
@@ -223,6 +224,8 @@ export class SimAgent {
     const { machine, random } = this.#deps;
     const { bounds, failure } = this.options;
     const pause = (): Promise<void> => new Promise((resolve) => process.schedule(random.skewed(0.1, 3), resolve));
+    const hostOf = (given: Pick<SimHostOptions, "attempt" | "facts">): SimHost =>
+      new SimHost({ ...given, machine, process, random, bounds, failure });
     return {
       hostBootId: machine.bootId,
       bootMs: () => machine.bootMs,
@@ -235,24 +238,11 @@ export class SimAgent {
         if (_offer.spec.interpreter === "missing") return { kind: "never", refusal: { reason: "interpreter-missing" } };
         return { kind: "ok" };
       },
-      evidence: (attempt, journaled) => {
-        const folder = machine.folder(attempt);
-        return gatherEvidence(
-          {
-            marker: () => {
-              if (folder === undefined || folder.gate === "open") return { kind: "none" };
-              if (folder.mark !== undefined) return { kind: "shim", mark: folder.mark };
-              return folder.gate === "never" ? { kind: "never", ending: folder.ending } : { kind: "unclear" };
-            },
-            exit: () => {
-              const exit = machine.exitOf(attempt);
-              return exit === undefined ? undefined : { exit, uptimeMs: 0 };
-            },
-          },
-          journaled,
-          { hostBootId: machine.bootId, isAlive: (mark) => machine.isAlive(mark) },
-        );
-      },
+      evidence: (attempt, journaled) =>
+        gatherEvidence(hostOf({ attempt, facts: undefined }).folder, journaled, {
+          hostBootId: machine.bootId,
+          isAlive: (mark) => machine.processes.isAlive(mark),
+        }),
       folders: async () => {
         await pause();
         return [...machine.folders.keys()];
@@ -263,7 +253,7 @@ export class SimAgent {
         this.onRemoved(attempt);
         machine.removeFolder(attempt);
       },
-      execution: (deps, given) => new SimExecution(deps, { ...given, machine, process, random, bounds, failure }),
+      execution: (deps, given) => new Execution(deps, { ...given, host: hostOf(given), slowestPollMs: 2_000 }),
     };
   }
 

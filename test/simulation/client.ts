@@ -7,7 +7,7 @@ import type { TaskSpec } from "../../shared/task.ts";
 import type { Submitted, SubmitRequest } from "../../server/tasks/submit.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { World } from "./kernel/world.ts";
-import { short } from "./machine.ts";
+import { short } from "./short.ts";
 import type { Network, Place } from "./network.ts";
 import type { SimNode } from "./node.ts";
 import type { SimOptions } from "./options.ts";

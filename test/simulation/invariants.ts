@@ -85,6 +85,14 @@ const lossesAreTrue: Check = (evidence) =>
     return [`I7: ${row.id} is lost: ${row.reason}, and no journal was`];
   });
 
+/** I7: an interruption is told only of a shim that lost its life, or its machine's power, or its gate to a dying agent. */
+const interruptionsAreTrue: Check = (evidence) =>
+  [...evidence.db.attempts.rows.values()].flatMap((row) => {
+    if (row.reason !== "shim-died" && row.reason !== "shim-never-signed") return [];
+    if (isExcused(evidence, row) || evidence.truth.hindered.has(row.id)) return [];
+    return [`I7: ${row.id} is ${row.state}: ${row.reason}, and nothing happened to its shim`];
+  });
+
 /** I7: a script that was being ended is told to have ended for that, whoever tells it. */
 const endIsExplained: Check = (evidence) =>
   [...evidence.truth.scripts.values()].flatMap(({ attempt, endedFor, wasCutShort }) => {
@@ -176,6 +184,7 @@ const checks: readonly Check[] = [
   noPhantoms,
   finishIsKnown,
   outcomeFits,
+  interruptionsAreTrue,
   endIsExplained,
   oneResult,
   lossesAreTrue,

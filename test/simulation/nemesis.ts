@@ -2,10 +2,11 @@
 import type { SimAgent } from "./agent.ts";
 import { calmRates, databasePlace } from "./database-server.ts";
 import type { SeededRandom } from "./kernel/random.ts";
-import { short, type MachineSnapshot, type RiskyMoment } from "./machine.ts";
+import type { MachineSnapshot, RiskyMoment } from "./machine.ts";
 import type { SimNode } from "./node.ts";
 import { People } from "./people.ts";
 import { isGrave, type FaultKind } from "./options.ts";
+import { short } from "./short.ts";
 import type { Simulation } from "./simulation.ts";
 
 interface Snapshot {
@@ -56,7 +57,7 @@ export class Nemesis {
     }
     for (const agent of agents) {
       agent.machine.disk.isFull = false;
-      agent.machine.shimDeath = 0;
+      agent.machine.processes.shimDeath = 0;
       agent.machine.onRisk = () => undefined;
       agent.machine.disk.slowestSyncMs = options.slowestSyncMs;
       agent.process?.surviveEffects();

@@ -15,7 +15,8 @@ import type { SeededRandom } from "./kernel/random.ts";
 import { Trace } from "./kernel/trace.ts";
 import { World } from "./kernel/world.ts";
 import { SimLogger } from "./logger.ts";
-import { Machine, short } from "./machine.ts";
+import { Machine } from "./machine.ts";
+import { short } from "./short.ts";
 import { Nemesis } from "./nemesis.ts";
 import { Connection, Network } from "./network.ts";
 import type { AttemptRow } from "./model/rows.ts";
@@ -160,7 +161,7 @@ export class Simulation {
       shimDeath: options.shimDeath,
     });
     machine.disk.slowestSyncMs = options.slowestSyncMs;
-    machine.onStart = (attempt) => this.watch.started(attempt);
+    machine.processes.onStart = (attempt) => this.watch.started(attempt);
     const agent = new SimAgent(
       {
         world,

@@ -40,6 +40,8 @@ export class Truth {
   readonly excused = new Map<AttemptId, string>();
   /** Keys whose submission a failover took. */
   readonly excusedKeys = new Set<string>();
+  /** Attempts whose shim something killed, or that lost their gate to an agent that died before it said so. */
+  readonly hindered = new Set<AttemptId>();
   /** Agents that cannot come back by themselves, and why. */
   readonly stranded = new Map<AgentId, string>();
 

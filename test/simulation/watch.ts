@@ -18,6 +18,8 @@ export class Watch {
   readonly #truth: Truth;
   readonly #fail: (cause: Error) => void;
   /** Attempts ever offered, and whose each is. */
+  /** Agents whose newest boot a failover took back. */
+  readonly #bootForgotten = new Set<AgentId>();
   readonly #offered = new Set<AttemptId>();
   readonly #ownerOf = new Map<AttemptId, AgentId>();
   /** Rows of which a crash or failover undid a change: their ranks may be seen to fall. */
@@ -190,7 +192,11 @@ export class Watch {
 
   /** I18: the boot counter of a journal strictly grows, and a retired journal never comes back. */
   #agent(before: AgentRow | undefined, after: AgentRow | undefined, by: "statement" | "undo"): void {
-    if (by === "undo" || before === undefined || after === undefined || before.bootId === after.bootId) return;
+    if (before === undefined || after === undefined || before.bootId === after.bootId) return;
+    if (by === "undo") {
+      this.#bootForgotten.add(before.id);
+      return;
+    }
     if (after.journalId !== null && before.retiredJournals.includes(after.journalId))
       this.#violated("I18", `${after.name} is back with a retired journal`);
     if (before.journalId === after.journalId && (after.bootCounter ?? 0) <= (before.bootCounter ?? 0))
@@ -221,6 +227,8 @@ export class Watch {
       if (owner !== undefined && owner !== agent.options.agent)
         this.#violated("I11", `${message.type} of another agent's ${attempt} reached ${agent.options.name}`);
     }
+    // A failover that took the greeting took with it what would have told the old journal.
+    if (this.#bootForgotten.has(agent.options.agent)) return;
     if (message.type === "offer" && agent.machine.tampering === "rolled-back")
       this.#violated("I18", `${agent.options.name} was offered work with a journal that was rolled back`);
   }

@@ -9,6 +9,7 @@ import { systemRandom } from "../../../shared/random.ts";
 
 class MemoryDisk implements JournalDisk {
   data: Buffer | undefined;
+  syncedDirectories = 0;
 
   read(): Promise<Buffer | undefined> {
     return Promise.resolve(this.data);
@@ -40,6 +41,7 @@ class MemoryDisk implements JournalDisk {
   }
 
   syncDirectory(): Promise<void> {
+    this.syncedDirectories += 1;
     return Promise.resolve();
   }
 }
@@ -52,6 +54,14 @@ async function boot(disk: JournalDisk): Promise<Journal> {
   await journal.open();
   return journal;
 }
+
+test("the name of a journal is on disk after every start, whoever made the file", async () => {
+  const disk = new MemoryDisk();
+  // Made by a process that died before it synced the directory.
+  disk.data = Buffer.alloc(0);
+  await boot(disk);
+  expect(disk.syncedDirectories).toBe(1);
+});
 
 describe("a damaged journal", () => {
   test("that lost its only boot is not opened, for no node could be greeted with it", async () => {

@@ -1,0 +1,82 @@
+// One attempt on this machine: its folder under the data directory, its shim, /proc. Carries out, decides nothing.
+import { statSync, watch } from "node:fs";
+import { join } from "node:path";
+import { AppError } from "../shared/errors.ts";
+import type { AttemptId } from "../shared/ids.ts";
+import type { ScriptSpec, Stream } from "../shared/task.ts";
+import { AttemptFolder } from "./attempt-folder.ts";
+import type { AttemptHost, FolderWatch, ShimEnd } from "./attempt-host.ts";
+import { bootMs } from "./host.ts";
+import { findInterpreter } from "./interpreters.ts";
+import type { AttemptFacts } from "./journal-record.ts";
+import type { PipePool } from "./pipe-pool.ts";
+import { localProcesses } from "./process-tree.ts";
+import { startShim } from "./shim-start.ts";
+import type { ShimStartOptions } from "./shim-start.ts";
+import { Spool } from "./spool.ts";
+
+export interface LocalHostOptions extends ShimStartOptions {
+  readonly attempt: AttemptId;
+  /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
+  readonly facts: AttemptFacts | undefined;
+  readonly attemptsPath: string;
+  /** Pipes made ahead; without, the shim makes its own. */
+  readonly pipes?: Pick<PipePool, "take">;
+}
+
+export class LocalHost implements AttemptHost {
+  readonly #options: LocalHostOptions;
+  readonly folder: AttemptFolder;
+  readonly output: Readonly<Record<Stream, Spool>>;
+  readonly processes = localProcesses;
+  #scriptPath: string | undefined;
+
+  constructor(options: LocalHostOptions) {
+    this.#options = options;
+    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
+    const { segmentBytes } = options.bounds;
+    const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes });
+    this.output = { out: spoolOf("out"), err: spoolOf("err") };
+  }
+
+  bootMs(): number {
+    return bootMs();
+  }
+
+  async prepare(): Promise<void> {
+    this.#scriptPath = this.#write();
+  }
+
+  async spawn(onEnd: (end: ShimEnd) => void): Promise<void> {
+    const path = this.#scriptPath ?? this.#write();
+    const child = startShim({ facts: this.#facts, path }, this.folder, this.#options);
+    child.unref();
+    child.on("error", (cause) => onEnd({ kind: "refused", cause }));
+    child.on("exit", (code) => onEnd({ kind: "exited", code }));
+  }
+
+  watch(onChange: () => void): FolderWatch {
+    const watcher = watch(this.folder.path, { persistent: false }, onChange);
+    watcher.on("error", () => watcher.close());
+    return watcher;
+  }
+
+  /** The file's own time, which a restart of the agent does not move. */
+  signedAtMs(): number | undefined {
+    return statSync(join(this.folder.path, "run", "shim"), { throwIfNoEntry: false })?.mtimeMs;
+  }
+
+  #write(): string {
+    const { spec } = this.#facts;
+    const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
+    const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    this.#options.pipes?.take(this.folder.pipes);
+    return path;
+  }
+
+  get #facts(): AttemptFacts & { readonly spec: ScriptSpec } {
+    const { attempt, facts } = this.#options;
+    if (facts?.spec.kind !== "script") throw new AppError("internal", `attempt ${attempt} has no script to run`);
+    return { ...facts, spec: facts.spec };
+  }
+}

@@ -1,0 +1,4 @@
+// Ids as traces show them.
+export function short(id: string): string {
+  return id.slice(-6);
+}
