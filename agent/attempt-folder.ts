@@ -5,6 +5,7 @@ import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { errnoOf } from "../shared/errors.ts";
+import { formatPlaces, parsePlaces, type GroupPlace } from "./attempt-cgroup.ts";
 import type { EndCause } from "./exit.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { attemptIdSchema } from "../shared/ids.ts";
@@ -92,6 +93,16 @@ export class AttemptFolder {
     const never = read(join(this.path, "run", "never"));
     if (never !== undefined) return { kind: "never", ending: parseNeverEnding(never) };
     return exists(join(this.path, "run")) ? { kind: "unclear" } : { kind: "none" };
+  }
+
+  /** The control groups that were made for it. */
+  groups(): GroupPlace[] {
+    return parsePlaces(read(join(this.path, "cgroup")) ?? "");
+  }
+
+  writeGroups(places: readonly GroupPlace[]): void {
+    writeFileSync(join(this.path, "cgroup.new"), formatPlaces(places));
+    renameSync(join(this.path, "cgroup.new"), join(this.path, "cgroup"));
   }
 
   /** The shim's processes that move the output into its segments. */

@@ -43,4 +43,8 @@ export interface AttemptHost {
   watch(onChange: () => void): FolderWatch;
   /** When the shim signed, by the calendar. */
   signedAtMs(mark: ShimMark): number | undefined;
+  /** Whether the kernel killed something of it for want of memory. */
+  ranOutOfMemory(): boolean;
+  /** Nothing of it lives any more: gives back what stood outside its folder. */
+  release(): void;
 }

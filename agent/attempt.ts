@@ -72,7 +72,13 @@ export type AttemptEvent =
   /** The kill or sweep is over; `left` are pids that would not die. */
   | { readonly kind: "killed"; readonly exit: SeenExit | undefined; readonly left: readonly number[] }
   /** `lost`: some output found no room on the disk, so the lengths tell what was stored. */
-  | { readonly kind: "measured"; readonly measurement: Measurement; readonly output: "complete" | "lost" };
+  | {
+      readonly kind: "measured";
+      readonly measurement: Measurement;
+      readonly output: "complete" | "lost";
+      /** `exceeded`: the kernel killed something of it for want of memory. */
+      readonly memory: "kept" | "exceeded";
+    };
 
 export type AttemptEffect =
   | { readonly kind: "append"; readonly record: JournalRecord; readonly mark: DurableMark }
@@ -107,6 +113,8 @@ export interface AttemptContext {
   readonly hostBootId: string;
   readonly wallMs: number;
 }
+
+type Measured = Extract<AttemptEvent, { readonly kind: "measured" }>;
 
 const emptyStream = { length: 0, sha256: sha256Hex("") };
 const step = (state: AttemptState, ...effects: AttemptEffect[]): AttemptStep => ({ state, effects });
@@ -266,7 +274,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       return measure(swept(seenAtLast(state.ending, event.exit), event.left));
     case "measuring":
       if (event.kind !== "measured") return step(state);
-      return conclude({ ...state.ending, ...event.measurement, reason: reasonWith(state.ending, event.output) });
+      return conclude({ ...state.ending, ...event.measurement, reason: reasonWith(state.ending, event) });
     case "concluding":
       if (event.kind === "durable" && event.mark === "intent") return step(state, { kind: "accept" });
       if (event.kind !== "durable" || event.mark !== "result") return step(state);
@@ -322,8 +330,10 @@ function swept(ending: Ending, left: readonly number[]): Ending {
   return left.length === 0 ? ending : { ...ending, reason: incomplete(left) };
 }
 
-/** An exit code speaks for itself; that output is missing does not. */
-function reasonWith({ reason }: Ending, output: "complete" | "lost"): string {
+/** An exit code speaks for itself; that output is missing, or the kernel's hand in it, does not. */
+function reasonWith({ reason: given, outcome }: Ending, { output, memory }: Measured): string {
+  const speaks = given === "exit-code" || given === "signal";
+  const reason = memory === "exceeded" && outcome === "failed" && speaks ? "oom-killed" : given;
   if (output === "complete") return reason;
   return reason === "" || reason === "exit-code" ? "output-lost" : `${reason}; output-lost`;
 }

@@ -359,7 +359,9 @@ export class Execution {
     const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs };
     for (const stream of streams) this.#shippers[stream].seal();
     const output = streams.some((stream) => this.#folder.hasLost(stream)) ? "lost" : "complete";
-    this.#deps.onEvent({ kind: "measured", measurement, output });
+    const memory = this.#host.ranOutOfMemory() ? "exceeded" : "kept";
+    this.#host.release();
+    this.#deps.onEvent({ kind: "measured", measurement, output, memory });
   }
 
   /** The signature's time on the wall clock. */

@@ -1,16 +1,18 @@
 // One attempt on this machine: its folder under the data directory, its shim, /proc. Carries out, decides nothing.
-import { statSync, watch } from "node:fs";
+import { existsSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
+import { AttemptCgroup } from "./attempt-cgroup.ts";
 import { AttemptFolder } from "./attempt-folder.ts";
 import type { AttemptHost, FolderWatch, ShimEnd } from "./attempt-host.ts";
+import type { Cgroups } from "./cgroups.ts";
 import { bootMs } from "./host.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import type { PipePool } from "./pipe-pool.ts";
-import { localProcesses } from "./process-tree.ts";
+import { localProcesses, membersOf, type ProcessControl } from "./process-tree.ts";
 import { startShim } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { Spool } from "./spool.ts";
@@ -22,13 +24,20 @@ export interface LocalHostOptions extends ShimStartOptions {
   readonly attemptsPath: string;
   /** Pipes made ahead; without, the shim makes its own. */
   readonly pipes?: Pick<PipePool, "take">;
+  /** Missing where the host lets the agent make no control group. */
+  readonly cgroups?: Cgroups | undefined;
 }
 
 export class LocalHost implements AttemptHost {
   readonly #options: LocalHostOptions;
   readonly folder: AttemptFolder;
   readonly output: Readonly<Record<Stream, Spool>>;
-  readonly processes = localProcesses;
+  readonly processes: ProcessControl = {
+    ...localProcesses,
+    membersOf: (tree) => membersOf(tree, this.#group?.pids()),
+    killGroup: () => this.#group?.kill(),
+  };
+  #group: AttemptCgroup | undefined;
   #scriptPath: string | undefined;
 
   constructor(options: LocalHostOptions) {
@@ -37,6 +46,8 @@ export class LocalHost implements AttemptHost {
     const { segmentBytes } = options.bounds;
     const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes });
     this.output = { out: spoolOf("out"), err: spoolOf("err") };
+    const places = this.folder.groups();
+    if (places.length > 0) this.#group = new AttemptCgroup(places);
   }
 
   bootMs(): number {
@@ -66,12 +77,41 @@ export class LocalHost implements AttemptHost {
     return statSync(join(this.folder.path, "run", "shim"), { throwIfNoEntry: false })?.mtimeMs;
   }
 
+  /** For want of memory the kernel killed something of it. */
+  ranOutOfMemory(): boolean {
+    return (this.#group?.oomKills() ?? 0) > 0;
+  }
+
+  release(): void {
+    this.#group?.remove();
+  }
+
   #write(): string {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
     const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    this.#makeGroups(spec);
     this.#options.pipes?.take(this.folder.pipes);
     return path;
+  }
+
+  /** Those that are there stay: an older shim may be about to enter them. */
+  #makeGroups(spec: ScriptSpec): void {
+    const { cgroups, attempt } = this.#options;
+    if (this.#group?.places.every(({ path }) => existsSync(path)) === true) return;
+    const limits = { memoryBytes: spec.memoryBytes, pids: spec.pids };
+    const isLimited = spec.memoryBytes !== undefined || spec.pids !== undefined;
+    if (cgroups === undefined) {
+      if (isLimited) throw new AppError("internal", "this host lets the agent make no control group");
+      return;
+    }
+    try {
+      this.#group = cgroups.make(attempt, limits);
+    } catch (cause) {
+      if (isLimited) throw cause;
+      return;
+    }
+    this.folder.writeGroups(this.#group.places);
   }
 
   get #facts(): AttemptFacts & { readonly spec: ScriptSpec } {

@@ -1,5 +1,6 @@
 // Ends everything an attempt started: TERM, grace, KILL, and a look whether it is gone. The shim is spared, for it
-// writes how the script ended, and so are its relays, which store what the script wrote and end with it. Without cgroups the tree is found by session, group, parents and the inherited attempt id.
+// writes how the script ended, and so are its relays, which store what the script wrote and end with it. The tree is found
+// by its control group where there is one, and by session, group, parents and the inherited attempt id.
 // Invariant: a process is signalled only when it belongs to the attempt by one of these marks at that moment.
 import type { AttemptId } from "../shared/ids.ts";
 import type { Clock } from "../shared/clock.ts";
@@ -39,6 +40,8 @@ export interface ProcessControl {
   membersOf(tree: Tree): readonly Member[];
   /** Nothing happens when it is gone already, or not ours to kill: the next look decides. */
   signal(pid: number, name: NodeJS.Signals): void;
+  /** KILL to all of the attempt's control group at once, where it has one. */
+  killGroup?(): void;
 }
 
 export interface KillDeps {
@@ -76,6 +79,7 @@ export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps)
   }
   const deadlineMs = clock.monotonicMs() + options.verifyMs;
   for (let pauseMs = 2; members.length > 0; pauseMs = Math.min(pauseMs * 2, 100)) {
+    processes.killGroup?.();
     for (const { pid } of members) processes.signal(pid, "SIGKILL");
     if (clock.monotonicMs() >= deadlineMs) return members.map(({ pid }) => pid);
     await clock.sleep(pauseMs, deps.signal);
@@ -84,7 +88,8 @@ export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps)
   return [];
 }
 
-export function membersOf(tree: Tree): Member[] {
+/** `grouped` are the processes of its control group, which hold whatever else they changed. */
+export function membersOf(tree: Tree, grouped: readonly number[] = []): Member[] {
   const { attempt, shim } = tree;
   // A dead shim's pid may be another's session by now; its own children still carry the attempt id.
   const root = shim !== undefined && isAlive(shim) ? shim.pid : undefined;
@@ -105,8 +110,9 @@ export function membersOf(tree: Tree): Member[] {
   // What is older than the shim cannot come from it; this spares reading most environments.
   const since = shim === undefined ? 0 : Number(shim.startTicks);
   for (const row of rows) {
-    if (Number(row.startTicks) < since) continue;
     if (isSpared(row)) continue;
+    if (grouped.includes(row.pid)) members.set(row.pid, row);
+    if (Number(row.startTicks) < since) continue;
     const isOurs = root !== undefined && (row.session === root || row.group === root);
     if (isOurs || hasEnvironment(row.pid, mark)) members.set(row.pid, row);
   }

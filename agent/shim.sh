@@ -85,13 +85,27 @@ exec 3<> pipe.out 4<> pipe.err
 for file in dd.out dd.err job relays; do
   echo "................................................................" > run/$file
 done
+# Becomes the script, in the control groups the agent made for it. Without a group to be found by it runs all the same;
+# one that would bear a limit it must be in.
+begin() {
+  if [ -e "$attempt/cgroup" ]; then
+    while read -r use version group; do
+      echo 0 2>/dev/null > "$group/cgroup.procs" && continue
+      [ "$use" = tree ] && continue
+      echo "holdfast: cannot enter the control group $group" >&2
+      exit 126
+    done < "$attempt/cgroup"
+  fi
+  PATH=$script_path
+  exec $reset "$@"
+}
 # A handler, not "ignore", for the script's sake: it gets the default back.
 trap : TERM INT HUP QUIT ALRM USR1 USR2
 script=
 if cd "$cwd" 2>&4; then
   # In the background, because only then can dash say "Killed" and "Done(137)" apart. Before its relays, for a pipe holds
   # what it says until they read.
-  PATH=$script_path $reset "$@" < /dev/null > "$attempt/pipe.out" 2> "$attempt/pipe.err" 3>&- 4>&- &
+  begin "$@" < /dev/null > "$attempt/pipe.out" 2> "$attempt/pipe.err" 3>&- 4>&- &
   script=$!
   cd "$attempt" || exit 70
 fi

@@ -57,6 +57,9 @@ export const limits = {
   tasksPerSubmission: 1_000,
   timeoutMs: 30 * 86_400_000,
   graceMs: 600_000,
+  /** Less does not start an interpreter. */
+  memoryBytesAtLeast: 1024 * 1024,
+  pids: 4_194_304,
   queueMs: 30 * 86_400_000,
 } as const;
 
@@ -103,6 +106,10 @@ export const scriptSpecSchema = z.object({
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */
   graceMs: z.int().min(0).max(limits.graceMs).default(10_000),
+  /** Bytes of memory that the script and all it starts may take together; beyond, the kernel kills. */
+  memoryBytes: z.int().min(limits.memoryBytesAtLeast).max(Number.MAX_SAFE_INTEGER).optional(),
+  /** Processes and threads that the script and all it starts may be at once. */
+  pids: z.int().min(1).max(limits.pids).optional(),
 });
 
 /** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */

@@ -71,6 +71,14 @@ export class SimHost implements AttemptHost {
     return undefined;
   }
 
+  ranOutOfMemory(): boolean {
+    return false;
+  }
+
+  release(): void {
+    // There are no control groups here.
+  }
+
   readonly folder: AttemptFiles = {
     marker: () => this.#marker(),
     exit: () => this.#exit(),

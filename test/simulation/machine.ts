@@ -162,13 +162,15 @@ export class Machine {
         if (folder.exit === undefined)
           for (const stream of streams) folder.size[stream] = this.#random.below(folder.size[stream] + 1);
         else if (this.#random.chance(0.5)) folder.exit = undefined;
-        // The gate is a folder nobody synced.
-        if (folder.exit === undefined && this.world.nowMs - (truth.startsMs.at(-1) ?? 0) < 5_000) {
-          if (this.#random.chance(0.7)) {
+        // The gate is a folder nobody synced, and most disks write such a thing down once in five seconds.
+        const ageMs = this.world.nowMs - (truth.startsMs.at(-1) ?? 0);
+        const isLost = (): boolean => this.#random.chance(ageMs < 100 ? 0.95 : 0.7);
+        if (folder.exit === undefined && ageMs < 5_000) {
+          if (isLost()) {
             folder.mark = undefined;
             folder.relays = [];
           }
-          if (folder.mark === undefined && folder.gate === "won" && this.#random.chance(0.7)) folder.gate = "open";
+          if (folder.mark === undefined && folder.gate === "won" && isLost()) folder.gate = "open";
         }
       } else if (truth === undefined) {
         // Nothing but a gate, perhaps, and no script yet.

@@ -241,14 +241,15 @@ export class Nemesis {
 
   /** At any time, or when it takes most: right after a write, or when a script begins while a slow disk still syncs. */
   #losePowerAtWorst(agent: SimAgent): void {
-    const moment = this.#random.pick(["any", "written", "sector-begun", "script-begins"] as const);
+    const { worstMoment } = this.#sim.options;
+    const moment = worstMoment ?? this.#random.pick(["any", "written", "sector-begun", "script-begins"] as const);
     if (moment === "any") {
       this.#losePower(agent);
       return;
     }
     const { disk } = agent.machine;
     disk.slowestSyncMs = Math.max(this.#random.between(200, 3_000), disk.slowestSyncMs);
-    let spared = moment === "sector-begun" ? 0 : this.#random.below(4);
+    let spared = moment === "sector-begun" || moment === worstMoment ? 0 : this.#random.below(4);
     const strike = (): void => {
       if (spared > 0) {
         spared -= 1;

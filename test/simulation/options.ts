@@ -65,6 +65,8 @@ export interface SimOptions {
   readonly shimDeath: number;
   readonly failure: number;
   readonly slowestSyncMs: number;
+  /** When power goes, if not at any of the moments. */
+  readonly worstMoment?: "script-begins";
   readonly bounds: { readonly headBytes: number; readonly tailBytes: number };
   readonly cancels: number;
   readonly abandons: number;
@@ -95,7 +97,14 @@ export function deriveOptions(seed: number): SimOptions {
   const options = deriveSwarm(seed);
   const random = new SeededRandom(seed, "focus");
   const focus = random.unit();
-  if (focus < 0.1) return { ...options, ...cramped(random), faults: withFault(options, "agent-power-loss", random) };
+  if (focus < 0.05) return { ...options, ...cramped(random), faults: withFault(options, "agent-power-loss", random) };
+  if (focus < 0.1)
+    return {
+      ...options,
+      ...cramped(random),
+      worstMoment: "script-begins",
+      faults: { "agent-power-loss": random.between(300, 1_200) },
+    };
   if (focus < 0.16) return { ...options, ...killing(random), faults: withFault(options, "agent-crash", random) };
   if (focus < 0.2) return { ...options, ...failingOver(random) };
   return options;
