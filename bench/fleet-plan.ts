@@ -58,10 +58,7 @@ export async function enrolFleet({ databaseUrl, masterKeyFile, agents }: FleetOr
       await database.transaction(async (sql) => {
         while (enrolled.length < most) {
           const id = newId(ids, agentIdSchema);
-          const leaf = issueAgentLeaf(
-            { ...terms, authority: agentsCa, agentId: id, publicKeySpki },
-            { clock, random },
-          );
+          const leaf = issueAgentLeaf({ ...terms, authority: agentsCa, agentId: id, publicKeySpki }, { clock, random });
           await insertAgent(sql, { id, name: `fleet-${enrolled.length}`, labels: {} });
           await storeAgentCertificate(sql, {
             thumbprint: leaf.thumbprint,

@@ -82,7 +82,8 @@ export class FleetSite {
   /** On the ports of the one before, as a service manager would start it again. */
   async startNode(): Promise<void> {
     const before = this.#node;
-    const ports = before === undefined ? {} : { apiPort: Number(new URL(before.url).port), agentPort: before.agentPort };
+    const ports =
+      before === undefined ? {} : { apiPort: Number(new URL(before.url).port), agentPort: before.agentPort };
     this.#node = await startServer({
       name: "node-a",
       dataDirectory: join(this.#folder, "node"),
@@ -194,5 +195,7 @@ function checkDescriptors(agents: number): void {
   const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(limits)?.[1] ?? "unlimited";
   const needed = agents + 500;
   if (hard !== "unlimited" && Number(hard) < needed)
-    throw new Error(`${agents} agents need ${needed} descriptors in one process, the hard limit is ${hard} (ulimit -Hn)`);
+    throw new Error(
+      `${agents} agents need ${needed} descriptors in one process, the hard limit is ${hard} (ulimit -Hn)`,
+    );
 }

@@ -111,18 +111,30 @@ export class Fleet {
 
   readonly #dial: Dial = (target, handlers) => {
     if (this.#listenedAtMs !== undefined) this.#dials += 1;
-    return dial(target, {
+    let course: "dialling" | "open" | "let-go" = "dialling";
+    const socket = dial(target, {
       ...handlers,
+      onOpen: () => {
+        course = "open";
+        handlers.onOpen();
+      },
       onStage: (stage) => {
         if (stage !== "connected" || this.#listenedAtMs !== undefined) return;
         this.#listenedAtMs = clock.monotonicMs();
         this.#dials = 1;
       },
       onEnd: (end) => {
-        this.#count(end);
+        if (course !== "let-go") this.#count(end);
         handlers.onEnd(end);
       },
     });
+    const terminate = socket.terminate.bind(socket);
+    // Before it is open only the agent itself lets go: of a seed, because its node's own address answered.
+    socket.terminate = () => {
+      if (course === "dialling") course = "let-go";
+      terminate();
+    };
+    return socket;
   };
 
   #count(end: DialEnd): void {

@@ -39,7 +39,8 @@ async function hold(site: FleetSite, { pid, address, peer, agents, behind }: Hel
     const full = await spent(holdMs);
     const rssAfter = residentBytes(pid);
     const after = await fleet.ask({ ask: "state" });
-    if (after.connected !== agents) throw new Error(`${after.connected} of ${agents} were left: ${JSON.stringify(after)}`);
+    if (after.connected !== agents)
+      throw new Error(`${after.connected} of ${agents} were left: ${JSON.stringify(after)}`);
     const net = Math.max(0, full.server - empty.server);
     return {
       rssKiBPerAgent: round((rssAfter - rssBefore) / 1_024 / agents),

@@ -63,7 +63,10 @@ async function storm(site: FleetSite, fleet: FleetProcess, { agents, signal, flo
     reached95Ms: Math.round(reached95Ms),
     reached100Ms: Math.round(reached100Ms),
     connectsPerSecond: { until95: Math.round((agents * 950) / reached95Ms), until100: Math.round(perSecond) },
-    ofFloor: { until95: round((agents * 950) / reached95Ms / floorPerSecond), until100: round(perSecond / floorPerSecond) },
+    ofFloor: {
+      until95: round((agents * 950) / reached95Ms / floorPerSecond),
+      until100: round(perSecond / floorPerSecond),
+    },
     eventLoopDelayP99Ms: round(loopSeconds * 1_000),
     dials,
     heldBack,
