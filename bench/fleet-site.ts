@@ -19,10 +19,10 @@ import { enrolFleet } from "./fleet-plan.ts";
 /** Dials under way while a fleet connects at leisure: as many as a node judges at once, so that none is held back. */
 export const dialsAtOnce = 64;
 
-/** Sizes to measure, unless HOLDFAST_AGENTS names one. */
+/** Sizes to measure, unless HOLDFAST_AGENTS names others: `50` or `50,100`. */
 export function agentCounts(usual: readonly number[]): readonly number[] {
-  const asked = Number(process.env["HOLDFAST_AGENTS"] ?? 0);
-  return asked > 0 ? [asked] : usual;
+  const asked = process.env["HOLDFAST_AGENTS"];
+  return asked === undefined ? usual : asked.split(",").map(Number);
 }
 
 export interface FleetAnswer extends FleetState {

@@ -28,9 +28,11 @@ export interface FleetOptions {
 
 type Tally = Readonly<Record<string, number>>;
 
-/** Times in milliseconds since the node listened again, undefined until then. */
+/** Times in milliseconds since the node listened again; undefined until it was so. */
 export interface FleetState {
   readonly connected: number;
+  /** Calendar time. */
+  readonly listenedAtMs: number | undefined;
   readonly reached95Ms: number | undefined;
   readonly reached100Ms: number | undefined;
   /** Since the node listened. */
@@ -96,6 +98,7 @@ export class Fleet {
   get state(): FleetState {
     return {
       connected: this.#connected.size,
+      listenedAtMs: this.#listenedAtMs === undefined ? undefined : performance.timeOrigin + this.#listenedAtMs,
       reached95Ms: this.#reached95Ms,
       reached100Ms: this.#reached100Ms,
       dials: this.#dials,
