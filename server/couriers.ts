@@ -55,7 +55,7 @@ export interface Couriers {
   readonly wake: Wake;
   readonly budget: LogBudget;
   /** A session for a socket whose agent was admitted; the caller feeds it and starts it. */
-  open(socket: FrameSocket, admitted: Omit<Admitted, "notAfterMs">): AgentSession;
+  open(socket: FrameSocket, admitted: Omit<Admitted, "notAfterMs" | "certificate">): AgentSession;
   hint(kind: HintKind, agents: readonly AgentId[]): void;
   readonly isDraining: boolean;
   /** Takes nothing new and asks agents to use other nodes; not lifted by what people set. */
