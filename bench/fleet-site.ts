@@ -97,12 +97,17 @@ export class FleetSite {
     await this.node.program.exited;
   }
 
-  /** One number of the node's /metrics; without labels, or the sum over them. 0 when it is not there yet. */
+  /** One number of the node's /metrics, the sum over its labels if it has some; 0 when it is not there yet. */
   async metric(name: string): Promise<number> {
+    return Object.values(await this.metricByLabels(name)).reduce((sum, value) => sum + value, 0);
+  }
+
+  /** By what stands in the braces. */
+  async metricByLabels(name: string): Promise<Readonly<Record<string, number>>> {
     const headers = { authorization: `Bearer ${this.#apiKey}` };
     const text = await (await fetch(`${this.node.url}/metrics`, { headers })).text();
-    const lines = text.split("\n").filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
-    return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+    const lines = text.matchAll(new RegExp(`^${name}(?:\\{(.*)\\})? (\\S+)$`, "gm"));
+    return Object.fromEntries([...lines].map(([, labels = "", value]) => [labels, Number(value)]));
   }
 
   /** Transactions the database committed so far; sessions report theirs once a second. */

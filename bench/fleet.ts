@@ -2,7 +2,7 @@
 // back-off, seeds) without journal, engine and disk. Or, against a server that knows no greeting, the shipped dial and
 // heartbeat alone. Counts what the fleet sees; a storm is timed from the first TCP connect after `watch`.
 import { Connections } from "../agent/connections.ts";
-import { dial, type Dial, type DialEnd, type DialTarget } from "../agent/dial.ts";
+import { dial, type Dial, type DialEnd, type DialStage, type DialTarget } from "../agent/dial.ts";
 import { defaultRosterOptions } from "../agent/roster-event.ts";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
 import { systemClock as clock } from "../shared/clock.ts";
@@ -114,7 +114,7 @@ export class Fleet {
 
   readonly #dial: Dial = (target, handlers) => {
     if (this.#listenedAtMs !== undefined) this.#dials += 1;
-    let course: "dialling" | "open" | "let-go" = "dialling";
+    let course: DialStage | "open" | "let-go" = "dialled";
     const socket = dial(target, {
       ...handlers,
       onOpen: () => {
@@ -122,29 +122,30 @@ export class Fleet {
         handlers.onOpen();
       },
       onStage: (stage) => {
+        course = stage;
         if (stage !== "connected" || this.#listenedAtMs !== undefined) return;
         this.#listenedAtMs = clock.monotonicMs();
         this.#dials = 1;
       },
       onEnd: (end) => {
-        if (course !== "let-go") this.#count(end);
+        if (course !== "let-go") this.#count(end, course);
         handlers.onEnd(end);
       },
     });
     const terminate = socket.terminate.bind(socket);
     // Before it is open only the agent itself lets go: of a seed, because its node's own address answered.
     socket.terminate = () => {
-      if (course === "dialling") course = "let-go";
+      if (course !== "open") course = "let-go";
       terminate();
     };
     return socket;
   };
 
-  #count(end: DialEnd): void {
+  #count(end: DialEnd, course: string): void {
     if (end.kind === "rejected" && end.status === 503) this.#heldBack += 1;
     else if (end.kind !== "closed" || !orderlyCloses.has(end.code)) {
       const tally = this.#listenedAtMs === undefined ? this.#whileDown : this.#errors;
-      const what = wordsOf(end);
+      const what = wordsOf(end, course);
       tally.set(what, (tally.get(what) ?? 0) + 1);
     }
   }
@@ -249,12 +250,13 @@ function helloOf(index: number): Hello {
   };
 }
 
-function wordsOf(end: DialEnd): string {
+/** How far it had come tells a node that turns away at the door (`connected`) from one that lets an agent down later. */
+function wordsOf(end: DialEnd, course: string): string {
   switch (end.kind) {
     case "rejected":
       return `HTTP ${end.status} ${end.detail}`;
     case "failed":
-      return errnoOf(end.error.cause) ?? end.error.code;
+      return `${errnoOf(end.error.cause) ?? end.error.code} when ${course}`;
     case "closed":
       return `closed ${end.code} ${end.reason}`.trim();
   }

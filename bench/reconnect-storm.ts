@@ -76,6 +76,7 @@ async function storm(site: FleetSite, fleet: FleetProcess, { agents, signal, flo
     errors,
     errorsInAll: Object.values(errors).reduce((sum, count) => sum + count, 0),
     whileDown,
+    refusedByNode: await site.metricByLabels("holdfast_gateway_connects_refused_total"),
     presence: { ...presence, perAgent: round(presence.statements / agents) },
     transactions: { inAll: transactions, perAgent: round(transactions / agents) },
     cpuMsPerConnect: Object.fromEntries(Object.entries(cpu).map(([who, ms]) => [who, round(ms / agents)])),
@@ -94,7 +95,7 @@ async function presenceWrites(site: FleetSite) {
     "select count(*) as rows, count(distinct xmin::text) as writers from presence",
   );
   return {
-    statements: await site.metric('holdfast_database_seconds_count{verb="write-presence"}'),
+    statements: (await site.metricByLabels("holdfast_database_seconds_count"))['verb="write-presence"'] ?? 0,
     rows: Number(rows[0]?.rows),
     writersOfRows: Number(rows[0]?.writers),
   };
