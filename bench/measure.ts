@@ -1,5 +1,5 @@
 // What every bench shares: quantiles, CPU time of processes, and the result file with the machine it was made on.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { join } from "node:path";
 import { ownVersion } from "../shared/version.ts";
@@ -55,6 +55,26 @@ export function descendants(pid: number): number[] {
   } catch {
     return [];
   }
+}
+
+/** CPU time of the threads a process has now, to the nanosecond: ticks of 10 ms are too coarse for what idles. */
+export function runningMs(pid: number): number {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.reduce((sum, thread) => {
+      const text = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8");
+      return sum + Number(text.split(" ")[0]) / 1e6;
+    }, 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** Backends come and go: those that ended count by what the postmaster was told of them, in ticks. */
+export function postgresMs(postmaster: number): number {
+  const fields = readFileSync(`/proc/${postmaster}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  const endedMs = (Number(fields[13]) + Number(fields[14])) * 10;
+  return [postmaster, ...descendants(postmaster)].reduce((sum, pid) => sum + runningMs(pid), endedMs);
 }
 
 export function report(name: string, figures: object): void {

@@ -58,7 +58,8 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
         if (agent !== undefined) deps.refusals.note(agent, reason);
       },
       openSession(socket, admitted) {
-        background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
+        if (admitted.certificate === "new")
+          background.run("certificate used", () => markCertificateUsed(database.relaxed, admitted.thumbprint));
         return couriers.open(socket, admitted);
       },
     },

@@ -10,6 +10,7 @@ import { closeCode } from "../shared/wire/close-code.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
 import type { HintKind } from "./cluster/hints.ts";
 import { Members } from "./cluster/members.ts";
+import { PresenceNotes } from "./cluster/presence-notes.ts";
 import { Wake } from "./cluster/wake.ts";
 import type { Admitted } from "./gateway/admit.ts";
 import { AgentSession } from "./gateway/agent-session.ts";
@@ -54,7 +55,7 @@ export interface Couriers {
   readonly wake: Wake;
   readonly budget: LogBudget;
   /** A session for a socket whose agent was admitted; the caller feeds it and starts it. */
-  open(socket: FrameSocket, admitted: Omit<Admitted, "notAfterMs">): AgentSession;
+  open(socket: FrameSocket, admitted: Omit<Admitted, "notAfterMs" | "certificate">): AgentSession;
   hint(kind: HintKind, agents: readonly AgentId[]): void;
   readonly isDraining: boolean;
   /** Takes nothing new and asks agents to use other nodes; not lifted by what people set. */
@@ -140,10 +141,9 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       ended: deps.ended,
     },
   );
-  const record = (session: AgentSession, change: "connected" | "disconnected"): void => {
-    const row = { agent: session.agent, node: node.id, nodeBootId: bootId, change };
-    background.run("presence", () => store.presence(row));
-  };
+  const presence = new PresenceNotes({ clock, background, write: (change) => store.presence(change) });
+  const record = (session: AgentSession, change: "connected" | "disconnected"): void =>
+    presence.note({ agent: session.agent, node: node.id, nodeBootId: bootId, change });
   const events: SessionEvents<AgentSession> = {
     opened(session) {
       sessions.add(session);
@@ -158,8 +158,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     measured(session, roundTripMs) {
       if (sessions.get(session.agent) !== session) return;
       const roundTripUs = Math.round(roundTripMs * 1_000);
-      const row = { agent: session.agent, node: node.id, nodeBootId: bootId, change: "measured" as const, roundTripUs };
-      background.run("presence", () => store.presence(row));
+      presence.note({ agent: session.agent, node: node.id, nodeBootId: bootId, change: "measured", roundTripUs });
     },
     refused: (session, reason) => deps.refused(session.agent, reason),
     claimable: (session) => dispatcher.hasCredit(session.agent),
@@ -195,6 +194,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     },
     stop() {
       leaving.stop();
+      presence.stop();
       dispatcher.enter("stopped");
     },
   };

@@ -17,6 +17,8 @@ export interface Admitted {
   /** SHA-256 of the certificate, lower-case hex. */
   readonly thumbprint: string;
   readonly notAfterMs: number;
+  /** Its first session has to be written down. */
+  readonly certificate: "new" | "used";
 }
 
 interface Refused {
@@ -73,6 +75,12 @@ export async function admit(deps: AdmitDeps, { request, socket, path }: Candidat
   if (row.certificate !== "valid") return { ...refused(403, `certificate ${row.certificate}`), agent: row.agent };
   return {
     kind: "admitted",
-    admitted: { agent: row.agent, name: row.name, thumbprint, notAfterMs: certificate.validToDate.getTime() },
+    admitted: {
+      agent: row.agent,
+      name: row.name,
+      thumbprint,
+      notAfterMs: certificate.validToDate.getTime(),
+      certificate: row.used ? "used" : "new",
+    },
   };
 }

@@ -86,12 +86,15 @@ const admissionRow = z.object({
   status: agentStatus,
   certificate: z.enum(["valid", "superseded", "revoked"]),
   notAfterMs: z.number(),
+  /** Whether a session was opened with it before. */
+  used: z.boolean(),
 });
 export type Admission = z.infer<typeof admissionRow>;
 
 const admission = {
   name: "read-admission",
-  text: `select c.agent_id as agent, g.name, g.status, c.status as certificate, (extract(epoch from c.not_after) * 1000)::float8 as "notAfterMs"
+  text: `select c.agent_id as agent, g.name, g.status, c.status as certificate, (extract(epoch from c.not_after) * 1000)::float8 as "notAfterMs",
+    c.used_at is not null as used
   from agent_certificate c join agent g on g.id = c.agent_id where c.thumbprint = $1`,
 };
 

@@ -184,7 +184,10 @@ describe("the positive list", () => {
       status: "active",
       certificate: "valid",
       notAfterMs: 2_000_000_000_000,
+      used: false,
     });
+    await markCertificateUsed(sql(), thumbprint);
+    expect(await readAdmission(sql(), thumbprint)).toMatchObject({ certificate: "valid", used: true });
     expect(await readAdmission(sql(), "0".repeat(64))).toBeUndefined();
   });
 
