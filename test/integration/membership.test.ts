@@ -27,6 +27,13 @@ describe("a node of the cluster", () => {
     await group.connectedTo("web-01", ["node-a", "node-b", "node-c"]);
   });
 
+  it("whose name or address no list can hold does not join", async () => {
+    const before = await listed();
+    await expect(group.add("odd", { name: "my node" })).rejects.toMatchObject({ code: "config.invalid" });
+    await expect(group.add("odd", { advertise: ["no address:1"] })).rejects.toMatchObject({ code: "config.invalid" });
+    expect(await listed()).toEqual(before);
+  });
+
   it("that comes back on another port is moved to", async () => {
     const before = (await client().nodes.show("node-c")).addresses;
     await group.stop("node-c");
