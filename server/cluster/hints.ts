@@ -1,7 +1,6 @@
 // Hints between nodes by NOTIFY: from a connection of their own, each in a transaction of its own, coalesced to at most
 // 20 a second. They only make things faster; whoever receives none polls, and says so once (a pooler in transaction mode
 // takes LISTEN and delivers nothing). A lost connection is replaced in the background.
-import type { Client } from "pg";
 import { z } from "zod";
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
@@ -25,8 +24,16 @@ const hintSchema = z.object({
 const echoSchema = z.object({ from: z.string(), kind: z.literal("echo") });
 export type HintKind = z.infer<typeof hintSchema>["kind"];
 
+/** What is needed of the connection that listens. */
+export interface HintConnection {
+  on(event: "notification", told: (notification: { readonly payload?: string | undefined }) => void): unknown;
+  on(event: "error" | "end", told: () => void): unknown;
+  query(text: string, values?: unknown[]): Promise<unknown>;
+  end(): Promise<void>;
+}
+
 export interface HintsDeps {
-  readonly database: Pick<Database, "dedicated" | "durable">;
+  readonly database: Pick<Database, "durable"> & { dedicated(): Promise<HintConnection> };
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
@@ -41,7 +48,7 @@ export interface HintsOptions {
 type State =
   | { readonly kind: "stopped" }
   | { readonly kind: "connecting" }
-  | { readonly kind: "listening"; readonly client: Client };
+  | { readonly kind: "listening"; readonly client: HintConnection };
 
 export class Hints implements Service {
   readonly #deps: HintsDeps;
@@ -116,7 +123,13 @@ export class Hints implements Service {
     client.on("notification", (notification) => this.#received(notification.payload ?? ""));
     client.on("error", () => undefined);
     client.on("end", () => this.#lost(client));
-    await client.query(`listen ${channel}`);
+    try {
+      await client.query(`listen ${channel}`);
+    } catch (cause) {
+      // Left open, one would be added every 2 s until the database takes no more connections.
+      await client.end().catch(() => undefined);
+      throw cause;
+    }
     if (this.#state.kind === "stopped") {
       await client.end();
       return;
@@ -146,7 +159,7 @@ export class Hints implements Service {
       .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "echo not sent"));
   }
 
-  #lost(client: Client): void {
+  #lost(client: HintConnection): void {
     if (this.#state.kind !== "listening" || this.#state.client !== client) return;
     this.#echo?.cancel();
     this.#state = { kind: "connecting" };
