@@ -4,6 +4,7 @@
 import { z } from "zod";
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
+import { errnoOf } from "../../shared/errors.ts";
 import { agentIdSchema, type AgentId, type BootId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
@@ -98,9 +99,10 @@ export class Hints implements Service {
         kind,
         ...(agents.size > 0 && agents.size <= agentsPerHint ? { agents: [...agents] } : {}),
       };
-      client
-        .query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)])
-        .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "hint not sent"));
+      client.query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)]).catch((cause: unknown) => {
+        this.#deps.logger.debug({ err: cause }, "hint not sent");
+        if (errnoOf(cause) === undefined) this.#giveUp(client);
+      });
     }
     this.#waiting.clear();
     this.#timer = this.#deps.clock.after(pauseMs, () => this.#flush());
@@ -157,6 +159,12 @@ export class Hints implements Service {
     await this.#deps.database.durable
       .query({ name: "hint-echo", text: "select pg_notify($1, $2)" }, [channel, payload])
       .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "echo not sent"));
+  }
+
+  /** The database said nothing at all: what is sent on this connection would only queue up behind, and nothing comes. */
+  #giveUp(client: HintConnection): void {
+    this.#lost(client);
+    this.#deps.background.run("hints", () => client.end().catch(() => undefined));
   }
 
   #lost(client: HintConnection): void {

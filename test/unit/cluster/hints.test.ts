@@ -14,6 +14,7 @@ function bench(refusals: number) {
   const open = new Set<number>();
   const sent: string[] = [];
   let opened = 0;
+  let failure: Error | undefined;
   const dedicated = async (): Promise<HintConnection> => {
     opened += 1;
     const number = opened;
@@ -22,6 +23,11 @@ function bench(refusals: number) {
       on: () => undefined,
       async query(text) {
         if (text.startsWith("listen") && number <= refusals) throw new Error("cannot execute LISTEN during recovery");
+        if (text.includes("pg_notify") && failure !== undefined) {
+          const cause = failure;
+          failure = undefined;
+          throw cause;
+        }
         sent.push(text);
       },
       end: async () => void open.delete(number),
@@ -35,7 +41,10 @@ function bench(refusals: number) {
   const turns = async (): Promise<void> => {
     for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
   };
-  return { hints, clock, background, open, sent, turns };
+  const failNext = (cause: Error): void => {
+    failure = cause;
+  };
+  return { hints, clock, background, open, sent, turns, failNext };
 }
 
 describe("hints", () => {
@@ -53,6 +62,23 @@ describe("hints", () => {
     expect(sent).toEqual(["listen holdfast", "select pg_notify($1, $2)"]);
     await hints.stop();
     await background.settle();
+    expect([open.size, clock.timers]).toEqual([0, 0]);
+  });
+
+  it("leave a connection on which the database says nothing any more, and keep one on which it refuses", async () => {
+    const { hints, clock, open, turns, failNext } = bench(0);
+    await hints.start();
+    await turns();
+    failNext(Object.assign(new Error("too many notifications in the NOTIFY queue"), { code: "53000" }));
+    hints.publish("work");
+    await turns();
+    expect([...open]).toEqual([1]);
+    failNext(new Error("Query read timeout"));
+    clock.advance(50);
+    hints.publish("work");
+    await turns();
+    expect([...open]).toEqual([2]);
+    await hints.stop();
     expect([open.size, clock.timers]).toEqual([0, 0]);
   });
 });
