@@ -100,6 +100,15 @@ test("nodes list shows load, cap and drain of each", async () => {
   expect((await run(api, "nodes", "list")).out).toMatch(/node-b +live, finishing +3 of 10 +2 /);
 });
 
+test("cluster pause says so and exits 69 when somebody resumed the cluster before every node had it", async () => {
+  await using api = await startApi();
+  api.backend.setClusterPaused = async () => ({ ...api.backend.cluster, paused: false });
+  expect(await run(api, "cluster", "pause")).toMatchObject({
+    exitCode: 69,
+    out: "the cluster was paused, and resumed by somebody else meanwhile\n",
+  });
+});
+
 test("cluster pause and resume say so, and exit 69 naming live nodes that have not heard of it", async () => {
   await using api = await startApi();
   expect(await run(api, "cluster", "pause")).toMatchObject({ exitCode: 0, out: "the cluster is paused\n" });
