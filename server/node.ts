@@ -248,6 +248,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         couriers.hint(what, agents);
       },
       nodesCaPin,
+      admitOne: (agent) => queue.admitOne(agent),
       isDraining: () => couriers.isDraining,
       submitting: {
         store,
