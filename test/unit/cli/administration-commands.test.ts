@@ -179,3 +179,18 @@ test("run --no-wait and --wait and --high-priority reach the server as what they
     [undefined, undefined, undefined],
   ]);
 });
+
+test("a wait the server would refuse is refused by the option's own name, before anything is sent", async () => {
+  await using api = await startApi();
+  api.backend.add();
+  for (const wait of ["0s", "999ms", "31d"]) {
+    const refused = await run(api, "run", "--on", "web-01", "--wait", wait, "--", "true");
+    expect(refused).toMatchObject({
+      exitCode: 2,
+      err: expect.stringMatching(/--wait: expected 1s to 30d[^]*--no-wait/),
+    });
+  }
+  const queued = await run(api, "run", "--on", "web-01", "--queue-timeout", "1ms", "--", "true");
+  expect(queued.err).toContain("--queue-timeout: expected 1s to 30d");
+  expect(api.backend.submits).toEqual([]);
+});
