@@ -73,7 +73,7 @@ function bench(list: NodeList) {
     closed,
     dialled: () => dials.map(({ address }) => address),
     /** The node greets with the list it knows. */
-    greet(number: number, nodes: NodeList) {
+    greet: (number: number, nodes: NodeList): void => {
       const welcome: Welcome = {
         type: "welcome",
         protocol: 1,
