@@ -282,6 +282,17 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     { listen: options.agentListen, identity: listenerIdentity(leaf, trust) },
   );
   useIdentity = (identity) => door.useIdentity(identity);
+  const api = new ApiServer(
+    { backend, enrolment, clock, ids, logger, registry },
+    {
+      ...options.apiListen,
+      trustedProxies: options.trustedProxies ?? [],
+      allowOrigins: options.allowOrigins ?? [],
+      version: options.version,
+    },
+  );
+  // Once it has joined, agents are told of it and dial it for a day, also when it then cannot serve.
+  await api.judgeAddress();
   await begin(door);
   await members.join({
     id: node,
@@ -293,17 +304,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await begin(members);
   await begin(hints);
   await begin(wake);
-  const api = await begin(
-    new ApiServer(
-      { backend, enrolment, clock, ids, logger, registry },
-      {
-        ...options.apiListen,
-        trustedProxies: options.trustedProxies ?? [],
-        allowOrigins: options.allowOrigins ?? [],
-        version: options.version,
-      },
-    ),
-  );
+  await begin(api);
   const housekeeping = clock.every(3_600_000, () =>
     background.run("housekeeping", async () => {
       await ensurePartitions(database, clock);

@@ -1,5 +1,6 @@
 // Nodes that join, move, are renamed and removed, while an agent stays up and is never touched.
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -31,6 +32,20 @@ describe("a node of the cluster", () => {
     const before = await listed();
     await expect(group.add("odd", { name: "my node" })).rejects.toMatchObject({ code: "config.invalid" });
     await expect(group.add("odd", { advertise: ["no address:1"] })).rejects.toMatchObject({ code: "config.invalid" });
+    expect(await listed()).toEqual(before);
+  });
+
+  it("whose API address is taken does not join: agents would dial it for a day", async () => {
+    const before = await listed();
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const address = taken.address();
+    const port = typeof address === "object" ? (address?.port ?? 0) : 0;
+    await expect(group.add("barred", { apiListen: { host: "127.0.0.1", port } })).rejects.toMatchObject({
+      code: "config.invalid",
+      message: expect.stringContaining("the API cannot listen"),
+    });
+    taken.close();
     expect(await listed()).toEqual(before);
   });
 
