@@ -30,7 +30,7 @@ import { loadIdentity, storeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import { findInterpreter, interpreterNames } from "./interpreters.ts";
 import { Journal } from "./journal.ts";
-import { loadNodeList, storeNodeList } from "./node-addresses.ts";
+import { loadNodeList, NodeListFile } from "./node-addresses.ts";
 import { loadReach, seedsOf } from "./reach.ts";
 import type { Reach } from "./reach.ts";
 import { Renewal } from "./renewal.ts";
@@ -256,6 +256,7 @@ class HoldfastAgent implements Agent {
         slots: slots ?? defaultRosterOptions.workSlots,
       },
     });
+    const listFile = new NodeListFile(common, { path: join(dataPath, "nodes.json") });
     const connections: Connections = new Connections(
       {
         ...common,
@@ -273,8 +274,7 @@ class HoldfastAgent implements Agent {
         onRoundTrip: (session, roundTripMs) => engine.roundTrip(session, roundTripMs),
         onEnded: (session) => engine.sessionEnded(session),
         onRefused: (why) => this.#fatal(why),
-        onList: (list) =>
-          this.#background.run("store the node list", () => storeNodeList(join(dataPath, "nodes.json"), list)),
+        onList: (list) => listFile.keep(list),
         target: (address, node) => this.#target(address, node),
       },
       {

@@ -1,6 +1,7 @@
 // The set of connections: one per listed node, and the seeds while no session is open. Leaves one connection's life to
 // connection.ts and the list to node-addresses.ts.
-// Invariant: a working session ends for a changed list only when its node is no longer listed and another session is open.
+// Invariant: a working session ends for a changed list only when its node is no longer listed and another session is open;
+// it ends then, also when the other one opens long after the list came.
 import type { Clock, Timer } from "../shared/clock.ts";
 import type { NodeId } from "../shared/ids.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
@@ -122,19 +123,31 @@ export class Connections {
   /** Dials what is new and listed, lets go of what is not listed any more. */
   #adopt(list: NodeList): void {
     if (this.#stage !== "running") return;
-    const wanted = chosen(keptOf(list, this.#options.only), this.#options.agentId);
+    const wanted = this.#wanted(list);
     for (const listed of wanted) {
       const known = this.#nodes.get(listed.id);
       if (known === undefined)
         this.#nodes.set(listed.id, { connection: this.#nodeConnection(listed.id, listed.name), listed });
       else known.listed = listed;
     }
+    for (const listed of wanted) {
+      const connection = this.#nodes.get(listed.id)?.connection;
+      if (connection !== undefined) this.#startUnlessMet(listed.id, connection);
+    }
+    this.#dropUnlisted();
+  }
+
+  #wanted(list: NodeList): readonly ListedNode[] {
+    return chosen(keptOf(list, this.#options.only), this.#options.agentId);
+  }
+
+  /** Keeps one that is all there is; it goes once another session is open. */
+  #dropUnlisted(): void {
+    const wanted = new Set(this.#wanted(this.#list).map(({ id }) => id));
     for (const [id, { connection }] of this.#nodes) {
-      if (wanted.some((listed) => listed.id === id)) this.#startUnlessMet(id, connection);
-      else if (connection.session === undefined || this.#sessions.size > 1) {
-        connection.stop();
-        this.#nodes.delete(id);
-      }
+      if (wanted.has(id) || (connection.session !== undefined && this.#sessions.size <= 1)) continue;
+      this.#nodes.delete(id);
+      connection.stop();
     }
   }
 
@@ -159,6 +172,7 @@ export class Connections {
           this.#seedTimer?.cancel();
           this.#deps.onOpened(session);
           this.list(session.welcome.nodes);
+          this.#dropUnlisted();
           this.#restSeeds();
         },
         onEnded: (session) => {

@@ -1,8 +1,12 @@
 // The two HTTP exchanges of enrolment, and what their answers tell of the server's clock. Believes nothing it is told:
 // certs/enrolment-proof.ts verifies. Redirects are refused, for they would lead to a server that nobody named.
+// Invariant: whoever answers costs this machine no more than the time-out and `answerBytes` of memory.
 import type { Clock } from "../shared/clock.ts";
-import { AppError, describeError, isErrorCode } from "../shared/errors.ts";
+import { AppError, describeError, errnoOf, isErrorCode } from "../shared/errors.ts";
 import { serverAheadMs } from "./clock-offset.ts";
+
+/** An answer with 256 nodes of 16 addresses takes a quarter of it. */
+const answerBytes = 4 * 1024 * 1024;
 
 export interface EnrolmentApiDeps {
   readonly fetch: typeof fetch;
@@ -42,6 +46,7 @@ export class EnrolmentApi {
     const signal = AbortSignal.timeout(this.#timeoutMs);
     const sentMs = clock.wallMs();
     let response: Response;
+    let text: string;
     try {
       response = await send(this.#url, {
         method,
@@ -50,16 +55,40 @@ export class EnrolmentApi {
         redirect: "error",
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
+      this.#serverAheadMs = serverAheadMs(response.headers.get("date"), { sentMs, receivedMs: clock.wallMs() });
+      text = await this.#textOf(response);
     } catch (cause) {
-      const inner = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
-      throw new AppError("cluster.unreachable", `${this.#url}: ${describeError(inner)}`, { cause });
+      throw cause instanceof AppError ? cause : unanswered(this.#url, cause);
     }
-    this.#serverAheadMs = serverAheadMs(response.headers.get("date"), { sentMs, receivedMs: clock.wallMs() });
-    const text = await response.text();
     const value = jsonOf(text);
     if (response.ok) return value;
     throw problemOf(value, `${this.#url} answered ${response.status}`);
   }
+
+  async #textOf({ body }: Response): Promise<string> {
+    const pieces: Uint8Array[] = [];
+    let bytes = 0;
+    // Leaving the loop ends the connection.
+    for await (const piece of body ?? []) {
+      bytes += piece.length;
+      if (bytes > answerBytes)
+        throw new AppError("enrolment.untrusted", `${this.#url} answered more than ${answerBytes} bytes`, {
+          mend: "Check that the URL names a Holdfast server's API, not another program.",
+        });
+      pieces.push(piece);
+    }
+    return Buffer.concat(pieces).toString("utf8");
+  }
+}
+
+function unanswered(url: string, cause: unknown): AppError {
+  const inner = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
+  if (errnoOf(inner) === "ERR_SSL_WRONG_VERSION_NUMBER")
+    return new AppError("cluster.unreachable", `${url}: there is no TLS on this port`, {
+      mend: "If the server's API is plain HTTP there, write http:// instead of https://.",
+      cause,
+    });
+  return new AppError("cluster.unreachable", `${url}: ${describeError(inner)}`, { cause });
 }
 
 function jsonOf(text: string): unknown {

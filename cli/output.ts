@@ -72,6 +72,11 @@ export function pairs(record: Readonly<Record<string, string>>): string {
     .join(",");
 }
 
+/** `1 agent`, `2 agents`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 const characters = new Intl.Segmenter();
 
 /** As a person counts; wide characters of East Asia take two columns and are not accounted for. */

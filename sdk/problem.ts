@@ -1,7 +1,7 @@
 // Turns what went wrong with a request into AppError: the server's problem answers by their code, everything between
 // (no connection, a load balancer's own page) as `cluster.unreachable`.
 import { problemSchema } from "../shared/api/problem.ts";
-import { AppError, describeError, isErrorCode } from "../shared/errors.ts";
+import { AppError, describeError, errnoOf, isErrorCode } from "../shared/errors.ts";
 
 /** Reads the body of an answer that is not 2xx. */
 export async function errorOf(response: Response): Promise<AppError> {
@@ -31,6 +31,11 @@ export async function errorOf(response: Response): Promise<AppError> {
 /** A request that got no answer at all. */
 export function unreachable(url: string, cause: unknown): AppError {
   const inner = cause instanceof Error && cause.cause !== undefined ? cause.cause : cause;
+  if (errnoOf(inner) === "ERR_SSL_WRONG_VERSION_NUMBER")
+    return new AppError("cluster.unreachable", `${url}: there is no TLS on this port`, {
+      mend: "If the server's API is plain HTTP there, write http:// instead of https://.",
+      cause,
+    });
   return new AppError("cluster.unreachable", `no answer from ${url}: ${describeError(inner)}`, { cause });
 }
 

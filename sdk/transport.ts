@@ -2,7 +2,7 @@
 // an idempotency key or are idempotent by themselves) while the error says that it may succeed.
 import type { z } from "zod";
 import { createBackoff } from "../shared/backoff.ts";
-import { AppError } from "../shared/errors.ts";
+import { AppError, type ErrorCode } from "../shared/errors.ts";
 import type { Platform } from "./platform.ts";
 import { errorOf, unreachable } from "./problem.ts";
 
@@ -27,6 +27,9 @@ export interface Call {
   readonly repeatable: "repeatable" | "once";
   readonly signal?: AbortSignal | undefined;
 }
+
+/** What may succeed later all the same: who stopped, or asked not to wait for an agent, wants to hear of it now. */
+const toldAtOnce: ReadonlySet<ErrorCode> = new Set(["aborted", "agent.offline"]);
 
 export const retryBackoff = { baseMs: 200, capMs: 5_000 } as const;
 
@@ -66,7 +69,7 @@ export class Transport {
         const error = AppError.from(cause);
         const delayMs = backoff.nextMs((error.retryAfterSeconds ?? 0) * 1_000);
         const tooLate = clock.monotonicMs() + delayMs > deadlineMs;
-        if (call.repeatable === "once" || !error.retryable || error.code === "aborted" || tooLate) throw error;
+        if (call.repeatable === "once" || !error.retryable || toldAtOnce.has(error.code) || tooLate) throw error;
         this.#options.onRetry?.(error);
         await clock.sleep(delayMs, call.signal);
       }
@@ -111,6 +114,11 @@ export class Transport {
     try {
       return await response.json();
     } catch (cause) {
+      if (cause instanceof SyntaxError)
+        throw new AppError("cluster.unreachable", `${this.#base} answered something that is no JSON`, {
+          mend: "Check that the URL and its port are those of a Holdfast server's API.",
+          cause,
+        });
       throw unreachable(this.#base, cause);
     }
   }

@@ -23,12 +23,16 @@ import { readCluster, setAgentPaused, setClusterPaused } from "./store/pause.ts"
 import { readTask } from "./store/read-tasks.ts";
 import { retryTask } from "./store/retry-task.ts";
 import { removeNode, setNode } from "./store/set-node.ts";
+import type { QueueRefusal } from "./store/submit-tasks.ts";
+import { queueRetrySeconds } from "./tasks/submit.ts";
 import { agentView, taskView } from "./tasks/task-view.ts";
 
 export interface AdministrationDeps {
   readonly sql: Sql;
   readonly ids: IdSource;
   readonly clock: Clock;
+  /** Why one more may not wait for this agent; takes the room when it may. */
+  readonly admitOne: (agent: AgentId) => Promise<QueueRefusal | undefined>;
   /** To every node, this one included. */
   readonly tell: (what: HintKind, agents: readonly AgentId[]) => void;
   /** Followers of this task look again. */
@@ -45,6 +49,13 @@ const pauseLookMs = 50;
 const actorOf = ({ id, address }: Principal): CancelActor => ({ principal: id, address });
 const nodeView = (row: NodeListRow) => ({ ...row, heartbeatAt: new Date(row.heartbeatAt).toISOString() });
 
+function queueFull({ bound, queued, most }: QueueRefusal, agentName: string): AppError {
+  const where = bound === "agent" ? `for agent ${agentName}` : "in the cluster";
+  return new AppError("queue.full", `${queued} tasks wait ${where}; at most ${most} may wait`, {
+    retryAfterSeconds: queueRetrySeconds,
+  });
+}
+
 export function createAdministration(deps: AdministrationDeps): Administration {
   const { sql, ids, clock, tell, wake } = deps;
   const viewOf = async (id: TaskId) => {
@@ -57,6 +68,13 @@ export function createAdministration(deps: AdministrationDeps): Administration {
   };
   return {
     async retryTask(id, principal) {
+      const row = await readTask(sql, id);
+      if (row === undefined) return null;
+      const latest = row.attempts.at(-1);
+      if (latest !== undefined && isFinal(latest.state) && row.agentStatus === "active") {
+        const refusal = await deps.admitOne(row.agent);
+        if (refusal !== undefined) throw queueFull(refusal, row.agentName);
+      }
       const attempt = newId(ids, attemptIdSchema);
       const retried = await retryTask(sql, { task: id, attempt }, actorOf(principal));
       if (retried === undefined) return null;

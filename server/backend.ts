@@ -33,6 +33,7 @@ export interface BackendDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly nodesCaPin: () => string;
+  readonly admitOne: AdministrationDeps["admitOne"];
   readonly isDraining: () => boolean;
   /** Tells every node: cancels to send, agents to close. */
   readonly announce: (what: "cancel" | "trust", agent: AgentId) => void;
@@ -64,6 +65,7 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       sql,
       ids: deps.ids,
       clock: deps.clock,
+      admitOne: deps.admitOne,
       tell: deps.tell,
       wake: (task) => followers.wake(task),
     }),

@@ -30,8 +30,10 @@ type State =
   | {
       readonly kind: "leaving";
       readonly mode: LeavingMode;
+      /** Whose go-away has left. */
       readonly asked: WeakSet<LeavingSession>;
-      readonly timers: Set<Timer>;
+      /** Whose turn is still to come; a change of mode draws it anew. */
+      readonly turns: Map<LeavingSession, Timer>;
       readonly look: Timer;
     };
 
@@ -54,7 +56,7 @@ export class Leaving {
       kind: "leaving",
       mode,
       asked,
-      timers: new Set(),
+      turns: new Map(),
       look: this.#deps.clock.every(lookMs, () => this.#ask()),
     });
     this.#ask();
@@ -75,7 +77,7 @@ export class Leaving {
   #enter(state: State): void {
     if (this.#state.kind === "leaving") {
       this.#state.look.cancel();
-      for (const timer of this.#state.timers) timer.cancel();
+      for (const timer of this.#state.turns.values()) timer.cancel();
     }
     this.#state = state;
   }
@@ -86,13 +88,14 @@ export class Leaving {
     const { sessions, clock, random } = this.#deps;
     const spreadMs = Math.min(longestSpreadMs, sessions.size / perMs);
     for (const session of sessions.all()) {
-      if (state.asked.has(session) || (state.mode === "finish" && session.load > 0)) continue;
-      state.asked.add(session);
-      const timer = clock.after(random.unit() * spreadMs, () => {
-        state.timers.delete(timer);
+      if (state.asked.has(session) || state.turns.has(session)) continue;
+      if (state.mode === "finish" && session.load > 0) continue;
+      const turn = clock.after(random.unit() * spreadMs, () => {
+        state.turns.delete(session);
+        state.asked.add(session);
         session.apply({ kind: "go-away", afterMs: 0, reason: "the node drains" });
       });
-      state.timers.add(timer);
+      state.turns.set(session, turn);
     }
   }
 }

@@ -22,7 +22,7 @@ import { createNonces } from "./enrolment/nonce.ts";
 import { renewAgent } from "./enrolment/renew-agent.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { adminKey } from "./admin-key.ts";
-import { agentAddresses } from "./advertise.ts";
+import { agentAddresses, checkedNodeName } from "./advertise.ts";
 import { createAgentsDoor } from "./agents-door.ts";
 import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.ts";
 import { judgeJoin } from "./join.ts";
@@ -73,6 +73,9 @@ export interface NodeDeps {
   readonly onEnded?: (why: "replaced" | "removed") => void;
 }
 
+/** Stands for a port that the system is yet to choose. */
+const anyPort = 1;
+
 /** A node that stops gives its agents this long to move their homes; scripts go on meanwhile. */
 const handOverMs = 10_000;
 
@@ -122,6 +125,9 @@ interface Workshop {
 
 async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastNode> {
   const { logger, clock, random, background, begin, started, onEnded } = shop;
+  const name = checkedNodeName(options.name);
+  // Judged before anything is written; the port that a free choice gets is filled in once the listener has it.
+  agentAddresses(options.advertise, options.agentListen.host, options.agentListen.port || anyPort);
   const ids = createIdSource({ clock, random });
   const bootId = newId(ids, bootIdSchema);
   const registry = new Registry();
@@ -175,7 +181,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         for (const task of tasks) followers.wake(task);
       },
     },
-    { node: { id: node, name: options.name }, bootId },
+    { node: { id: node, name }, bootId },
   );
   const { dispatcher, members, wake } = couriers;
   const hints = new Hints(
@@ -242,6 +248,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         couriers.hint(what, agents);
       },
       nodesCaPin,
+      admitOne: (agent) => queue.admitOne(agent),
       isDraining: () => couriers.isDraining,
       submitting: {
         store,
@@ -258,7 +265,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         hint: (agents) => hints.publish("work", agents),
       },
     },
-    { node, nodeName: options.name, version: options.version },
+    { node, nodeName: name, version: options.version },
   );
   const door = createAgentsDoor(
     {
@@ -275,10 +282,21 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     { listen: options.agentListen, identity: listenerIdentity(leaf, trust) },
   );
   useIdentity = (identity) => door.useIdentity(identity);
+  const api = new ApiServer(
+    { backend, enrolment, clock, ids, logger, registry },
+    {
+      ...options.apiListen,
+      trustedProxies: options.trustedProxies ?? [],
+      allowOrigins: options.allowOrigins ?? [],
+      version: options.version,
+    },
+  );
+  // Once it has joined, agents are told of it and dial it for a day, also when it then cannot serve.
+  await api.judgeAddress();
   await begin(door);
   await members.join({
     id: node,
-    name: options.name,
+    name,
     bootId,
     version: options.version,
     addresses: agentAddresses(options.advertise, options.agentListen.host, door.port),
@@ -286,17 +304,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await begin(members);
   await begin(hints);
   await begin(wake);
-  const api = await begin(
-    new ApiServer(
-      { backend, enrolment, clock, ids, logger, registry },
-      {
-        ...options.apiListen,
-        trustedProxies: options.trustedProxies ?? [],
-        allowOrigins: options.allowOrigins ?? [],
-        version: options.version,
-      },
-    ),
-  );
+  await begin(api);
   const housekeeping = clock.every(3_600_000, () =>
     background.run("housekeeping", async () => {
       await ensurePartitions(database, clock);

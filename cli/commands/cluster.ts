@@ -53,7 +53,8 @@ function turnCommand({ shell, finish }: CommandContext, verb: "pause" | "resume"
     const cluster = await (await openClient(shell, flags)).cluster[verb]();
     if (flags.json === true) await printJson(shell.out, cluster);
     else await say(shell, { cluster, verb });
-    finish(cluster.behind.length === 0 ? exitCodes.done : exitCodes.unreachable);
+    const isDone = cluster.behind.length === 0 && cluster.paused === (verb === "pause");
+    finish(isDone ? exitCodes.done : exitCodes.unreachable);
   });
 }
 
@@ -61,6 +62,11 @@ async function say(
   shell: Shell,
   { cluster, verb }: { readonly cluster: ClusterView; readonly verb: "pause" | "resume" },
 ): Promise<void> {
+  if (cluster.paused !== (verb === "pause")) {
+    const [done, undone] = verb === "pause" ? ["paused", "resumed"] : ["resumed", "paused"];
+    await shell.out.write(`the cluster was ${done}, and ${undone} by somebody else meanwhile\n`);
+    return;
+  }
   await shell.out.write(`the cluster is ${verb === "pause" ? "paused" : "resumed"}\n`);
   if (cluster.behind.length > 0)
     await shell.out.write(`not heard yet by: ${cluster.behind.map((name) => safeLine(name)).join(", ")}\n`);

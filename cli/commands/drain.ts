@@ -1,4 +1,5 @@
 // `holdfast server drain`: asks a node to give its agents away and watches until it holds nothing, or says what it still holds.
+// Invariant: "drained" is said only of a node that lives: one cut off from the database is not heard, and may hold all it had.
 import type { Command } from "commander";
 import type { Holdfast } from "../../sdk/holdfast.ts";
 import type { NodeRemains, NodeView } from "../../shared/api/nodes.ts";
@@ -7,7 +8,7 @@ import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
 import { durationOption, jsonOption, option, urlOptions } from "../option.ts";
-import { note, printJson, printTable } from "../output.ts";
+import { counted, note, printJson, printTable } from "../output.ts";
 import type { Shell } from "../shell.ts";
 import { safeLine } from "../terminal-safe.ts";
 
@@ -50,10 +51,17 @@ async function drain(shell: Shell, { name, flags }: { name: string; flags: Drain
   const asked = await client.nodes.show(name);
   const node = await client.nodes.drain(asked.id, { finish: flags.finish === true });
   const remains = await untilEmpty(client, { node, shell, waitMs: flags.wait });
-  if (flags.json === true) await printJson(shell.out, { node: await client.nodes.show(node.id), ...remains });
+  const now = await client.nodes.show(node.id);
+  const isUnheard = now.state === "dead";
+  if (flags.json === true) await printJson(shell.out, { node: now, ...remains });
+  else if (isUnheard) await shell.out.write(unheardWords(now));
   else if (remains.empty) await shell.out.write(`${safeLine(node.name)} is drained: it holds nothing\n`);
   else await printRemains(shell, { node, remains });
-  return remains.empty || flags.wait === 0 ? exitCodes.done : exitCodes.unreachable;
+  return (remains.empty && !isUnheard) || flags.wait === 0 ? exitCodes.done : exitCodes.unreachable;
+}
+
+function unheardWords({ name, heartbeatAt }: NodeView): string {
+  return `${safeLine(name)} has not been heard since ${heartbeatAt ?? "it joined"}: what it holds is not known. It drains when it is heard again; if it runs cut off from the database, its agents move once it is stopped\n`;
 }
 
 interface Watch {
@@ -62,12 +70,14 @@ interface Watch {
   readonly waitMs: number;
 }
 
+const flowing = ({ active }: NodeRemains): string => `${counted(active, "task")} ${active === 1 ? "flows" : "flow"}`;
+
 async function untilEmpty(client: Holdfast, { node, shell, waitMs }: Watch): Promise<NodeRemains> {
   const untilMs = systemClock.monotonicMs() + waitMs;
   let told = "";
   for (;;) {
     const remains = await client.nodes.remains(node.id);
-    const left = `${remains.sessions} agents connected, ${remains.active} tasks flow through it`;
+    const left = `${counted(remains.sessions, "agent")} connected, ${flowing(remains)} through it`;
     if (remains.empty || systemClock.monotonicMs() >= untilMs) return remains;
     if (left !== told) await note(shell, `${safeLine(node.name)} drains: ${left}`);
     told = left;
@@ -79,7 +89,9 @@ async function printRemains(
   shell: Shell,
   { node, remains }: { readonly node: NodeView; readonly remains: NodeRemains },
 ): Promise<void> {
-  await shell.out.write(`${safeLine(node.name)} still holds ${remains.sessions} agents and ${remains.active} tasks:\n`);
+  await shell.out.write(
+    `${safeLine(node.name)} still holds ${counted(remains.sessions, "agent")} and ${counted(remains.active, "task")}:\n`,
+  );
   const agents = remains.agents.map((agent) => ({ agent, task: "" }));
   const tasks = remains.tasks.map(({ id, agent }) => ({ agent, task: id }));
   await printTable(

@@ -7,7 +7,7 @@ import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
 import { jsonOption, option, urlOptions } from "../option.ts";
-import { printJson } from "../output.ts";
+import { counted, printJson } from "../output.ts";
 import type { Shell } from "../shell.ts";
 import { safeLine } from "../terminal-safe.ts";
 
@@ -69,7 +69,7 @@ export function removeNodeCommand({ shell, finish }: CommandContext): Command {
       if (yes !== true) {
         throw new AppError(
           "request.invalid",
-          `removing node ${found.name} (${found.state}, ${found.sessions} agents connected) cannot be undone: it has to join again as a new node`,
+          `removing node ${found.name} (${found.state}, ${counted(found.sessions, "agent")} connected) cannot be undone: it has to join again as a new node`,
           { mend: "Run it again with --yes if you mean it; `holdfast server drain` only empties it." },
         );
       }

@@ -125,7 +125,7 @@ function parted(given: readonly string[] | undefined): string[] {
     .filter((text) => text !== "");
 }
 
-/** A server that refuses has decided; only one that does not answer is passed over. */
+/** A server that refuses has decided; one that does not answer, or cannot for now, as without its database, is passed over. */
 async function firstReachable<Answer>(
   servers: readonly string[],
   ask: (server: string) => Promise<Answer>,
@@ -136,7 +136,7 @@ async function firstReachable<Answer>(
       return await ask(server);
     } catch (cause) {
       const error = AppError.from(cause);
-      if (error.code !== "cluster.unreachable") throw error;
+      if (!error.retryable) throw error;
       unreached = error;
     }
   }

@@ -1,6 +1,7 @@
 // `holdfast run`: the everyday act. Submits, shows the log live, and exits with the script's own code.
 import type { Command } from "commander";
 import type { RunHandle } from "../../sdk/run-handle.ts";
+import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
 import { openClient, type ClientOptions } from "../client.ts";
@@ -112,6 +113,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       mend: "Give --on with names (web-01), labels (role=web) or '*'.",
     });
   }
+  const queueTimeoutMs = queueTimeoutOf(flags);
   const { script, args } = await scriptOf(shell, { words, flags });
   const client = await openClient(shell, flags);
   const submitting = interruptible(shell);
@@ -126,7 +128,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       cwd: flags.cwd,
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
-      queueTimeoutMs: typeof flags.wait === "number" ? flags.wait : flags.queueTimeout,
+      queueTimeoutMs,
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),
       idempotencyKey: flags.idempotencyKey,
@@ -199,6 +201,15 @@ async function report(
     { title: "REASON", cell: (task) => task.reason },
     { title: "TASK", cell: (task) => task.id },
   ]);
+}
+
+/** Judged here, where the option has its name; the server would speak of a field of its own. */
+function queueTimeoutOf({ wait, queueTimeout }: RunFlags): number | undefined {
+  const [name, ms] = typeof wait === "number" ? ["--wait", wait] : ["--queue-timeout", queueTimeout];
+  if (ms === undefined || (ms >= queueTimeoutBounds.leastMs && ms <= queueTimeoutBounds.mostMs)) return ms;
+  throw new AppError("config.invalid", `${name}: expected 1s to 30d`, {
+    mend: "To fail at once when an agent is offline, give --no-wait.",
+  });
 }
 
 function describe(task: TaskView): string {

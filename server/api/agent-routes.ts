@@ -6,7 +6,7 @@ import { parseSelector } from "../../shared/api/selector.ts";
 import { agentIdSchema } from "../../shared/ids.ts";
 import { principalOf } from "./authorize.ts";
 import type { AgentBackend } from "./backend.ts";
-import { found, page, type ApiInstance } from "./route.ts";
+import { found, page, pauseVerbs, type ApiInstance } from "./route.ts";
 
 const params = z.object({ agent: z.string().max(128).describe("Name or id") });
 
@@ -52,10 +52,7 @@ export function addAgentRoutes(app: ApiInstance, agents: AgentBackend): void {
     },
   });
 
-  for (const [verb, paused] of [
-    ["pause", true],
-    ["resume", false],
-  ] as const) {
+  for (const [verb, paused] of pauseVerbs) {
     app.route({
       method: "POST",
       url: `/api/v1/agents/:agent/${verb}`,

@@ -1,5 +1,6 @@
 // The node's HTTP edge: one listener, its headers, limits and metrics. What the routes do is Backend's. Stopping takes no
 // new request, ends followed streams (readers resume elsewhere) and lets running requests finish within a bound.
+import { createServer } from "node:net";
 import { fastify } from "fastify";
 import { serializerCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { Gauge, Histogram, type Registry } from "prom-client";
@@ -97,6 +98,21 @@ export class ApiServer implements Service {
   /** Every route with its permission, for the test that calls them all anonymously. */
   get routes(): readonly ApiRoute[] {
     return this.#started().routes;
+  }
+
+  /** Throws as {@link start} would when its address cannot be had; to be asked before others are told of this node. */
+  async judgeAddress(): Promise<void> {
+    const { host, port } = this.#options;
+    const probe = createServer();
+    try {
+      await new Promise<void>((resolve, reject) => {
+        probe.once("error", reject);
+        probe.listen(port, host, resolve);
+      });
+    } catch (cause) {
+      throw listenError(cause, this.#options);
+    }
+    await new Promise<void>((resolve) => void probe.close(() => resolve()));
   }
 
   async start(): Promise<void> {

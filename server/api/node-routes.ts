@@ -13,7 +13,7 @@ import { pageOf } from "../../shared/api/page.ts";
 import { nodeIdSchema, type NodeId } from "../../shared/ids.ts";
 import { principalOf } from "./authorize.ts";
 import type { NodeBackend, NodeChange, Principal } from "./backend.ts";
-import { found, page, type ApiInstance } from "./route.ts";
+import { found, page, pauseVerbs, type ApiInstance } from "./route.ts";
 
 const params = z.object({ node: z.string().max(128).describe("Id, or a name that one node carries") });
 
@@ -124,10 +124,7 @@ export function addNodeRoutes(app: ApiInstance, nodes: NodeBackend): void {
     handler: async () => nodes.readCluster(),
   });
 
-  for (const [verb, paused] of [
-    ["pause", true],
-    ["resume", false],
-  ] as const) {
+  for (const [verb, paused] of pauseVerbs) {
     app.route({
       method: "POST",
       url: `/api/v1/cluster/${verb}`,

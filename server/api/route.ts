@@ -37,6 +37,12 @@ function unknownOf(code: ErrorCode, text: string): AppError {
   return new AppError(code, `there is no ${noun} "${text.slice(0, 128)}"`);
 }
 
+/** The two routes of everything that can be paused, and what each sets. */
+export const pauseVerbs = [
+  ["pause", true],
+  ["resume", false],
+] as const;
+
 export interface PageQuery {
   readonly limit: number;
   readonly cursor?: string | undefined;

@@ -88,6 +88,8 @@ export class TaskStreams {
 
   async #serve(follow: Follow, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
+    // Who left while its task was looked up has been told of already, and would be followed until the task ends.
+    if (response.destroyed || response.socket === null) gone.abort();
     response.once("close", () => gone.abort(new AppError("connection.closed", "the reader went away")));
     const signal = AbortSignal.any([gone.signal, this.#stopping.signal]);
     const heartbeat = this.#deps.clock.every(this.#options.heartbeatMs, () => {

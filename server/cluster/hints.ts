@@ -1,10 +1,10 @@
 // Hints between nodes by NOTIFY: from a connection of their own, each in a transaction of its own, coalesced to at most
 // 20 a second. They only make things faster; whoever receives none polls, and says so once (a pooler in transaction mode
 // takes LISTEN and delivers nothing). A lost connection is replaced in the background.
-import type { Client } from "pg";
 import { z } from "zod";
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
+import { errnoOf } from "../../shared/errors.ts";
 import { agentIdSchema, type AgentId, type BootId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
@@ -25,8 +25,16 @@ const hintSchema = z.object({
 const echoSchema = z.object({ from: z.string(), kind: z.literal("echo") });
 export type HintKind = z.infer<typeof hintSchema>["kind"];
 
+/** What is needed of the connection that listens. */
+export interface HintConnection {
+  on(event: "notification", told: (notification: { readonly payload?: string | undefined }) => void): unknown;
+  on(event: "error" | "end", told: () => void): unknown;
+  query(text: string, values?: unknown[]): Promise<unknown>;
+  end(): Promise<void>;
+}
+
 export interface HintsDeps {
-  readonly database: Pick<Database, "dedicated" | "durable">;
+  readonly database: Pick<Database, "durable"> & { dedicated(): Promise<HintConnection> };
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
@@ -41,7 +49,7 @@ export interface HintsOptions {
 type State =
   | { readonly kind: "stopped" }
   | { readonly kind: "connecting" }
-  | { readonly kind: "listening"; readonly client: Client };
+  | { readonly kind: "listening"; readonly client: HintConnection };
 
 export class Hints implements Service {
   readonly #deps: HintsDeps;
@@ -91,9 +99,10 @@ export class Hints implements Service {
         kind,
         ...(agents.size > 0 && agents.size <= agentsPerHint ? { agents: [...agents] } : {}),
       };
-      client
-        .query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)])
-        .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "hint not sent"));
+      client.query("select pg_notify($1, $2)", [channel, JSON.stringify(hint)]).catch((cause: unknown) => {
+        this.#deps.logger.debug({ err: cause }, "hint not sent");
+        if (errnoOf(cause) === undefined) this.#giveUp(client);
+      });
     }
     this.#waiting.clear();
     this.#timer = this.#deps.clock.after(pauseMs, () => this.#flush());
@@ -116,7 +125,13 @@ export class Hints implements Service {
     client.on("notification", (notification) => this.#received(notification.payload ?? ""));
     client.on("error", () => undefined);
     client.on("end", () => this.#lost(client));
-    await client.query(`listen ${channel}`);
+    try {
+      await client.query(`listen ${channel}`);
+    } catch (cause) {
+      // Left open, one would be added every 2 s until the database takes no more connections.
+      await client.end().catch(() => undefined);
+      throw cause;
+    }
     if (this.#state.kind === "stopped") {
       await client.end();
       return;
@@ -146,7 +161,13 @@ export class Hints implements Service {
       .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "echo not sent"));
   }
 
-  #lost(client: Client): void {
+  /** The database said nothing at all: what is sent on this connection would only queue up behind, and nothing comes. */
+  #giveUp(client: HintConnection): void {
+    this.#lost(client);
+    this.#deps.background.run("hints", () => client.end().catch(() => undefined));
+  }
+
+  #lost(client: HintConnection): void {
     if (this.#state.kind !== "listening" || this.#state.client !== client) return;
     this.#echo?.cancel();
     this.#state = { kind: "connecting" };

@@ -98,7 +98,9 @@ export class Members implements Service {
           await this.#refresh();
         } while (this.#wantsMore());
       } catch (cause) {
-        this.#deps.logger.warn({ err: cause }, "no heartbeat: the database is away");
+        if (AppError.from(cause).retryable)
+          this.#deps.logger.warn({ err: cause }, "no heartbeat: the database is away");
+        else this.#deps.logger.error({ err: cause }, "the heartbeat failed; it is tried again in 3 s");
       } finally {
         this.#beat = "idle";
       }

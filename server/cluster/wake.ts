@@ -50,7 +50,8 @@ const rereadAtOnce = 16;
 export class Wake implements Service {
   readonly #deps: WakeDeps;
   readonly #acts: WakeActs;
-  readonly #running = new Set<string>();
+  /** Looks under way; `again` when one was asked for meanwhile: what it is about may have come after the read. */
+  readonly #running = new Map<string, "once" | "again">();
   readonly #verdicts: VerdictPause;
   #timers: Timer[] = [];
   #lastQueueNo = 0;
@@ -145,13 +146,19 @@ export class Wake implements Service {
     }
   }
 
-  /** One look of a kind at a time; a look that fails is repeated by its timer. */
+  /** One look of a kind at a time, and one more when it was asked for meanwhile; one that fails is repeated by its timer. */
   #look(name: string, act: () => Promise<void>): void {
-    if (this.#running.has(name)) return;
-    this.#running.add(name);
+    if (this.#running.has(name)) {
+      this.#running.set(name, "again");
+      return;
+    }
+    this.#running.set(name, "once");
     this.#deps.background.run(name, async () => {
       try {
-        await act();
+        do {
+          this.#running.set(name, "once");
+          await act();
+        } while (this.#running.get(name) === "again");
       } catch (cause) {
         if (AppError.from(cause).code !== "database.unavailable") throw cause;
         this.#verdicts.wasAway(this.#deps.clock.monotonicMs());

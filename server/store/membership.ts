@@ -3,7 +3,7 @@
 // latest, and that moment, not their beginning, counts for their agents' unreachable limit. Locks agents in id order.
 import { z } from "zod";
 import { nodeIdSchema, type BootId, type NodeId } from "../../shared/ids.ts";
-import { nodeListSchema, type NodeList } from "../../shared/wire/nodes.ts";
+import { listedNodeSchema, type ListedNode, type NodeList } from "../../shared/wire/nodes.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
 
@@ -51,12 +51,16 @@ select case when m.drain is not null then 'beaten' when o.status = 'removed' the
 from cluster c left join node o on o.id = $1 left join mine m on true`,
 };
 
+/** What the list's form holds. A node that starts with an empty data directory each time leaves a row a day long. */
+const listedAtMost = 256;
+
 const list = {
   name: "node-list",
   text: `select c.nodes_version + (select timeline_id from pg_control_checkpoint())::bigint * 4294967296 as version,
     coalesce(jsonb_agg(jsonb_build_object('id', n.id, 'name', n.name, 'addresses', n.addresses) order by n.joined_at)
       filter (where n.id is not null), '[]') as nodes
-  from cluster c left join node n on n.status = 'joined' and n.heartbeat_at > clock_timestamp() - interval '24 hours'
+  from cluster c left join (
+    select * from node where status = 'joined' and heartbeat_at > clock_timestamp() - interval '24 hours' order by heartbeat_at desc limit ${listedAtMost}) n on true
   group by c.nodes_version`,
 };
 
@@ -127,7 +131,18 @@ export async function beatNode(sql: Sql, beat: Beat): Promise<BeatAnswer> {
   return kind === "beaten" ? { kind, settings, others } : { kind };
 }
 
+const listRow = z.object({ version: z.number(), nodes: z.array(z.looseObject({ id: nodeIdSchema })) });
+
+/** A row of another form, as another version may have written, goes by its id or is left out: it must not cost the others the list. */
 export async function readNodeList(sql: Sql): Promise<NodeList> {
-  const [found] = await rowsOf(sql, list, [], z.object({ version: z.number(), nodes: nodeListSchema.shape.nodes }));
-  return { version: found?.version ?? 0, want: 0, nodes: found?.nodes ?? [] };
+  const [found] = await rowsOf(sql, list, [], listRow);
+  return { version: found?.version ?? 0, want: 0, nodes: found?.nodes.flatMap(listable) ?? [] };
+}
+
+function listable(node: { readonly id: NodeId }): ListedNode[] {
+  for (const form of [node, { ...node, name: node.id }]) {
+    const parsed = listedNodeSchema.safeParse(form);
+    if (parsed.success) return [parsed.data];
+  }
+  return [];
 }

@@ -104,6 +104,15 @@ export class QueueBounds implements Service, QueueRoom {
     }
   }
 
+  /** Takes room for one more that will wait: a retry. One that is not stored after all is counted until the next read. */
+  async admitOne(agent: AgentId): Promise<QueueRefusal | undefined> {
+    await this.#learn([agent]);
+    const one = new Map([[agent, 1]]);
+    const refusal = this.#judge(one);
+    if (refusal === undefined) this.#take(one, 1);
+    return refusal;
+  }
+
   /** So many attempts wait no longer: this node offered them. */
   claimed(count: number): void {
     this.#add(-count);

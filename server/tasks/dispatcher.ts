@@ -46,7 +46,8 @@ export type ClaimMode = "claiming" | "paused" | "draining" | "stopped";
 
 interface Share {
   readonly credits: readonly ClaimCredit[];
-  readonly most: number;
+  /** Asked when its turn comes: the share before it may have taken the room. */
+  readonly most: () => number;
 }
 
 const creditOf = (credits: readonly ClaimCredit[]): number => credits.reduce((sum, { credit }) => sum + credit, 0);
@@ -194,8 +195,8 @@ export class Dispatcher {
   /** Who is claimed for, and how much: what the balance gives, and by the cap alone what has waited long enough. */
   async #shares(credits: readonly ClaimCredit[]): Promise<readonly Share[]> {
     const { room, store } = this.#deps;
-    if (!room.isShared) return [{ credits, most: room.room() }];
-    if (room.picks(0) >= creditOf(credits)) return [{ credits, most: room.picks(0) }];
+    if (!room.isShared) return [{ credits, most: () => room.room() }];
+    if (room.picks(0) >= creditOf(credits)) return [{ credits, most: () => room.picks(0) }];
     const stampBefore = this.#stamp;
     const pending = await store.pending([...new Set(credits.map(({ agent }) => agent))]);
     const nowMs = this.#deps.clock.monotonicMs();
@@ -205,15 +206,16 @@ export class Dispatcher {
     const others = credits.filter((credit) => !isDue(credit));
     if (pending === 0) this.#clearExhausted(others, [], stampBefore);
     return [
-      { credits: due, most: room.room() },
-      { credits: pending === 0 ? [] : others, most: room.picks(pending) },
+      { credits: due, most: () => room.room() },
+      { credits: pending === 0 ? [] : others, most: () => room.picks(pending) },
     ];
   }
 
-  async #claimFor({ credits, most: allowed }: Share): Promise<void> {
+  async #claimFor({ credits, most: mayTake }: Share): Promise<void> {
     const { store, room } = this.#deps;
     const { node, largestClaim } = this.#options;
     if (credits.length === 0) return;
+    const allowed = mayTake();
     if (allowed <= 0) {
       this.#leave(credits);
       return;

@@ -159,7 +159,7 @@ function otherRequest({ key }: SubmitRequest): AppError {
 }
 
 /** What waits drains at the agents' pace: seconds, not milliseconds. */
-const queueRetrySeconds = 5;
+export const queueRetrySeconds = 5;
 
 function queueFull({ bound, agent, queued, wanted, most }: QueueRefusal, planned: readonly Planned[]): AppError {
   const name = planned.find(({ task }) => task.agent === agent)?.name ?? agent;

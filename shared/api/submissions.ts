@@ -5,11 +5,14 @@ import { laneSchema, limits, nameSchema, taskSpecSchema, taskStates } from "../t
 import { momentSchema } from "./moment.ts";
 import { targetSchema } from "./selector.ts";
 
+/** One second to 30 days. */
+export const queueTimeoutBounds = { leastMs: 1_000, mostMs: limits.queueMs } as const;
+
 const terms = {
   queueTimeoutMs: z
     .int()
-    .min(1_000)
-    .max(limits.queueMs)
+    .min(queueTimeoutBounds.leastMs)
+    .max(queueTimeoutBounds.mostMs)
     .optional()
     .describe("Expires while still queued after this long; default 24 h"),
   unreachableLimitMs: z

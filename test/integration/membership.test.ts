@@ -1,5 +1,6 @@
 // Nodes that join, move, are renamed and removed, while an agent stays up and is never touched.
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -25,6 +26,27 @@ describe("a node of the cluster", () => {
   it("that joins is dialled by every agent, with no edit and no restart", async () => {
     await group.add("node-c");
     await group.connectedTo("web-01", ["node-a", "node-b", "node-c"]);
+  });
+
+  it("whose name or address no list can hold does not join", async () => {
+    const before = await listed();
+    await expect(group.add("odd", { name: "my node" })).rejects.toMatchObject({ code: "config.invalid" });
+    await expect(group.add("odd", { advertise: ["no address:1"] })).rejects.toMatchObject({ code: "config.invalid" });
+    expect(await listed()).toEqual(before);
+  });
+
+  it("whose API address is taken does not join: agents would dial it for a day", async () => {
+    const before = await listed();
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const address = taken.address();
+    const port = typeof address === "object" ? (address?.port ?? 0) : 0;
+    await expect(group.add("barred", { apiListen: { host: "127.0.0.1", port } })).rejects.toMatchObject({
+      code: "config.invalid",
+      message: expect.stringContaining("the API cannot listen"),
+    });
+    taken.close();
+    expect(await listed()).toEqual(before);
   });
 
   it("that comes back on another port is moved to", async () => {

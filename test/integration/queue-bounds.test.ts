@@ -71,3 +71,28 @@ it("what would not fit an empty queue either is refused for good, with what woul
   });
   expect(refused.headers.get("retry-after")).toBeNull();
 });
+
+it("a retry waits like a submission: it is refused while the agent's queue is full", async () => {
+  for (const { id } of (await node.client.tasks.list({ state: "queued" })).items) await node.client.tasks.cancel(id);
+  await expect
+    .poll(async () => (await submit(times("idle-03", 3), "retried")).status, { timeout: 20_000, interval: 500 })
+    .toBe(201);
+  const { tasks } = (await submit(times("idle-03", 3), "retried")).body;
+  const [first = "", second = ""] = tasks.map(({ id }: { id: string }) => id);
+  await node.client.tasks.cancel(first);
+  await expect
+    .poll(async () => (await submit(["idle-03"], "another")).status, { timeout: 20_000, interval: 500 })
+    .toBe(201);
+  await expect(node.client.tasks.retry(first)).rejects.toMatchObject({
+    code: "queue.full",
+    message: "3 tasks wait for agent idle-03; at most 3 may wait",
+  });
+  expect((await node.client.tasks.show(first)).attempts).toHaveLength(1);
+  await node.client.tasks.cancel(second);
+  await expect
+    .poll(async () => node.client.tasks.retry(first).then(({ state }) => state, String), {
+      timeout: 20_000,
+      interval: 500,
+    })
+    .toBe("queued");
+});

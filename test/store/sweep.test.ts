@@ -193,6 +193,29 @@ describe("membership", () => {
     expect((await list()).version).toBeGreaterThan(joined.version);
   });
 
+  it("goes on when one node's row has a form that no list can hold", async () => {
+    const [odd, mute, sound] = await Promise.all(
+      ["node-odd", "node-mute", "node-sound"].map((name) => lab.otherNode(name)),
+    );
+    await lab.sql(`update node set name = 'my node' where id = $1`, [odd?.id]);
+    await lab.sql(`update node set addresses = '["no address"]' where id = $1`, [mute?.id]);
+    const { nodes } = await list();
+    await lab.sql(`delete from node where id = any($1)`, [[odd?.id, mute?.id]]);
+    expect(nodes).toContainEqual({ id: odd?.id, name: odd?.id, addresses: ["node-odd:10943"] });
+    expect(nodes).toContainEqual({ id: sound?.id, name: "node-sound", addresses: ["node-sound:10943"] });
+    expect(nodes.some(({ id }) => id === mute?.id)).toBe(false);
+  });
+
+  it("lists no more nodes than agents take, the most lately seen first", async () => {
+    const alive = await lab.otherNode("node-alive");
+    await lab.sql(`insert into node (id, name, boot_id, version, addresses, heartbeat_at)
+      select gen_random_uuid(), 'gone', gen_random_uuid(), '1.0.0', '["gone:1"]', clock_timestamp() - interval '1 hour' from generate_series(1, 300)`);
+    const { nodes } = await list();
+    await lab.sql(`delete from node where name = 'gone'`);
+    expect(nodes).toHaveLength(256);
+    expect(nodes.some(({ id }) => id === alive.id)).toBe(true);
+  });
+
   it("carries the database's timeline above the counter", async () => {
     const { version } = await list();
     const counter = first(await lab.sql(`select nodes_version from cluster`));

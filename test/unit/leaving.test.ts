@@ -67,6 +67,28 @@ describe("leaving", () => {
     leaving.stop();
   });
 
+  it("asks everybody once, also whose turn had not come when the way of leaving changed", () => {
+    const { sessions, clock, leaving } = bench(2_000);
+    leaving.leave("finish");
+    clock.advance(500);
+    leaving.leave("hand-over");
+    clock.advance(10_000);
+    expect(sessions.filter(({ asked }) => asked !== 1)).toEqual([]);
+    leaving.stop();
+    expect(clock.timers).toBe(0);
+  });
+
+  it("closes only whom it has asked when it stays after all", () => {
+    const { sessions, clock, leaving } = bench(2_000);
+    leaving.leave("hand-over");
+    clock.advance(500);
+    leaving.stay();
+    const asked = sessions.filter((session) => session.asked > 0);
+    expect(asked.length).toBeGreaterThan(0);
+    expect(asked.length).toBeLessThan(2_000);
+    expect(sessions.filter(({ closed }) => closed !== undefined)).toEqual(asked);
+  });
+
   it("asks a session that opened meanwhile", () => {
     const { sessions, clock, leaving } = bench(1);
     leaving.leave("hand-over");

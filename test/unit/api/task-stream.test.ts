@@ -92,6 +92,31 @@ test("streams beyond the node's limit are answered 503 and a closed one makes ro
   await expect.poll(async () => (await open(api, task.view.id)).status, { timeout: 2_000, interval: 10 }).toBe(200);
 });
 
+test("a reader that left while its task was looked up holds no place", async () => {
+  await using api = await startApi({ streams: { most: 1 } });
+  const task = api.backend.add();
+  const { readTask } = api.backend;
+  const [asked, mayAnswer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  api.backend.readTask = async (id) => {
+    asked.resolve();
+    await mayAnswer.promise;
+    return readTask(id);
+  };
+  const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
+  socket.write(
+    `GET /api/v1/tasks/${task.view.id}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${api.apiKey}\r\n\r\n`,
+  );
+  await asked.promise;
+  socket.destroy();
+  // The server has seen that socket's end when it has served one that came after it.
+  await fetch(`${api.url}/healthz`);
+  await fetch(`${api.url}/healthz`);
+  mayAnswer.resolve();
+  api.backend.readTask = readTask;
+  await fetch(`${api.url}/healthz`);
+  expect((await open(api, task.view.id)).status).toBe(200);
+});
+
 test("stop ends streams at once and cleanly", async () => {
   const api = await startApi();
   const task = api.backend.add();

@@ -37,7 +37,7 @@ test("server drain watches until the node holds nothing, saying on standard erro
   expect(await run(api, "server", "drain", "node-b", "--wait", "10s")).toEqual({
     exitCode: 0,
     out: "node-b is drained: it holds nothing\n",
-    err: "holdfast: node-b drains: 1 agents connected, 1 tasks flow through it\n",
+    err: "holdfast: node-b drains: 1 agent connected, 1 task flows through it\n",
   });
   expect(api.backend.nodes.get(node.id)).toMatchObject({ drain: "hand-over", draining: true });
 });
@@ -48,11 +48,24 @@ test("server drain names at its deadline what the node still holds, and exits 69
   api.backend.remains = [holding];
   const late = await run(api, "server", "drain", "node-b", "--finish", "--wait", "10ms");
   expect(late.exitCode).toBe(69);
-  expect(late.out).toMatch(/^node-b still holds 1 agents and 1 tasks:\nAGENT +TASK\nweb-02\nweb-01 +t-1\n$/);
+  expect(late.out).toMatch(/^node-b still holds 1 agent and 1 task:\nAGENT +TASK\nweb-02\nweb-01 +t-1\n$/);
   expect(api.backend.nodes.get(node.id)).toMatchObject({ drain: "finish" });
   const json = await run(api, "server", "drain", "node-b", "--wait", "0s", "--json");
   expect(json.exitCode).toBe(0);
   expect(JSON.parse(json.out)).toMatchObject({ node: { name: "node-b", drain: "hand-over" }, ...holding });
+});
+
+test("server drain never calls a node drained that is not heard: it exits 69 and says what is not known", async () => {
+  const { api, node } = await withNode();
+  await using _ = api;
+  api.backend.nodes.set(node.id, { ...node, state: "dead", heartbeatAt: "2026-11-23T16:00:00.000Z" });
+  api.backend.remains = [nothing];
+  const asked = await run(api, "server", "drain", "node-b", "--wait", "10s");
+  expect(asked.exitCode).toBe(69);
+  expect(asked.out).toMatch(/^node-b has not been heard since 2026-11-23T16:00:00.000Z: what it holds is not known/);
+  const json = await run(api, "server", "drain", "node-b", "--wait", "10s", "--json");
+  expect(json.exitCode).toBe(69);
+  expect(JSON.parse(json.out)).toMatchObject({ node: { state: "dead" }, empty: true });
 });
 
 test("server resume, set and remove do what they say; remove only with --yes", async () => {
@@ -85,6 +98,15 @@ test("nodes list shows load, cap and drain of each", async () => {
   await using _ = api;
   api.backend.nodes.set(node.id, { ...node, active: 3, taskCap: 10, draining: true, drain: "finish" });
   expect((await run(api, "nodes", "list")).out).toMatch(/node-b +live, finishing +3 of 10 +2 /);
+});
+
+test("cluster pause says so and exits 69 when somebody resumed the cluster before every node had it", async () => {
+  await using api = await startApi();
+  api.backend.setClusterPaused = async () => ({ ...api.backend.cluster, paused: false });
+  expect(await run(api, "cluster", "pause")).toMatchObject({
+    exitCode: 69,
+    out: "the cluster was paused, and resumed by somebody else meanwhile\n",
+  });
 });
 
 test("cluster pause and resume say so, and exit 69 naming live nodes that have not heard of it", async () => {
@@ -156,4 +178,19 @@ test("run --no-wait and --wait and --high-priority reach the server as what they
     [undefined, undefined, 120_000],
     [undefined, undefined, undefined],
   ]);
+});
+
+test("a wait the server would refuse is refused by the option's own name, before anything is sent", async () => {
+  await using api = await startApi();
+  api.backend.add();
+  for (const wait of ["0s", "999ms", "31d"]) {
+    const refused = await run(api, "run", "--on", "web-01", "--wait", wait, "--", "true");
+    expect(refused).toMatchObject({
+      exitCode: 2,
+      err: expect.stringMatching(/--wait: expected 1s to 30d[^]*--no-wait/),
+    });
+  }
+  const queued = await run(api, "run", "--on", "web-01", "--queue-timeout", "1ms", "--", "true");
+  expect(queued.err).toContain("--queue-timeout: expected 1s to 30d");
+  expect(api.backend.submits).toEqual([]);
 });

@@ -4,7 +4,8 @@ import { Members } from "../../../server/cluster/members.ts";
 import type { NodeSettings } from "../../../server/store/membership.ts";
 import { Background } from "../../../shared/background.ts";
 import { bootIdSchema, nodeIdSchema } from "../../../shared/ids.ts";
-import { silentLogger as logger } from "../../../shared/logger.ts";
+import { AppError } from "../../../shared/errors.ts";
+import { silentLogger as logger, type Logger } from "../../../shared/logger.ts";
 import { FakeClock } from "../../fakes/clock.ts";
 import { removeNode, setClusterPaused, setNode } from "../../simulation/model/administer.ts";
 import { ModelDatabase } from "../../simulation/model/database.ts";
@@ -116,6 +117,44 @@ describe("a node", () => {
     await pass(12);
     expect(ended).toEqual(["removed"]);
     await expect(members.join(node)).rejects.toMatchObject({ code: "node.removed" });
+  });
+
+  it("says that the database is away only when it is", async () => {
+    const said: string[] = [];
+    const recorder: Logger = {
+      ...logger,
+      warn: (_fields, text) => said.push(text),
+      error: (_fields, text) => said.push(text),
+    };
+    const failures = [
+      new AppError("internal", "a row has another shape"),
+      new AppError("database.unavailable", "away"),
+    ];
+    const store = {
+      ...createModelStore(database),
+      nodeList: () => {
+        const [failure] = failures.splice(0, 1);
+        return failure === undefined ? createModelStore(database).nodeList() : Promise.reject(failure);
+      },
+    };
+    const failing = new Members({
+      store,
+      clock,
+      background,
+      logger: recorder,
+      load: () => ({ active: 0, sessions: 0, draining: false }),
+      onList: () => undefined,
+      onFailover: () => undefined,
+      onSettings: () => Promise.resolve(),
+      onOthers: () => undefined,
+      onEnded: () => undefined,
+    });
+    const [first, second] = failures.splice(0, 2);
+    await failing.join(node);
+    if (first !== undefined && second !== undefined) failures.push(first, second);
+    await failing.start();
+    await pass(9);
+    expect(said).toEqual(["the heartbeat failed; it is tried again in 3 s", "no heartbeat: the database is away"]);
   });
 
   it("tells of a changed list once a second at most", async () => {

@@ -41,6 +41,18 @@ test("a submission that is answered 503 or not at all is sent again under the sa
   expect(new Set(keys).size).toBe(1);
 });
 
+test("who does not want to wait for an agent hears at once that it is offline", async () => {
+  await using api = await startApi();
+  api.backend.onSubmit = async () => {
+    throw new AppError("agent.offline", "no live node has a session with web-01; nothing was stored");
+  };
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey, clock: hastyClock });
+  await expect(holdfast.run({ on: "web-01", script: "true", ifOffline: "refuse" })).rejects.toMatchObject({
+    code: "agent.offline",
+  });
+  expect(api.backend.submits).toHaveLength(1);
+});
+
 test("two runs have two keys", async () => {
   await using api = await startApi();
   const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
@@ -79,10 +91,19 @@ test("a page of something else on that URL is not mistaken for an answer", async
   const bad = async (): Promise<Response> => new Response("<html>", { status: 502 });
   await expect(
     new Holdfast({ url: "http://x", apiKey: "k", fetch: html, retryForMs: 0 }).tasks.list(),
-  ).rejects.toBeInstanceOf(AppError);
+  ).rejects.toMatchObject({ code: "cluster.unreachable", message: "http://x answered something that is no JSON" });
   await expect(
     new Holdfast({ url: "http://x", apiKey: "k", fetch: bad, retryForMs: 0 }).tasks.list(),
   ).rejects.toMatchObject({ code: "cluster.unreachable" });
+});
+
+test("https to a port without TLS is said in words a person can act on", async () => {
+  await using api = await startApi();
+  const url = api.url.replace("http:", "https:");
+  await expect(new Holdfast({ url, apiKey: api.apiKey, retryForMs: 0 }).tasks.list()).rejects.toMatchObject({
+    message: `${url}: there is no TLS on this port`,
+    mend: expect.stringContaining("http://"),
+  });
 });
 
 test.each<[string, (holdfast: Holdfast) => Promise<unknown>]>([

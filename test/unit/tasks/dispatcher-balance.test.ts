@@ -45,7 +45,7 @@ function bench(given: { readonly queue: readonly AgentId[]; readonly fair: numbe
       },
       room: {
         isShared: true,
-        picks: (pending) => (pending === 0 ? 0 : state.fair),
+        picks: (pending) => (pending === 0 ? 0 : Math.min(state.fair, state.room)),
         room: () => state.room,
         took: (count) => void (state.room -= count),
         mayOfferAtOnce: () => state.room > 0,
@@ -113,6 +113,21 @@ describe("the claim loop beside other nodes", () => {
     clock.advance(1_000);
     await settle();
     expect(offered).toHaveLength(3);
+  });
+
+  it("counts what it took after a second before it takes what the balance gives", async () => {
+    // The balance gives what there is room for: `picks` is bounded by the same cap.
+    const { dispatcher, clock, offered, settle, state } = bench({ queue: [a, a, a, b, b, b], fair: 0, room: 0 });
+    dispatcher.mayHaveWork([a]);
+    await settle();
+    clock.advance(500);
+    dispatcher.mayHaveWork([b]);
+    await settle();
+    Object.assign(state, { fair: 3, room: 3 });
+    clock.advance(500);
+    await settle();
+    expect(offered).toHaveLength(3);
+    expect(state.room).toBe(0);
   });
 
   it("makes an unanswered offer again at once, whatever the balance says", async () => {

@@ -1,0 +1,120 @@
+// Which nodes an agent holds connections to while lists come and go; the far sides are played by hand.
+import { describe, expect, it } from "vitest";
+import { Connections } from "../../../agent/connections.ts";
+import type { DialHandlers } from "../../../agent/dial.ts";
+import { bootIdSchema, journalIdSchema, nodeIdSchema, type NodeId } from "../../../shared/ids.ts";
+import { silentLogger } from "../../../shared/logger.ts";
+import { encodeFrame } from "../../../shared/wire/frame.ts";
+import type { NodeList } from "../../../shared/wire/nodes.ts";
+import { defaultTimings, type Welcome } from "../../../shared/wire/welcome.ts";
+import { FakeClock } from "../../fakes/clock.ts";
+
+const uuid = (number: number): string => `00000000-0000-4000-8000-${String(number).padStart(12, "0")}`;
+const nodeNo = (number: number): NodeId => nodeIdSchema.parse(uuid(number));
+const listOf = (version: number, numbers: readonly number[]): NodeList => ({
+  version,
+  want: 0,
+  nodes: numbers.map((number) => ({ id: nodeNo(number), name: `node-${number}`, addresses: [`node-${number}:10943`] })),
+});
+
+/** Dials stay open until a test answers or ends them. */
+function bench(list: NodeList) {
+  const clock = new FakeClock();
+  const dials: { readonly address: string; readonly handlers: DialHandlers; ended: boolean }[] = [];
+  const closed: string[] = [];
+  let sessions = 0;
+  const connections = new Connections(
+    {
+      clock,
+      random: { unit: () => 0.5, bytes: () => new Uint8Array() },
+      logger: silentLogger,
+      dial(target, handlers) {
+        const dialled = { address: target.address, handlers, ended: false };
+        dials.push(dialled);
+        const end = (): void => {
+          if (!dialled.ended) closed.push(target.address);
+          dialled.ended = true;
+        };
+        return {
+          bufferedAmount: 0,
+          send: (_frame, done) => done(),
+          ping: () => undefined,
+          close: end,
+          terminate: end,
+        };
+      },
+      nextSessionNo: () => (sessions += 1),
+      hello: () => ({
+        type: "hello",
+        protocols: { min: 1, max: 1 },
+        version: "1.0.0",
+        bootCounter: 1,
+        bootId: bootIdSchema.parse(uuid(901)),
+        journalId: journalIdSchema.parse(uuid(902)),
+        attempts: [],
+        capabilities: [],
+        host: { hostname: "h", os: "linux", arch: "x64", slots: 1 },
+      }),
+      onOpened: () => undefined,
+      onMessage: () => undefined,
+      onRoundTrip: () => undefined,
+      onEnded: () => undefined,
+      onRefused: () => undefined,
+      onList: () => undefined,
+      target: (address) => ({ address, identity: { key: "", cert: "", nodesCas: [], servername: "" } }),
+    },
+    { seeds: [], list, agentId: uuid(900) },
+  );
+  const dialOf = (number: number) =>
+    dials.findLast(({ address, ended }) => address === `node-${number}:10943` && !ended)?.handlers;
+  return {
+    connections,
+    clock,
+    closed,
+    dialled: () => dials.map(({ address }) => address),
+    /** The node greets with the list it knows. */
+    greet: (number: number, nodes: NodeList): void => {
+      const welcome: Welcome = {
+        type: "welcome",
+        protocol: 1,
+        node: { id: nodeNo(number), name: `node-${number}` },
+        timings: defaultTimings,
+        verdicts: [],
+        nodes,
+      };
+      dialOf(number)?.onOpen();
+      dialOf(number)?.onFrame(encodeFrame(welcome));
+    },
+    vanish: (number: number) => dialOf(number)?.onEnd({ kind: "closed", code: 1006, reason: "" }),
+    nodes: () => connections.views().map(({ node, state }) => `${node} ${state}`),
+  };
+}
+
+describe("a node that is not listed any more", () => {
+  it("is kept while it is all there is, and dropped once another session is open", () => {
+    const { connections, greet, nodes, closed } = bench(listOf(1, [1, 2]));
+    connections.start();
+    greet(1, listOf(1, [1, 2]));
+    connections.list(listOf(2, [2]));
+    expect(nodes()).toEqual(["node-1 open", "node-2 dialing"]);
+    greet(2, listOf(2, [2]));
+    expect(nodes()).toEqual(["node-2 open"]);
+    expect(closed).toEqual(["node-1:10943"]);
+    connections.stop();
+  });
+
+  it("is not dialled for ever when it went while it was all there was", () => {
+    const { connections, greet, vanish, nodes, clock, dialled } = bench(listOf(1, [1, 2]));
+    connections.start();
+    greet(1, listOf(1, [1, 2]));
+    connections.list(listOf(2, [2]));
+    vanish(1);
+    greet(2, listOf(2, [2]));
+    expect(nodes()).toEqual(["node-2 open"]);
+    const before = dialled().filter((address) => address === "node-1:10943").length;
+    clock.advance(20_000);
+    expect(dialled().filter((address) => address === "node-1:10943")).toHaveLength(before);
+    connections.stop();
+    expect(clock.timers).toBe(0);
+  });
+});
