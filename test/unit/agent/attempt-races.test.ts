@@ -25,7 +25,8 @@ const ended: AttemptEvent = { kind: "exited", exit: { exitCode: 0, signal: null 
 const killed: AttemptEvent = { kind: "killed", exit: undefined, left: [] };
 const measured: AttemptEvent = {
   kind: "measured",
-  output: "complete", memory: "kept",
+  output: "complete",
+  memory: "kept",
   measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 },
 };
 

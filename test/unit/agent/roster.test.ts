@@ -89,7 +89,8 @@ function finish(no: number, length = 0): RosterEffect[] {
   const out = { length, sha256: sha256Hex("x") };
   post({
     kind: "measured",
-    output: "complete", memory: "kept",
+    output: "complete",
+    memory: "kept",
     measurement: { out, err: empty, startedAtMs: 5, finishedAtMs: 6, durationMs: 1 },
   });
   return durable(no, "result");
@@ -395,7 +396,8 @@ describe("a cancel", () => {
       attempt: id(1),
       event: {
         kind: "measured",
-        output: "complete", memory: "kept",
+        output: "complete",
+        memory: "kept",
         measurement: { out: empty, err: empty, startedAtMs: 1, finishedAtMs: 2, durationMs: 1 },
       },
     });
