@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
-import type { Program, RunningServer } from "../../demo/processes.ts";
+import type { Program, RunningServer, ServerPlan } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import { TestCluster } from "./cluster.ts";
@@ -25,31 +25,62 @@ export interface Counted {
   readonly count: number;
 }
 
+export interface ProcessNodesOptions {
+  /** On which the database is made. Default: the one of the whole run. */
+  readonly postgresUrl?: string;
+  readonly agentHost?: string;
+  readonly agentWrapper?: readonly string[];
+  /** What the node of this name is started with. */
+  readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
+}
+
 export class ProcessNodes implements AsyncDisposable {
   readonly cluster: TestCluster;
   readonly folder: string;
   readonly database: TestDatabase;
   readonly nodes: ProcessNode[] = [];
+  readonly #options: ProcessNodesOptions;
   #truths = 0;
   readonly #starting = new Set<Program>();
 
-  private constructor(cluster: TestCluster, folder: string, database: TestDatabase) {
+  private constructor(
+    parts: { readonly cluster: TestCluster; readonly folder: string; readonly database: TestDatabase },
+    options: ProcessNodesOptions,
+  ) {
+    const { cluster, folder, database } = parts;
+    this.#options = options;
     this.cluster = cluster;
     this.folder = folder;
     this.database = database;
   }
 
-  static async start(names: readonly [string, ...string[]], agents: readonly string[]): Promise<ProcessNodes> {
-    const database = await createDatabase(inject("databaseUrl"));
+  static async start(
+    names: readonly [string, ...string[]],
+    agents: readonly string[],
+    options: ProcessNodesOptions = {},
+  ): Promise<ProcessNodes> {
+    const { postgresUrl, agentWrapper } = options;
+    // Another server than the run's has no template of a migrated one: the first node migrates it.
+    const database =
+      postgresUrl === undefined
+        ? await createDatabase(inject("databaseUrl"))
+        : await createDatabase(postgresUrl, "empty");
     const folder = await mkdtemp(join(tmpdir(), "holdfast-truth-"));
-    const cluster = await TestCluster.start({ name: names[0], databaseUrl: database.url });
-    const started = new ProcessNodes(cluster, folder, database);
+    const cluster = await TestCluster.start({
+      name: names[0],
+      databaseUrl: database.url,
+      ...nodePlanOf(names[0], options),
+    });
+    const started = new ProcessNodes({ cluster, folder, database }, options);
     try {
       started.#add(names[0], cluster.server);
       for (const name of names.slice(1)) await started.startNode(name);
       // A few at a time: each is two processes that start.
       for (let at = 0; at < agents.length; at += 3)
-        await Promise.all(agents.slice(at, at + 3).map((name) => cluster.startAgent({ name })));
+        await Promise.all(agents.slice(at, at + 3).map((name) =>
+            cluster.startAgent({ name, ...(agentWrapper === undefined ? {} : { wrapper: agentWrapper }) }),
+          ),
+        );
     } catch (cause) {
       await started[Symbol.asyncDispose]();
       throw cause;
@@ -80,6 +111,7 @@ export class ProcessNodes implements AsyncDisposable {
       },
       databaseUrl: this.database.url,
       masterKeyFile: join(this.cluster.folder, this.nodes[0]?.name ?? name, "master.key"),
+      ...nodePlanOf(name, this.#options),
       ...ports,
     });
     if (starting !== undefined) this.#starting.delete(starting);
@@ -145,6 +177,13 @@ export class ProcessNodes implements AsyncDisposable {
     await rm(this.folder, { recursive: true, force: true });
     await this.database.drop();
   }
+}
+
+function nodePlanOf(name: string, { agentHost, environmentOf }: ProcessNodesOptions): Partial<ServerPlan> {
+  return {
+    ...(agentHost === undefined ? {} : { agentHost }),
+    ...(environmentOf === undefined ? {} : { environment: environmentOf(name) }),
+  };
 }
 
 async function resultOf(handle: RunHandle) {
