@@ -7,6 +7,8 @@ import { inject } from "vitest";
 import type { Program, RunningServer, ServerPlan } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
+import { isFinal } from "../../shared/task.ts";
 import { TestCluster } from "./cluster.ts";
 import { eventually } from "./eventually.ts";
 import { createDatabase, type TestDatabase } from "./postgres.ts";
@@ -77,9 +79,12 @@ export class ProcessNodes implements AsyncDisposable {
       for (const name of names.slice(1)) await started.startNode(name);
       // A few at a time: each is two processes that start.
       for (let at = 0; at < agents.length; at += 3)
-        await Promise.all(agents.slice(at, at + 3).map((name) =>
-            cluster.startAgent({ name, ...(agentWrapper === undefined ? {} : { wrapper: agentWrapper }) }),
-          ),
+        await Promise.all(
+          agents
+            .slice(at, at + 3)
+            .map((name) =>
+              cluster.startAgent({ name, ...(agentWrapper === undefined ? {} : { wrapper: agentWrapper }) }),
+            ),
         );
     } catch (cause) {
       await started[Symbol.asyncDispose]();
@@ -145,11 +150,24 @@ export class ProcessNodes implements AsyncDisposable {
 
   /** Fails unless it succeeded, started once, and its log is every line once, in order. */
   async expectWhole({ id, truth, count, agent }: Counted, through: ProcessNode): Promise<void> {
+    await this.finished(id, through);
     const handle: RunHandle = await through.client.tasks.follow(id);
     const { task, output } = await resultOf(handle);
     const seen = { agent, id, state: task.state, starts: startsIn(truth), attempts: task.attempts.length, output };
     const wanted = { agent, id, state: "succeeded", starts: 1, attempts: 1, output: countedLines(count) };
     if (JSON.stringify(seen) !== JSON.stringify(wanted)) throw new Error(`not whole: ${JSON.stringify(seen)}`);
+  }
+
+  /** A log is followed for as long as its task lives: this wait has an end. */
+  async finished(id: string, through: ProcessNode): Promise<TaskView> {
+    return await eventually(
+      `task ${id} is final`,
+      async () => {
+        const view = await through.client.tasks.show(id);
+        return { done: isFinal(view.state), state: view };
+      },
+      { limitMs: 60_000 },
+    );
   }
 
   /** Waits until every agent has a session with each of these nodes. */
