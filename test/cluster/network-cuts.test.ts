@@ -30,7 +30,10 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
 
   it("goes on through another node within 30 s, runs on without any, and delivers all when they are back", async () => {
     network = SeparateNetwork.create();
-    cluster = await ProcessNodes.start(names, ["web-01"], { agentHost: network.host, agentWrapper: network.wrapper });
+    cluster = await ProcessNodes.start(names, ["web-01"], {
+      agentHost: network.host,
+      agentPlan: { wrapper: network.wrapper },
+    });
     const script = await cluster.counting(cluster.named("node-b"), "web-01", { count: 480, pauseSeconds: 0.1 });
     const home = cluster.named(await homeOf(cluster, script));
     const other = names.find((name) => name !== home.name) ?? "node-a";

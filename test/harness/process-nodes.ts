@@ -9,7 +9,7 @@ import { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { isFinal } from "../../shared/task.ts";
-import { TestCluster } from "./cluster.ts";
+import { TestCluster, type AgentPlan } from "./cluster.ts";
 import { eventually } from "./eventually.ts";
 import { createDatabase, type TestDatabase } from "./postgres.ts";
 import { countedLines, countingScript, startsIn } from "./script-truth.ts";
@@ -31,7 +31,8 @@ export interface ProcessNodesOptions {
   /** On which the database is made. Default: the one of the whole run. */
   readonly postgresUrl?: string;
   readonly agentHost?: string;
-  readonly agentWrapper?: readonly string[];
+  /** What every agent is started with. */
+  readonly agentPlan?: Omit<AgentPlan, "name" | "dataDirectory">;
   /** What the node of this name is started with. */
   readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
 }
@@ -61,7 +62,7 @@ export class ProcessNodes implements AsyncDisposable {
     agents: readonly string[],
     options: ProcessNodesOptions = {},
   ): Promise<ProcessNodes> {
-    const { postgresUrl, agentWrapper } = options;
+    const { postgresUrl, agentPlan } = options;
     // Another server than the run's has no template of a migrated one: the first node migrates it.
     const database =
       postgresUrl === undefined
@@ -79,13 +80,7 @@ export class ProcessNodes implements AsyncDisposable {
       for (const name of names.slice(1)) await started.startNode(name);
       // A few at a time: each is two processes that start.
       for (let at = 0; at < agents.length; at += 3)
-        await Promise.all(
-          agents
-            .slice(at, at + 3)
-            .map((name) =>
-              cluster.startAgent({ name, ...(agentWrapper === undefined ? {} : { wrapper: agentWrapper }) }),
-            ),
-        );
+        await Promise.all(agents.slice(at, at + 3).map((name) => cluster.startAgent({ ...agentPlan, name })));
     } catch (cause) {
       await started[Symbol.asyncDispose]();
       throw cause;

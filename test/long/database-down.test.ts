@@ -40,6 +40,18 @@ interface Submitted {
   readonly answeredMs: number;
 }
 
+/** A script without a word of output that ends while the database is away: its result alone has to wait. */
+async function silent(agent: string, through: ProcessNode): Promise<Counted> {
+  const truth = join(cluster.folder, `silent-${agent}`);
+  const lines = [
+    `echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'`,
+    "sleep 40",
+    `echo "end $HOLDFAST_ATTEMPT_ID" >> '${truth}'`,
+  ];
+  const handle = await through.client.run({ on: agent, script: lines.join("\n") });
+  return { agent, id: handle.tasks[0]?.id ?? "", truth, count: 0 };
+}
+
 /** One submission under a key of its own, as a client without retries sends it. */
 async function submit(no: number, through: ProcessNode): Promise<Submitted> {
   const agent = agents[no % agents.length] ?? "";
@@ -68,11 +80,13 @@ it(
   { timeout: 400_000 },
   async () => {
     const spanning = await Promise.all(agents.map((agent, no) => cluster.counting(nodeOf(no), agent, long)));
+    const quiet = await Promise.all(agents.map((agent, no) => silent(agent, nodeOf(no))));
     const sent: Promise<Submitted>[] = [];
     const loading = setInterval(() => sent.push(submit(sent.length, nodeOf(sent.length))), 1_000 / perSecond);
     try {
       await eventually("there is load", () => ({ done: sent.length >= 20, state: sent.length }));
 
+      expect(quiet.filter(({ truth }) => hasEnded(truth))).toEqual([]);
       postgres.kill();
       const killedMs = performance.now();
       const runningMs = await eventually(
@@ -85,6 +99,7 @@ it(
       expect(await standing("/healthz")).toEqual([200, 200]);
       expect(await standing("/readyz")).toEqual([503, 503]);
       expect(spanning.filter(({ truth }) => hasEnded(truth))).toEqual([]);
+      expect(quiet.filter(({ truth }) => !hasEnded(truth))).toEqual([]);
       await eventually("it has been away for a minute", () => ({
         done: performance.now() - killedMs > awayMs,
         state: performance.now() - killedMs,
@@ -119,9 +134,9 @@ it(
       for (const { no, id } of stored.slice(-5)) expect((await submit(no, nodeOf(no + 1))).id).toBe(id);
       const reader = cluster.named("node-b");
       for (const one of [...stored, ...repeated]) await cluster.expectWhole(countedOf(one), reader);
-      for (const one of spanning) await cluster.expectWhole(one, cluster.named("node-a"));
+      for (const one of [...quiet, ...spanning]) await cluster.expectWhole(one, cluster.named("node-a"));
       const [row] = await queryRows(cluster.database.url, "select count(*)::int as count from attempt");
-      expect(row?.["count"]).toBe(answers.length + spanning.length);
+      expect(row?.["count"]).toBe(answers.length + quiet.length + spanning.length);
       expect(answers.reduce((sum, { truth }) => sum + startsIn(truth), 0)).toBe(answers.length);
       // Nobody dialled again: the sessions outlived the database.
       for (const { program } of cluster.cluster.agents)
