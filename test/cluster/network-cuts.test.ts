@@ -1,4 +1,4 @@
-// Packets between an agent and nodes vanish, nothing is refused (faults 51, 52, 54 and 55): the agent runs in a network of
+// Packets between an agent and nodes vanish, nothing is refused (faults 51, 52 and 55): the agent runs in a network of
 // its own, the nodes outside. First the line to the home of a running script is cut, then all lines, then all are healed.
 // The truth is what the scripts wrote themselves. Needs root, `ip` and `nft`: skipped without them, and in CI it fails.
 import { afterEach, describe, expect, it } from "vitest";
