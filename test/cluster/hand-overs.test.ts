@@ -114,9 +114,9 @@ async function wholeHistoryOf(counted: Counted): Promise<TaskView["attempts"][nu
   if (attempt === undefined) throw new Error("no attempt");
   expect(more).toEqual([]);
   const { createdAt, acceptedAt, startedAt, finishedAt } = attempt;
-  const moments = [createdAt, acceptedAt, startedAt, finishedAt];
-  expect(moments).not.toContain(null);
-  expect(moments.toSorted()).toEqual(moments);
+  const moments = [createdAt, acceptedAt, startedAt, finishedAt].map((moment) => Date.parse(moment ?? ""));
+  expect(moments).not.toContain(NaN);
+  expect(moments.toSorted((one, next) => one - next)).toEqual(moments);
   expect(attempt).toMatchObject({ number: 1, state: "succeeded", reason: null, exitCode: 0, lateResults: [] });
   return attempt;
 }
