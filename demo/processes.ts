@@ -129,6 +129,8 @@ export interface ServerPlan {
   readonly masterKeyFile?: string;
   readonly apiPort?: number;
   readonly agentPort?: number;
+  /** Where agents reach it. Default 127.0.0.1. */
+  readonly agentHost?: string;
   readonly arguments?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   /** Told of the process at once, so that it can be ended while it still starts. */
@@ -141,9 +143,9 @@ export interface RunningServer {
   readonly agentPort: number;
 }
 
-/** Starts a node on loopback and resolves when it serves. */
+/** Starts a node on loopback, for agents where the plan says, and resolves when it serves. */
 export async function startServer(plan: ServerPlan): Promise<RunningServer> {
-  const { name, dataDirectory, databaseUrl, masterKeyFile, apiPort = 0, agentPort = 0 } = plan;
+  const { name, dataDirectory, databaseUrl, masterKeyFile, apiPort = 0, agentPort = 0, agentHost = "127.0.0.1" } = plan;
   const program = new Program({
     title: `server ${name}`,
     args: [
@@ -152,7 +154,7 @@ export async function startServer(plan: ServerPlan): Promise<RunningServer> {
       `--name=${name}`,
       `--data-dir=${dataDirectory}`,
       `--api-listen=127.0.0.1:${apiPort}`,
-      `--agent-listen=127.0.0.1:${agentPort}`,
+      `--agent-listen=${agentHost}:${agentPort}`,
       ...(databaseUrl === undefined ? [] : ["--database-url", databaseUrl]),
       ...(masterKeyFile === undefined ? [] : ["--master-key-file", masterKeyFile]),
       ...(plan.arguments ?? []),

@@ -1,6 +1,5 @@
 // Processes that die or stand still in the middle of scripts: agent, server and PostgreSQL. One start per attempt, the
 // complete log, the right exit code, and nothing that was answered with 201 is lost.
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RunHandle } from "../../sdk/run-handle.ts";
@@ -8,7 +7,7 @@ import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { apiCaller } from "../harness/http.ts";
 import { isAlive, signalAll, treeOf } from "../harness/process.ts";
-import { countedLines, countingScript, startsIn } from "../harness/script-truth.ts";
+import { countedLines, countingScript, hasEnded, startsIn } from "../harness/script-truth.ts";
 
 let cluster: TestCluster;
 let web: TestAgent;
@@ -46,10 +45,6 @@ async function expectWhole({ handle, id, truth, count }: Counted): Promise<void>
   expect(lines.join("")).toBe(countedLines(count));
   expect(await cluster.finished(id)).toMatchObject({ state: "failed", exitCode: 3, attempts: [{ number: 1 }] });
   expect(startsIn(truth)).toBe(1);
-}
-
-function hasEnded(truth: string): boolean {
-  return readFileSync(truth, "utf8").includes("\nend ");
 }
 
 function postmaster(): number {

@@ -22,6 +22,8 @@ export interface AgentPlan {
   readonly labels?: readonly string[];
   readonly dataDirectory?: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Put in front of `agent run`: a network of its own, say. */
+  readonly wrapper?: readonly string[];
 }
 
 export class TestCluster {
@@ -178,6 +180,7 @@ export class TestCluster {
       title: `agent ${plan.name}`,
       args: ["agent", "run", "--data-dir", dataDirectory],
       ...(plan.environment === undefined ? {} : { environment: plan.environment }),
+      ...(plan.wrapper === undefined ? {} : { wrapper: plan.wrapper }),
     });
   }
 }

@@ -9,7 +9,7 @@ import type { TestProject } from "vitest/node";
 import { Database } from "../../server/store/connection.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { migrate } from "../../server/store/migrate.ts";
-import { systemClock } from "../../shared/clock.ts";
+import { systemClock, type Clock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { systemRandom } from "../../shared/random.ts";
 import { scratchParent } from "./scratch.ts";
@@ -17,6 +17,8 @@ import { scratchParent } from "./scratch.ts";
 export interface TestPostgres {
   /** Logs in as the role `holdfast`, here with the right to create databases. */
   readonly url: string;
+  /** Of the postmaster that runs now. */
+  readonly pid: number;
   stop(): Promise<void>;
 }
 
@@ -31,6 +33,8 @@ export interface TestPostgresOptions {
   /** `fast` turns fsync off: for tests that do not look at durability. Default `on-disk`, as in production. */
   readonly durability?: "on-disk" | "fast";
   readonly parameters?: Readonly<Record<string, string>>;
+  /** Whose timers look after the postmaster. */
+  readonly clock?: Clock;
 }
 
 const migratedTemplate = "holdfast_migrated";
@@ -40,7 +44,7 @@ export async function startTestPostgres(options: TestPostgresOptions = {}): Prom
   const directory = await mkdtemp(join(scratchParent(), "holdfast-postgres-"));
   const parameters = { ...(options.durability === "fast" ? fastParameters : {}), ...options.parameters };
   const server = new EmbeddedPostgres(
-    { clock: systemClock, random: systemRandom, logger: silentLogger },
+    { clock: options.clock ?? systemClock, random: systemRandom, logger: silentLogger },
     { dataDirectory: directory, parameters },
   );
   try {
@@ -54,6 +58,9 @@ export async function startTestPostgres(options: TestPostgresOptions = {}): Prom
   const { url } = server;
   return {
     url,
+    get pid() {
+      return server.pid;
+    },
     stop: async () => {
       await server.stop();
       await rm(directory, { recursive: true, force: true });

@@ -4,10 +4,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inject } from "vitest";
-import type { Program, RunningServer } from "../../demo/processes.ts";
+import type { Program, RunningServer, ServerPlan } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
-import { TestCluster } from "./cluster.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
+import { isFinal } from "../../shared/task.ts";
+import { TestCluster, type AgentPlan } from "./cluster.ts";
 import { eventually } from "./eventually.ts";
 import { createDatabase, type TestDatabase } from "./postgres.ts";
 import { countedLines, countingScript, startsIn } from "./script-truth.ts";
@@ -25,31 +27,60 @@ export interface Counted {
   readonly count: number;
 }
 
+export interface ProcessNodesOptions {
+  /** On which the database is made. Default: the one of the whole run. */
+  readonly postgresUrl?: string;
+  readonly agentHost?: string;
+  /** What every agent is started with. */
+  readonly agentPlan?: Omit<AgentPlan, "name" | "dataDirectory">;
+  /** What the node of this name is started with. */
+  readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
+}
+
 export class ProcessNodes implements AsyncDisposable {
   readonly cluster: TestCluster;
   readonly folder: string;
   readonly database: TestDatabase;
   readonly nodes: ProcessNode[] = [];
+  readonly #options: ProcessNodesOptions;
   #truths = 0;
   readonly #starting = new Set<Program>();
 
-  private constructor(cluster: TestCluster, folder: string, database: TestDatabase) {
+  private constructor(
+    parts: { readonly cluster: TestCluster; readonly folder: string; readonly database: TestDatabase },
+    options: ProcessNodesOptions,
+  ) {
+    const { cluster, folder, database } = parts;
+    this.#options = options;
     this.cluster = cluster;
     this.folder = folder;
     this.database = database;
   }
 
-  static async start(names: readonly [string, ...string[]], agents: readonly string[]): Promise<ProcessNodes> {
-    const database = await createDatabase(inject("databaseUrl"));
+  static async start(
+    names: readonly [string, ...string[]],
+    agents: readonly string[],
+    options: ProcessNodesOptions = {},
+  ): Promise<ProcessNodes> {
+    const { postgresUrl, agentPlan } = options;
+    // Another server than the run's has no template of a migrated one: the first node migrates it.
+    const database =
+      postgresUrl === undefined
+        ? await createDatabase(inject("databaseUrl"))
+        : await createDatabase(postgresUrl, "empty");
     const folder = await mkdtemp(join(tmpdir(), "holdfast-truth-"));
-    const cluster = await TestCluster.start({ name: names[0], databaseUrl: database.url });
-    const started = new ProcessNodes(cluster, folder, database);
+    const cluster = await TestCluster.start({
+      name: names[0],
+      databaseUrl: database.url,
+      ...nodePlanOf(names[0], options),
+    });
+    const started = new ProcessNodes({ cluster, folder, database }, options);
     try {
       started.#add(names[0], cluster.server);
       for (const name of names.slice(1)) await started.startNode(name);
       // A few at a time: each is two processes that start.
       for (let at = 0; at < agents.length; at += 3)
-        await Promise.all(agents.slice(at, at + 3).map((name) => cluster.startAgent({ name })));
+        await Promise.all(agents.slice(at, at + 3).map((name) => cluster.startAgent({ ...agentPlan, name })));
     } catch (cause) {
       await started[Symbol.asyncDispose]();
       throw cause;
@@ -80,6 +111,7 @@ export class ProcessNodes implements AsyncDisposable {
       },
       databaseUrl: this.database.url,
       masterKeyFile: join(this.cluster.folder, this.nodes[0]?.name ?? name, "master.key"),
+      ...nodePlanOf(name, this.#options),
       ...ports,
     });
     if (starting !== undefined) this.#starting.delete(starting);
@@ -113,11 +145,24 @@ export class ProcessNodes implements AsyncDisposable {
 
   /** Fails unless it succeeded, started once, and its log is every line once, in order. */
   async expectWhole({ id, truth, count, agent }: Counted, through: ProcessNode): Promise<void> {
+    await this.finished(id, through);
     const handle: RunHandle = await through.client.tasks.follow(id);
     const { task, output } = await resultOf(handle);
     const seen = { agent, id, state: task.state, starts: startsIn(truth), attempts: task.attempts.length, output };
     const wanted = { agent, id, state: "succeeded", starts: 1, attempts: 1, output: countedLines(count) };
     if (JSON.stringify(seen) !== JSON.stringify(wanted)) throw new Error(`not whole: ${JSON.stringify(seen)}`);
+  }
+
+  /** A log is followed for as long as its task lives: this wait has an end. */
+  async finished(id: string, through: ProcessNode): Promise<TaskView> {
+    return await eventually(
+      `task ${id} is final`,
+      async () => {
+        const view = await through.client.tasks.show(id);
+        return { done: isFinal(view.state), state: view };
+      },
+      { limitMs: 60_000 },
+    );
   }
 
   /** Waits until every agent has a session with each of these nodes. */
@@ -145,6 +190,13 @@ export class ProcessNodes implements AsyncDisposable {
     await rm(this.folder, { recursive: true, force: true });
     await this.database.drop();
   }
+}
+
+function nodePlanOf(name: string, { agentHost, environmentOf }: ProcessNodesOptions): Partial<ServerPlan> {
+  return {
+    ...(agentHost === undefined ? {} : { agentHost }),
+    ...(environmentOf === undefined ? {} : { environment: environmentOf(name) }),
+  };
 }
 
 async function resultOf(handle: RunHandle) {

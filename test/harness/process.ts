@@ -35,6 +35,15 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+/** Whether a SIGSTOP holds it. */
+export function isStopped(pid: number): boolean {
+  try {
+    return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 /** Pids whose NUL-parted command line holds the text. */
 export function pidsWith(text: string): number[] {
   return allPids().filter((pid) => {

@@ -18,6 +18,15 @@ export function countedLines(count: number): string {
   return Array.from({ length: count }, (_, index) => `line ${index + 1}\n`).join("");
 }
 
+/** Whether the script came to its end, whoever has heard of it. */
+export function hasEnded(truthFile: string): boolean {
+  try {
+    return readFileSync(truthFile, "utf8").includes("\nend ");
+  } catch {
+    return false;
+  }
+}
+
 export function startsIn(truthFile: string): number {
   try {
     return readFileSync(truthFile, "utf8")

@@ -1,8 +1,8 @@
 // A process that is started again whenever it dies and goes on a while after it stopped: what a supervisor and a
 // hypervisor do. Looks only when it is tended; owns no timer.
-import { readFileSync } from "node:fs";
 import type { Program } from "../../demo/processes.ts";
 import type { Failpoints, Harm } from "./failpoints.ts";
+import { isStopped } from "./process.ts";
 
 /** How long a stopped process stays so: longer than any round trip, shorter than what counts as silence. */
 const stoppedMs = 700;
@@ -86,13 +86,5 @@ export class Supervised {
     if (performance.now() - this.#stoppedAtMs < stoppedMs) return;
     this.#stoppedAtMs = undefined;
     program.kill("SIGCONT");
-  }
-}
-
-function isStopped(pid: number): boolean {
-  try {
-    return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
-  } catch {
-    return false;
   }
 }
