@@ -1,6 +1,9 @@
-// What must be looked up outside the core before an offer is decided: age, free space, interpreter, working directory.
+// What must be looked up outside the core before an offer is decided: age, free space, interpreter, working
+// directory, limits.
 import { statSync } from "node:fs";
+import type { ScriptSpec } from "../shared/task.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
+import type { Controller } from "./cgroup-layout.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { Admission } from "./roster-event.ts";
 
@@ -10,6 +13,8 @@ export interface AdmissionFacts {
   /** How long the process may have stood still before it read the offer, in boot time (suspend counts). */
   readonly stoodMs: number;
   readonly searchPath: string | undefined;
+  /** Whether the host lets the agent set such a limit. */
+  readonly canLimit: (controller: Controller) => boolean;
 }
 
 /** A gap that means the process or the whole machine stood still, not just a busy moment. */
@@ -34,7 +39,17 @@ export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
     const detail = "the working directory must be an absolute path to a folder that is there";
     return { kind: "never", refusal: { reason: "invalid", detail } };
   }
+  const unkept = unkeepable(spec, facts);
+  if (unkept.length > 0) {
+    const detail = `this host lets the agent set no limit of ${unkept.join(" and ")}`;
+    return { kind: "never", refusal: { reason: "unsupported", detail } };
+  }
   return { kind: "ok" };
+}
+
+function unkeepable(spec: ScriptSpec, { canLimit }: AdmissionFacts): Controller[] {
+  const wanted = { memory: spec.memoryBytes, pids: spec.pids };
+  return (["memory", "pids"] as const).filter((one) => wanted[one] !== undefined && !canLimit(one));
 }
 
 function isDirectory(path: string): boolean {

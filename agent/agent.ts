@@ -220,6 +220,7 @@ class HoldfastAgent implements Agent {
       shimPath: given.shimPath,
       resetSignals: given.resetSignals,
       agentName: identity.name,
+      groupName: `holdfast-${identity.agentId}`,
       environment: scripts,
       bounds: bounds ?? defaultSpoolBounds,
       ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),

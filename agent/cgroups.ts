@@ -1,12 +1,12 @@
 // Makes the control groups of attempts beside the agent's own, wherever the host lets it: one tree per attempt, so that
 // nothing a script starts escapes its end, and limits for all of it. What is in them is attempt-cgroup.ts's.
 // Invariant: an agent touches no group but those under a folder of its own name.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { AttemptCgroup, removeGroup, type GroupPlace } from "./attempt-cgroup.ts";
-import type { CgroupLayout, Controller } from "./cgroup-layout.ts";
+import { parseCgroupLayout, type CgroupLayout, type Controller } from "./cgroup-layout.ts";
 
 export interface ResourceLimits {
   readonly memoryBytes?: number | undefined;
@@ -29,10 +29,10 @@ export class Cgroups {
   static open(layout: CgroupLayout, name: string): Cgroups | undefined {
     const own = layout.unified;
     const parent = own !== undefined && basename(own) === agentSubgroup ? dirname(own) : own;
-    const unified = baseUnder(parent, name, 2);
+    const unified = unifiedBase(parent, name);
     const given = parent === undefined || unified === undefined ? [] : enableControllers([parent, unified.path]);
-    const memory = given.includes("memory") ? unified : baseUnder(layout.legacy.memory, name, 1);
-    const pids = given.includes("pids") ? unified : baseUnder(layout.legacy.pids, name, 1);
+    const memory = given.includes("memory") ? unified : legacyBase(layout.legacy.memory, name);
+    const pids = given.includes("pids") ? unified : legacyBase(layout.legacy.pids, name);
     const tree = unified ?? pids ?? memory;
     if (tree === undefined) return undefined;
     return new Cgroups({
@@ -68,6 +68,17 @@ export class Cgroups {
     return new AttemptCgroup(places);
   }
 
+  /** The agent stops: its folders go, unless something lives in them. */
+  close(): void {
+    for (const path of new Set(Object.values(this.#bases).map(({ path: base }) => base))) {
+      try {
+        rmdirSync(path);
+      } catch {
+        // Scripts go on in there; the next start finds it.
+      }
+    }
+  }
+
   /** What is left of an attempt's groups; one in which something lives stays. */
   remove(attempt: AttemptId): void {
     const paths = Object.values(this.#bases).map(({ path }) => join(path, attempt));
@@ -75,16 +86,38 @@ export class Cgroups {
   }
 }
 
+/** On this host. Undefined where there are no control groups, or none that this process may use. */
+export function openCgroups(name: string): Cgroups | undefined {
+  let texts: readonly [string, string];
+  try {
+    texts = [readFileSync("/proc/self/mountinfo", "utf8"), readFileSync("/proc/self/cgroup", "utf8")];
+  } catch {
+    return undefined;
+  }
+  return Cgroups.open(parseCgroupLayout(...texts), name);
+}
+
 /** A folder of ours under `parent`; undefined when we may not make one. */
-function baseUnder(parent: string | undefined, name: string, version: 1 | 2): Base | undefined {
+function unifiedBase(parent: string | undefined, name: string): Base | undefined {
   if (parent === undefined) return undefined;
   const path = join(parent, name);
   try {
     mkdirSync(path, { recursive: true });
-    return { version, path };
+    return { version: 2, path };
   } catch (cause) {
     if (["EACCES", "EPERM", "EROFS", "ENOENT"].includes(errnoOf(cause) ?? "")) return undefined;
     throw cause;
+  }
+}
+
+/** Made with the first limit that is asked for. */
+function legacyBase(parent: string | undefined, name: string): Base | undefined {
+  if (parent === undefined) return undefined;
+  try {
+    accessSync(parent, constants.W_OK);
+    return { version: 1, path: join(parent, name) };
+  } catch {
+    return undefined;
   }
 }
 

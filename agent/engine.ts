@@ -97,6 +97,7 @@ export class Engine {
     this.#ticker?.cancel();
     for (const execution of this.#executions.values()) await execution.stop();
     this.#executions.clear();
+    this.#deps.site.close();
   }
 
   drain(): void {

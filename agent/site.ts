@@ -8,6 +8,7 @@ import type { OfferItem } from "../shared/wire/offer.ts";
 import { admitOffer } from "./admission.ts";
 import type { AttemptEffect } from "./attempt.ts";
 import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
+import { openCgroups, type Cgroups } from "./cgroups.ts";
 import { gatherEvidence } from "./evidence.ts";
 import { Execution } from "./execution.ts";
 import type { ExecutionDeps, ExecutionOptions } from "./execution.ts";
@@ -49,11 +50,15 @@ export interface Site {
     deps: ExecutionDeps,
     attempt: { readonly attempt: AttemptId; readonly facts: AttemptFacts | undefined },
   ): AttemptExecution;
+  /** The agent stops; scripts go on. */
+  close(): void;
 }
 
 export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions, "attempt" | "facts" | "host"> {
   readonly dataPath: string;
   readonly hostBootId: string;
+  /** Of its control groups; tells the agents of one host apart. Without, none are made. */
+  readonly groupName?: string;
   /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
   readonly freeBytesAtLeast?: number;
 }
@@ -62,11 +67,13 @@ export class HostSite implements Site {
   readonly #options: HostSiteOptions;
   readonly #attemptsPath: string;
   readonly #pipes: PipePool;
+  readonly #cgroups: Cgroups | undefined;
 
   constructor(deps: PipePoolDeps, options: HostSiteOptions) {
     this.#options = options;
     this.#pipes = new PipePool(deps, { path: join(options.dataPath, "pipes") });
     this.#attemptsPath = join(options.dataPath, "attempts");
+    this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
   get hostBootId(): string {
@@ -91,6 +98,7 @@ export class HostSite implements Site {
       ...facts,
       freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
       searchPath: this.#options.environment["PATH"],
+      canLimit: (controller) => this.#cgroups?.canLimit(controller) ?? false,
     });
   }
 
@@ -103,6 +111,7 @@ export class HostSite implements Site {
   }
 
   removeFolder(attempt: AttemptId): Promise<void> {
+    this.#cgroups?.remove(attempt);
     return this.#folder(attempt).remove();
   }
 
@@ -113,11 +122,16 @@ export class HostSite implements Site {
     const host = new LocalHost({
       ...this.#options,
       pipes: this.#pipes,
+      cgroups: this.#cgroups,
       attempt,
       facts,
       attemptsPath: this.#attemptsPath,
     });
     return new Execution(deps, { ...this.#options, attempt, facts, host });
+  }
+
+  close(): void {
+    this.#cgroups?.close();
   }
 
   #folder(attempt: AttemptId): AttemptFolder {

@@ -71,6 +71,10 @@ export interface RunOptions extends SubmitOptions {
   readonly timeoutMs?: number;
   /** Between TERM and KILL; default 10 s. */
   readonly graceMs?: number;
+  /** Bytes of memory the script and all it starts may take; beyond, the kernel kills (`oom-killed`). */
+  readonly memoryBytes?: number;
+  /** Processes and threads the script and all it starts may be at once. */
+  readonly pids?: number;
   /** Expires while still queued after this long; default 24 h. */
   readonly queueTimeoutMs?: number;
   /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
@@ -120,6 +124,8 @@ export class Holdfast {
       cwd,
       timeoutMs,
       graceMs,
+      memoryBytes,
+      pids,
       queueTimeoutMs,
       unreachableLimitMs,
       lane,
@@ -136,6 +142,8 @@ export class Holdfast {
       cwd,
       timeoutMs,
       graceMs,
+      memoryBytes,
+      pids,
     };
     return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
   }

@@ -8,10 +8,11 @@ import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
 import { createLogPrinter } from "../log-printer.ts";
-import { durationOption, jsonOption, option, urlOptions } from "../option.ts";
+import { durationOption, jsonOption, option, parseCount, urlOptions } from "../option.ts";
 import { note, printError, printJson, printTable } from "../output.ts";
 import { parseEnvironment } from "../pairs.ts";
 import type { Interrupt, Shell } from "../shell.ts";
+import { parseSize } from "../size.ts";
 import { watchRun } from "../watch-run.ts";
 
 interface RunFlags extends ClientOptions {
@@ -22,6 +23,8 @@ interface RunFlags extends ClientOptions {
   readonly cwd?: string;
   readonly timeout?: number;
   readonly grace?: number;
+  readonly memory?: number;
+  readonly pids?: number;
   readonly queueTimeout?: number;
   readonly wait?: number | false;
   readonly highPriority?: boolean;
@@ -67,6 +70,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         flags: "--grace <duration>",
         description: "between TERM and KILL on time-out and cancel (server's default: 10s)",
         kind: "setting",
+      }),
+      option({
+        flags: "--memory <size>",
+        description: "what the script and all it starts may take, such as 512M; beyond, the kernel kills it",
+        kind: "act",
+        parse: parseSize,
+      }),
+      option({
+        flags: "--pids <count>",
+        description: "processes and threads that the script and all it starts may be at once",
+        kind: "act",
+        parse: parseCount,
       }),
       durationOption({
         flags: "--queue-timeout <duration>",
@@ -128,6 +143,8 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       cwd: flags.cwd,
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
+      memoryBytes: flags.memory,
+      pids: flags.pids,
       queueTimeoutMs,
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),

@@ -254,6 +254,7 @@ export class SimAgent {
         machine.removeFolder(attempt);
       },
       execution: (deps, given) => new Execution(deps, { ...given, host: hostOf(given), slowestPollMs: 2_000 }),
+      close: () => undefined,
     };
   }
 

@@ -43,6 +43,7 @@ async function engineOn(
     evidence: () => ({ journal: "none", hostBoot: "same", marker: "none", shim: "dead", exit: undefined }),
     folders: () => Promise.resolve([]),
     removeFolder: nothing,
+    close: () => undefined,
     execution,
   };
   const engine = new Engine(
