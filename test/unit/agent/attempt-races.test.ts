@@ -45,6 +45,32 @@ beforeEach(() => {
   post({ kind: "durable", mark: "intent" });
 });
 
+describe("a kill of the kernel's for want of memory", () => {
+  const exceeded: AttemptEvent = { ...measured, memory: "exceeded" };
+  const bySignal = { exitCode: null, signal: "SIGKILL" };
+
+  test.each([
+    ["is why a script failed", { exitCode: null, signal: "SIGKILL" }, "failed", "oom-killed"],
+    ["is why, when the script said so by a code of its own", { exitCode: 137, signal: null }, "failed", "oom-killed"],
+    ["says nothing of a script that succeeded all the same", { exitCode: 0, signal: null }, "succeeded", ""],
+  ])("%s", (_name, exit, outcome, reason) => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "exited", exit }, killed, exceeded);
+    expect(result()).toMatchObject({ record: { outcome, reason, ...exit } });
+  });
+
+  test("is not why a cancelled one ended", () => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "cancel", graceMs: 0 }, { kind: "durable", mark: "cancelling" });
+    post({ kind: "killed", exit: bySignal, left: [] }, exceeded);
+    expect(result()).toMatchObject({ record: { outcome: "cancelled", reason: "cancel" } });
+  });
+
+  test("is told beside output that was lost", () => {
+    post({ kind: "started", startedAtMs: 5 }, { kind: "exited", exit: bySignal }, killed);
+    post({ ...measured, memory: "exceeded", output: "lost" } as AttemptEvent);
+    expect(result()).toMatchObject({ record: { outcome: "failed", reason: "oom-killed; output-lost" } });
+  });
+});
+
 describe("an exit that was there first stands", () => {
   test("when it is seen while a cancel asks the gate", () => {
     expect(post({ kind: "cancel", graceMs: 0 })).toEqual(["declare-never"]);
