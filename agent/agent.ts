@@ -21,7 +21,7 @@ import { ownProtocols } from "../shared/wire/version.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionView } from "./connections.ts";
 import { DataLock } from "./data-lock.ts";
-import { dial } from "./dial.ts";
+import { createDial } from "./dial.ts";
 import type { Dial, DialTarget } from "./dial.ts";
 import { DiskReserve } from "./disk-reserve.ts";
 import { Engine } from "./engine.ts";
@@ -31,6 +31,7 @@ import type { Identity } from "./identity.ts";
 import { findInterpreter, interpreterNames } from "./interpreters.ts";
 import { Journal } from "./journal.ts";
 import { loadNodeList, NodeListFile } from "./node-addresses.ts";
+import { ProxyRules } from "./proxy.ts";
 import { loadReach, seedsOf } from "./reach.ts";
 import type { Reach } from "./reach.ts";
 import { Renewal } from "./renewal.ts";
@@ -261,7 +262,7 @@ class HoldfastAgent implements Agent {
     const connections: Connections = new Connections(
       {
         ...common,
-        dial: this.#deps.dial ?? dial,
+        dial: this.#deps.dial ?? createDial(ProxyRules.read(reach.proxy, environment ?? process.env)),
         nextSessionNo: () => (this.#lastSession += 1),
         hello,
         onOpened: (session) => {

@@ -7,6 +7,8 @@ import type { Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Clock } from "../shared/clock.ts";
 import { describeError, errnoOf } from "../shared/errors.ts";
+import { hostAndPort, type HostAndPort, type ProxyRules } from "./proxy.ts";
+import { openTunnel } from "./proxy-tunnel.ts";
 
 export type Look =
   | { readonly kind: "certificate"; readonly leaf: X509Certificate }
@@ -21,18 +23,35 @@ export interface LookOptions {
   readonly withinMs: number;
 }
 
-type Deps = { readonly clock: Pick<Clock, "after"> };
+type Deps = { readonly clock: Pick<Clock, "after">; readonly proxies?: ProxyRules };
 
-/** Never throws; ends within `withinMs`. */
+/** Never throws; a way through a proxy and the look itself each end within `withinMs`. */
 export async function lookAt(options: LookOptions, deps: Deps): Promise<Look> {
-  const seen = await lookThroughTls(options, deps);
-  return seen.kind === "plain" ? await lookWithoutTls(options, deps) : seen;
+  const seen = await through(options, deps, lookThroughTls);
+  return seen.kind === "plain" ? await through(options, deps, lookWithoutTls) : seen;
 }
 
-function lookThroughTls(options: LookOptions, deps: Deps): Promise<Look> {
+type Way = HostAndPort | { readonly socket: Socket };
+
+async function through(
+  options: LookOptions,
+  deps: Deps,
+  look: (way: Way, options: LookOptions, deps: Deps) => Promise<Look>,
+): Promise<Look> {
+  const place = hostAndPort(options.address);
+  const proxy = deps.proxies?.proxyFor(place);
+  if (proxy === undefined) return look(place, options, deps);
+  try {
+    return await look({ socket: await openTunnel(proxy, place, { timeoutMs: options.withinMs }) }, options, deps);
+  } catch (cause) {
+    return { kind: "nothing", why: describeError(cause).slice(0, 200) };
+  }
+}
+
+function lookThroughTls(way: Way, options: LookOptions, deps: Deps): Promise<Look> {
   const { servername } = options;
   // An intercepting proxy may speak TLS 1.2 only, and is to be named all the same.
-  const open = { ...endpoint(options.address), servername, rejectUnauthorized: false, minVersion: "TLSv1.2" } as const;
+  const open = { ...way, servername, rejectUnauthorized: false, minVersion: "TLSv1.2" } as const;
   const socket = connectTls(open);
   return watched(socket, { options, deps }, (resolve) => {
     socket.once("secureConnect", () => {
@@ -44,10 +63,12 @@ function lookThroughTls(options: LookOptions, deps: Deps): Promise<Look> {
   });
 }
 
-function lookWithoutTls(options: LookOptions, deps: Deps): Promise<Look> {
-  const socket = connectTcp(endpoint(options.address));
+function lookWithoutTls(way: Way, options: LookOptions, deps: Deps): Promise<Look> {
+  const socket = "socket" in way ? way.socket : connectTcp(way);
   return watched(socket, { options, deps }, (resolve) => {
-    socket.once("connect", () => socket.write("GET / HTTP/1.0\r\n\r\n"));
+    const ask = (): void => void socket.write("GET / HTTP/1.0\r\n\r\n");
+    if ("socket" in way) ask();
+    else socket.once("connect", ask);
     socket.once("data", (data: Buffer) => {
       const [line = ""] = data
         .subarray(0, 200)
@@ -91,9 +112,4 @@ export function isNoTls(cause: unknown): boolean {
     code === "ERR_SSL_HTTP_REQUEST" ||
     code === "ERR_SSL_UNKNOWN_PROTOCOL"
   );
-}
-
-function endpoint(address: string): { readonly host: string; readonly port: number } {
-  const at = address.lastIndexOf(":");
-  return { host: address.slice(0, at).replaceAll(/[[\]]/g, ""), port: Number(address.slice(at + 1)) };
 }

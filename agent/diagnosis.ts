@@ -6,6 +6,7 @@ import { describeError, errorRows, errnoOf } from "../shared/errors.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
 import { findingOf, interceptionMend } from "./certificate-finding.ts";
 import { isNoTls, lookAt } from "./certificate-look.ts";
+import { ProxyError } from "./proxy-tunnel.ts";
 import { describeSpan } from "./clock-offset.ts";
 import type { DialEnd, DialStage, DialTarget } from "./dial.ts";
 import type { DiagnosisDeps, Finding } from "./finding.ts";
@@ -111,6 +112,8 @@ interface Failed {
 async function failed(error: AppError, { stage, target, deps }: Failed): Promise<Finding> {
   const { address, identity } = target;
   const host = address.slice(0, address.lastIndexOf(":"));
+  // The proxy's own word: nothing behind it was seen.
+  if (error instanceof ProxyError) return { kind: "proxy", reason: error.message, mend: error.mend ?? "" };
   const code = errnoOf(error.cause);
   switch (code) {
     case "ECONNREFUSED":

@@ -3,13 +3,23 @@
 import { X509Certificate } from "node:crypto";
 import type { ClientRequest } from "node:http";
 import type { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
+import type { ConnectionOptions } from "node:tls";
+import { callbackify } from "node:util";
 import { WebSocket } from "ws";
+import type { ClientOptions } from "ws";
 import { systemClock } from "../shared/clock.ts";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { FrameSocket } from "../shared/link.ts";
 import { agentPath, subprotocol } from "../shared/wire/version.ts";
+import { hostAndPort, ProxyRules } from "./proxy.ts";
+import type { HostAndPort, Proxy } from "./proxy.ts";
+import { openTunnel } from "./proxy-tunnel.ts";
 import type { AgentTlsIdentity } from "./tls-options.ts";
 import { agentTlsOptions } from "./tls-options.ts";
+
+/** For the proxy and what it opens; TLS and the greeting have their own. */
+const tunnelMs = 15_000;
 
 export type DialEnd =
   /** The node answered the upgrade with a status: admission control or a refusal with words. */
@@ -37,10 +47,23 @@ export interface DialTarget {
 
 export type Dial = (target: DialTarget, handlers: DialHandlers) => FrameSocket;
 
-export const dial: Dial = (target, handlers) => {
+/** Through the proxy that the rules name for an address, if any. */
+export function createDial(rules: ProxyRules): Dial {
+  return (target, handlers) => open(target, handlers, rules);
+}
+
+export const dial: Dial = createDial(new ProxyRules(undefined));
+
+function open(target: DialTarget, handlers: DialHandlers, rules: ProxyRules): FrameSocket {
   // A peer that does not answer the close frame is not waited for: ws would keep the socket for 30 s.
+  const tls = agentTlsOptions(target.identity);
+  const place = hostAndPort(target.address);
+  const proxy = rules.proxyFor(place);
   const options = {
-    ...agentTlsOptions(target.identity),
+    ...tls,
+    ...(proxy === undefined
+      ? {}
+      : { createConnection: tunnelled(proxy, place, () => handlers.onStage?.("connected")) }),
     closeTimeout: 1_000,
     finishRequest(request: ClientRequest) {
       request.once("socket", (dialled) => {
@@ -96,7 +119,22 @@ export const dial: Dial = (target, handlers) => {
     cork: () => stream?.cork(),
     uncork: () => process.nextTick(() => stream?.uncork()),
   };
-};
+}
+
+/** TLS with the node itself, through what the proxy opened: the proxy sees none of it. */
+function tunnelled(
+  proxy: Proxy,
+  place: HostAndPort,
+  onTunnel: () => void,
+): NonNullable<ClientOptions["createConnection"]> {
+  const lead = async (given: ConnectionOptions): Promise<Duplex> => {
+    const socket = await openTunnel(proxy, place, { timeoutMs: tunnelMs });
+    onTunnel();
+    return connectTls({ ...given, path: undefined, socket });
+  };
+  // Node's own form, which waits for the answer; the types of ws know only the one of net.
+  return callbackify(lead) as unknown as NonNullable<ClientOptions["createConnection"]>;
+}
 
 /**
  * An address that is none (`10.0.0.256:10943`) or a certificate that cannot be read throws before there is a socket. The
@@ -142,6 +180,8 @@ const neverConnected: ReadonlySet<string> = new Set([
 
 /** TLS refusals are told apart from a network that does not answer: the first needs a person, the second time. */
 export function dialError(address: string, cause: unknown): AppError {
+  // A proxy's own refusal has words already.
+  if (cause instanceof AppError) return cause;
   const code = errnoOf(cause) ?? "";
   const isTls =
     code.startsWith("ERR_TLS") ||

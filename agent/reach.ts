@@ -1,5 +1,5 @@
 // What registration said about how to reach the cluster: addresses kept for ever as seeds, and the nodes this agent keeps
-// to when it was registered with `--node`. In reach.json, beside the identity.
+// to when it was registered with `--node`, the proxy it goes through. In reach.json, beside the identity.
 // Invariant: only register writes the file, so neither a renewal nor a pushed list undoes what a person chose.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -23,6 +23,8 @@ const reachSchema = z.object({
    * advertises, such as a load balancer's. Without it the agent connects to every listed node.
    */
   only: z.object({ nodes: z.array(nodeIdSchema).max(256), seeds: addresses }).optional(),
+  /** URL of the proxy given at registration, with its credentials: the file is its owner's alone. */
+  proxy: z.string().max(2_048).optional(),
 });
 export type Reach = z.infer<typeof reachSchema>;
 

@@ -11,7 +11,7 @@ import { AppError } from "../shared/errors.ts";
 import type { Labels } from "../shared/task.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
 import type { Dial } from "./dial.ts";
-import { dial } from "./dial.ts";
+import { createDial } from "./dial.ts";
 import { enrol, greet } from "./enrol.ts";
 import { EnrolmentApi } from "./enrolment-api.ts";
 import type { Identity } from "./identity.ts";
@@ -19,6 +19,8 @@ import { loadIdentity } from "./identity.ts";
 import { loadNodeList, newerList, storeNodeList } from "./node-addresses.ts";
 import type { NodeRow, Survey } from "./node-survey.ts";
 import { surveyNodes } from "./node-survey.ts";
+import { createFetch } from "./proxied-fetch.ts";
+import { ProxyRules } from "./proxy.ts";
 import { loadReach, seedsOf, storeReach } from "./reach.ts";
 import type { Reach } from "./reach.ts";
 
@@ -34,6 +36,11 @@ export interface RegisterOptions {
    * agent dials no other node from then on. Empty (the default): every node, now and later.
    */
   readonly nodes?: readonly string[];
+  /**
+   * URL of the proxy for everything this agent dials, now and when it runs; kept with the data directory, taken away by
+   * "". Without it HTTPS_PROXY counts; NO_PROXY exempts from either.
+   */
+  readonly proxy?: string | undefined;
   /** Milliseconds for each HTTP exchange. Default 15,000. */
   readonly timeoutMs?: number;
   /** Milliseconds for TCP, TLS and greeting of each address; below 15,000. Default 10,000. */
@@ -44,6 +51,8 @@ export interface RegisterDeps {
   readonly clock?: Clock;
   readonly dial?: Dial;
   readonly fetch?: typeof fetch;
+  /** Of proxies. Default: the process's. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
 }
 
 export interface Registration {
@@ -76,18 +85,20 @@ export async function registerAgent(options: RegisterOptions, deps: RegisterDeps
   const { server, dataPath, nodes: named = [], dialMs = 10_000, timeoutMs = 15_000 } = options;
   const token = decodeToken(options.token);
   await mkdir(dataPath, { recursive: true, mode: 0o700 });
-  const api = new EnrolmentApi({ fetch: deps.fetch ?? fetch, clock }, { server, timeoutMs });
+  const earlier = await earlierReach(dataPath);
+  const proxy = options.proxy ?? earlier.proxy;
+  const proxies = ProxyRules.read(proxy, deps.environment ?? process.env);
+  const api = new EnrolmentApi({ fetch: deps.fetch ?? createFetch(proxies), clock }, { server, timeoutMs });
   const greeted = await greet({ api, clock }, { server, token });
   const known = await loadIdentity(dataPath);
   refuseOtherCluster(known, { dataPath, cluster: greeted.cluster });
   const listPath = join(dataPath, "nodes.json");
   const remembered = await loadNodeList(listPath);
-  const earlier = await earlierReach(dataPath);
   const enrolAs = (name: string, labels: Labels) =>
     enrol({ api, clock }, { server, token, name, labels, dataPath }, greeted);
   const survey = (identity: Identity, given: { readonly list: NodeList; readonly listFrom: "fresh" | "remembered" }) =>
     surveyNodes(
-      { dial: deps.dial ?? dial, clock, serverAheadMs: api.serverAheadMs },
+      { dial: deps.dial ?? createDial(proxies), clock, serverAheadMs: api.serverAheadMs, proxies },
       { identity, ...given, named, seeds: seedsOf(identity.seeds, earlier.seeds), dialMs },
     );
 
@@ -109,10 +120,8 @@ export async function registerAgent(options: RegisterOptions, deps: RegisterDeps
     seen = await survey(identity, { list, listFrom: "fresh" });
   }
   await storeNodeList(listPath, seen.list);
-  await storeReach(
-    dataPath,
-    reachOf(seen, { named, known: seedsOf(identity.seeds, known?.seeds ?? [], earlier.seeds) }),
-  );
+  const reach = reachOf(seen, { named, known: seedsOf(identity.seeds, known?.seeds ?? [], earlier.seeds) });
+  await storeReach(dataPath, { ...reach, ...(proxy === undefined || proxy === "" ? {} : { proxy }) });
   const { agentId, name, cluster } = identity;
   const { choice, reached, rows } = seen;
   return {

@@ -18,6 +18,7 @@ interface RegisterFlags {
   readonly name?: string;
   readonly label?: readonly string[];
   readonly dataDir?: string;
+  readonly proxy?: string;
   readonly json?: boolean;
 }
 
@@ -29,6 +30,7 @@ interface RegisterOptions {
   readonly labels: Labels;
   readonly dataPath: string;
   readonly nodes: readonly string[];
+  readonly proxy: string | undefined;
 }
 
 export const agentDataDirectory = (): Option =>
@@ -72,6 +74,12 @@ export function registerCommand({ shell, finish }: CommandContext): Command {
         kind: "setting",
         repeatable: "repeatable",
       }),
+      option({
+        flags: "--proxy <url>",
+        description:
+          "go through this proxy, now and when the agent runs: http://user:password@proxy:3128 or socks5://proxy:1080, or file://PATH, env://NAME with it ('' takes it away; else HTTPS_PROXY and NO_PROXY)",
+        kind: "setting",
+      }),
       agentDataDirectory(),
       jsonOption(),
     ],
@@ -105,11 +113,12 @@ async function register(shell: Shell, flags: RegisterFlags): Promise<number> {
     labels: parseLabels(flags.label ?? []),
     dataPath: flags.dataDir ?? stateDirectory(shell, "agent"),
     nodes: parted(flags.node),
+    proxy: flags.proxy === undefined || flags.proxy === "" ? flags.proxy : await resolveSecret(shell, flags.proxy),
   };
   const { registerAgent } = await import("../../agent/register.ts");
   const registration = await firstReachable(servers, (server) => {
     const options: RegisterOptions = { ...common, server };
-    return registerAgent(options);
+    return registerAgent(options, { environment: shell.environment });
   });
   const program = shell.environment["HOLDFAST_COMMAND"] ?? "holdfast";
   const runCommand = `${program} agent run --data-dir ${common.dataPath}`;

@@ -1,11 +1,7 @@
 // Why a node was not reached, in the words of registration: each by a real far side that does just that.
-import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createTcpServer, type AddressInfo, type Server } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import { dial, type Dial } from "../../agent/dial.ts";
@@ -17,6 +13,7 @@ import { nodeListSchema } from "../../shared/wire/nodes.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { FakeNode, FakeStore } from "../fakes/node-server.ts";
 import { createTestAuthorities, type TestAuthorities, type TestLeaf } from "../harness/certs.ts";
+import { interceptor } from "../harness/interceptor.ts";
 
 const hourMs = 3_600_000;
 const cluster = createTestAuthorities();
@@ -263,29 +260,3 @@ test("this agent's own expired certificate is told from a refused connection", a
   expect(await rowOf(node.address, { ...listedAs(node), agentLeaf })).toMatchObject({ finding: "refused" });
   await node.start();
 });
-
-/** What a company's proxy shows: a leaf made for the name that was asked for, under a CA of its own. */
-async function interceptor(): Promise<Pick<TestLeaf, "privateKeyPem" | "certificatePem">> {
-  const folder = await mkdtemp(join(tmpdir(), "holdfast-proxy-"));
-  ends.push(() => rm(folder, { recursive: true, force: true }));
-  const openssl = (...words: string[]) => execFileSync("openssl", words, { cwd: folder, stdio: "pipe" });
-  const request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
-  openssl(...request, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/O=Corp/CN=Corp Inspection CA");
-  openssl(
-    ...request,
-    "-keyout",
-    "leaf.key",
-    "-out",
-    "leaf.pem",
-    "-subj",
-    "/CN=node.internal",
-    "-CA",
-    "ca.pem",
-    "-CAkey",
-    "ca.key",
-  );
-  return {
-    privateKeyPem: await readFile(join(folder, "leaf.key"), "utf8"),
-    certificatePem: await readFile(join(folder, "leaf.pem"), "utf8"),
-  };
-}
