@@ -74,7 +74,7 @@ export const dial: Dial = (target, handlers) => {
     else socket.close(1003, "binary frames only");
   });
   socket.on("unexpected-response", (request, response) => {
-    const retryAfterMs = Math.max(0, Number(response.headers["retry-after"] ?? 0) * 1_000) || 0;
+    const retryAfterMs = retryAfterMsOf(response.headers["retry-after"]);
     ending = { kind: "rejected", status: response.statusCode ?? 0, retryAfterMs, detail: response.statusMessage ?? "" };
     request.destroy();
     response.destroy();
@@ -97,6 +97,15 @@ export const dial: Dial = (target, handlers) => {
     uncork: () => process.nextTick(() => stream?.uncork()),
   };
 };
+
+/** A slip of a node, or of a proxy before it, must not keep an agent away until a person starts it anew. */
+const retryAfterAtMostMs = 600_000;
+
+/** Seconds only: the other form, a date, would need a clock that is right. */
+function retryAfterMsOf(header: string | undefined): number {
+  const ms = Number(header ?? 0) * 1_000;
+  return ms > 0 ? Math.min(ms, retryAfterAtMostMs) : 0;
+}
 
 /**
  * An address that is none (`10.0.0.256:10943`) or a certificate that cannot be read throws before there is a socket. The
