@@ -4,6 +4,7 @@ import { Connections } from "../../../agent/connections.ts";
 import type { DialHandlers } from "../../../agent/dial.ts";
 import { bootIdSchema, journalIdSchema, nodeIdSchema, type NodeId } from "../../../shared/ids.ts";
 import { silentLogger } from "../../../shared/logger.ts";
+import { closeCode } from "../../../shared/wire/close-code.ts";
 import { encodeFrame } from "../../../shared/wire/frame.ts";
 import type { NodeList } from "../../../shared/wire/nodes.ts";
 import { defaultTimings, type Welcome } from "../../../shared/wire/welcome.ts";
@@ -71,6 +72,7 @@ function bench(list: NodeList) {
     connections,
     clock,
     closed,
+    dials,
     dialled: () => dials.map(({ address }) => address),
     /** The node greets with the list it knows. */
     greet: (number: number, nodes: NodeList): void => {
@@ -117,4 +119,20 @@ describe("a node that is not listed any more", () => {
     connections.stop();
     expect(clock.timers).toBe(0);
   });
+});
+
+it("a node is dialled on when a newer connection took over before the greeting and then got nowhere", () => {
+  const { connections, clock, dials, greet, dialled } = bench(listOf(1, [1, 2]));
+  connections.start();
+  clock.advance(3_000);
+  const [own, , seed] = dials;
+  own?.handlers.onOpen();
+  seed?.handlers.onOpen();
+  own?.handlers.onEnd({ kind: "closed", code: closeCode.replaced, reason: "a newer session took over" });
+  seed?.handlers.onEnd({ kind: "closed", code: 1006, reason: "" });
+  greet(2, listOf(1, [1, 2]));
+  const before = dialled().filter((address) => address === "node-1:10943").length;
+  clock.advance(5_000);
+  expect(dialled().filter((address) => address === "node-1:10943").length).toBeGreaterThan(before);
+  connections.stop();
 });
