@@ -45,6 +45,16 @@ describe("the cluster's pause", () => {
     expect((await audited(id)).map((row) => row["action"])).toEqual(["cluster-pause", "cluster-resume"]);
   });
 
+  it("is not taken for known because a node acted by a later change, which a failover lost", async () => {
+    const answer = await beat(0);
+    const version = answer.kind === "beaten" ? answer.settings.version : 0;
+    await beat(version + 1);
+    await beat(version);
+    await setClusterPaused(sql(), true, by);
+    expect(await readCluster(sql())).toMatchObject({ paused: true, behind: ["node-a"] });
+    await setClusterPaused(sql(), false, by);
+  });
+
   it("does not wait for nodes that are dead or removed", async () => {
     const dead = await lab.otherNode("node-dead");
     await lab.sql(`update node set heartbeat_at = clock_timestamp() - interval '1 minute' where id = $1`, [dead.id]);
