@@ -247,8 +247,9 @@ export class Connection {
       this.#deps.onRefused(refusal);
       return;
     }
-    if (end.kind === "closed" && end.code === closeCode.replaced) {
-      // Another of our own connections to this node is the newer one; connections.ts dials when that one ends.
+    if (end.kind === "closed" && end.code === closeCode.replaced && from === "open") {
+      // Another of our own connections to this node is the newer one; connections.ts dials when that one ends. Before the
+      // greeting there was no session to end, and the newer one may never have any: then this one dials on.
       this.#enter({ kind: "idle" });
       return;
     }
@@ -269,13 +270,16 @@ export class Connection {
   }
 }
 
+/** Ends before the greeting that say nothing against this agent. */
+const passing: ReadonlySet<number> = new Set([closeCode.unavailable, closeCode.goingAway, closeCode.replaced]);
+
 function isPossibleRefusal(end: DialEnd, from: State["kind"]): boolean {
   switch (end.kind) {
     case "rejected":
       return end.status !== 503 && end.status !== 429 && end.status !== 502;
     case "closed":
       if (end.code === closeCode.unsupported) return true;
-      return from !== "open" && end.code !== closeCode.unavailable && end.code !== closeCode.goingAway;
+      return from !== "open" && !passing.has(end.code);
     case "failed":
       // A refused client certificate shows as a reset after a handshake that looked finished (SECURITY 1.5).
       return end.error.code === "tls.refused" || (from === "greeting" && end.error.message.includes("ECONNRESET"));

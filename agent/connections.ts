@@ -16,6 +16,8 @@ import type { SessionNo } from "./roster-event.ts";
 
 /** A node that asked us to go is left alone for this long, and up to as long again so that agents do not return together. */
 const goneAwayMs = 5_000;
+/** As the first step of a connection's own back-off. */
+const dialAgainMs = 500;
 
 export interface ConnectionsDeps extends ConnectionDeps {
   readonly clock: Clock;
@@ -104,12 +106,24 @@ export class Connections {
   }
 
   closeSession(session: SessionNo): void {
-    this.#of(session)?.pause("moved away as asked", goneAwayMs + goneAwayMs * this.#deps.random.unit());
+    const reason = "moved away as asked";
+    const through = this.#of(session);
+    const own = this.#ownOf(session) ?? through;
+    // First: one that rests would dial as soon as the session ends, and meet the node that asked.
+    own?.pause(reason, goneAwayMs + goneAwayMs * this.#deps.random.unit());
+    if (through !== own) through?.rest(closeCode.goingAway, reason);
   }
 
   /** Ends and reopens one session, for a new certificate. */
   redial(session: SessionNo, reason: string): void {
-    this.#of(session)?.redial(reason);
+    const through = this.#of(session);
+    const own = this.#ownOf(session) ?? through;
+    if (own === through) {
+      own?.redial(reason);
+      return;
+    }
+    through?.rest(closeCode.goingAway, reason);
+    own?.start();
   }
 
   #all(): Connection[] {
@@ -118,6 +132,12 @@ export class Connections {
 
   #of(session: SessionNo): Connection | undefined {
     return this.#all().find((connection) => connection.session?.no === session);
+  }
+
+  /** The connection of the node that the session is with, which may have come about through a seed. */
+  #ownOf(session: SessionNo): Connection | undefined {
+    const id = this.#sessions.get(session)?.welcome.node.id;
+    return id === undefined ? undefined : this.#nodes.get(id)?.connection;
   }
 
   /** Dials what is new and listed, lets go of what is not listed any more. */
@@ -135,6 +155,7 @@ export class Connections {
       if (connection !== undefined) this.#startUnlessMet(listed.id, connection);
     }
     this.#dropUnlisted();
+    if (this.#sessions.size > 0) this.#restSeeds();
   }
 
   #wanted(list: NodeList): readonly ListedNode[] {
@@ -163,7 +184,10 @@ export class Connections {
     return this.#connection({ label: name, targets });
   }
 
-  #connection(options: { readonly label: string; readonly targets: () => readonly DialTarget[] }): Connection {
+  #connection(
+    options: { readonly label: string; readonly targets: () => readonly DialTarget[] },
+    seed?: string,
+  ): Connection {
     return new Connection(
       {
         ...this.#deps,
@@ -174,6 +198,7 @@ export class Connections {
           this.list(session.welcome.nodes);
           this.#dropUnlisted();
           this.#restSeeds();
+          this.#restMet();
         },
         onEnded: (session) => {
           const ended = this.#sessions.get(session);
@@ -181,9 +206,13 @@ export class Connections {
           this.#deps.onEnded(session);
           if (this.#stage !== "running") return;
           if (this.#sessions.size === 0) this.#armSeeds();
-          // What rested because this session reached its node has to dial for itself now.
-          const own = ended === undefined ? undefined : this.#nodes.get(ended.welcome.node.id)?.connection;
-          if (own?.kind === "idle") own.start();
+          const own = ended === undefined ? undefined : this.#nodes.get(ended.welcome.node.id);
+          if (own === undefined) return;
+          if (seed !== undefined && own.listed.addresses.includes(seed))
+            this.#seeds.get(seed)?.rest(closeCode.goingAway, "its node's own connection dials that address");
+          // What rested because this session reached its node has to dial for itself now, but not all agents at once.
+          if (own.connection.kind === "idle")
+            own.connection.pause("its session ended", dialAgainMs * this.#deps.random.unit());
         },
       },
       options,
@@ -204,7 +233,8 @@ export class Connections {
     for (const address of new Set([...seeds, ...lastKnown])) {
       const known = this.#seeds.get(address);
       const connection =
-        known ?? this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] });
+        known ??
+        this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] }, address);
       this.#seeds.set(address, connection);
       connection.start();
     }
@@ -220,6 +250,18 @@ export class Connections {
       const isStranger = id !== undefined && this.#nodes.size > 0 && !this.#nodes.has(id) && this.#sessions.size > 1;
       const isOnlyWay = id !== undefined && !isStranger && this.#nodes.get(id)?.connection.session === undefined;
       if (!isOnlyWay) seed.rest(closeCode.goingAway, "seeds are used only while no session is open");
+    }
+  }
+
+  /**
+   * A node that was reached through a seed at one of its own addresses is not dialled there once more: when all agents come
+   * back together, each would cost it two handshakes. Its own connection dials again when that session ends.
+   */
+  #restMet(): void {
+    for (const [address, { session }] of this.#seeds) {
+      const own = session === undefined ? undefined : this.#nodes.get(session.welcome.node.id);
+      if (own === undefined || own.connection.session !== undefined) continue;
+      if (own.listed.addresses.includes(address)) own.connection.rest(closeCode.goingAway, "reached through a seed");
     }
   }
 }

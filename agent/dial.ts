@@ -97,7 +97,7 @@ function open(target: DialTarget, handlers: DialHandlers, rules: ProxyRules): Fr
     else socket.close(1003, "binary frames only");
   });
   socket.on("unexpected-response", (request, response) => {
-    const retryAfterMs = Math.max(0, Number(response.headers["retry-after"] ?? 0) * 1_000) || 0;
+    const retryAfterMs = retryAfterMsOf(response.headers["retry-after"]);
     ending = { kind: "rejected", status: response.statusCode ?? 0, retryAfterMs, detail: response.statusMessage ?? "" };
     request.destroy();
     response.destroy();
@@ -134,6 +134,15 @@ function tunnelled(
   };
   // Node's own form, which waits for the answer; the types of ws know only the one of net.
   return callbackify(lead) as unknown as NonNullable<ClientOptions["createConnection"]>;
+}
+
+/** A slip of a node, or of a proxy before it, must not keep an agent away until a person starts it anew. */
+const retryAfterAtMostMs = 600_000;
+
+/** Seconds only: the other form, a date, would need a clock that is right. */
+function retryAfterMsOf(header: string | undefined): number {
+  const ms = Number(header ?? 0) * 1_000;
+  return ms > 0 ? Math.min(ms, retryAfterAtMostMs) : 0;
 }
 
 /**

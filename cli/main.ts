@@ -9,15 +9,15 @@ import type { Shell } from "./shell.ts";
 /** `words` without the executable's own: `["tasks", "list"]`. */
 export async function main(words: readonly string[], shell: Shell): Promise<number> {
   let exitCode: number = exitCodes.done;
+  const program = createProgram({ shell, finish: (code) => (exitCode = code) });
+  dropUnset(program, process.env);
   try {
-    const program = createProgram({ shell, finish: (code) => (exitCode = code) });
-    dropUnset(program, process.env);
     await program.parseAsync([...words], { from: "user" });
     return exitCode;
   } catch (cause) {
     if (cause instanceof CommanderError) return cause.exitCode === 0 ? exitCodes.done : exitCodes.usage;
     const error = AppError.from(cause);
-    await printError(shell, error, words.includes("--json") ? "json" : "text");
+    await printError(shell, error, errorForm(program, words));
     return exitCodeOfError(error);
   }
 }
@@ -29,4 +29,21 @@ function dropUnset(program: Command, environment: NodeJS.ProcessEnv): void {
     if (one.envVar === undefined || value === undefined) continue;
     if (value === "" || (one.isBoolean() && /^(?:0|false|no|off)$/i.test(value))) delete environment[one.envVar];
   }
+}
+
+/** Found in the words, not in what commander made of them: the error may be that it could make nothing of one. */
+function errorForm(program: Command, words: readonly string[]): "json" | "text" {
+  // What follows belongs to the script.
+  const end = words.indexOf("--");
+  const own = end < 0 ? words : words.slice(0, end);
+  let asked = program;
+  for (const word of own) {
+    const inner = asked.commands.find((one) => one.name() === word);
+    if (inner === undefined) break;
+    asked = inner;
+  }
+  const json = asked.options.find(({ long }) => long === "--json");
+  if (json === undefined) return "text";
+  const isSet = json.envVar !== undefined && process.env[json.envVar] !== undefined;
+  return isSet || own.includes("--json") ? "json" : "text";
 }

@@ -37,6 +37,8 @@ export interface CouriersDeps {
   readonly onEnded: (why: "replaced" | "removed") => void;
   /** Something of this attempt was stored through this node. */
   readonly changed: (attempt: AttemptId) => void;
+  /** This node has joined: others are to be told, for its agents come when they have its address. */
+  readonly joined: () => void;
   /** This agent's greeting was refused here. */
   readonly refused: (agent: AgentId, reason: string) => void;
   /** Tasks that a sweep of this node ended. */
@@ -109,6 +111,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     onList: (list) => pushList(sessions, list),
     onSettings: apply,
     onOthers: (others, taskCap) => room.learn({ others, taskCap }),
+    onJoined: deps.joined,
     onEnded(why) {
       const what =
         why === "removed"

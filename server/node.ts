@@ -174,6 +174,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       renew: (renewal) => renewAgent({ database, trust: () => trust, clock, random }, renewal, options.agentLeafMs),
       random,
       onEnded: (why) => onEnded?.(why),
+      joined: () => hints.publish("nodes"),
       refused: (agent, reason) => refusals.note(agent, reason),
       changed: (attempt) => followers.changed(attempt),
       ended: (tasks) => {

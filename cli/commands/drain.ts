@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import type { Holdfast } from "../../sdk/holdfast.ts";
 import type { NodeRemains, NodeView } from "../../shared/api/nodes.ts";
+import { pageLimits } from "../../shared/api/page.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
@@ -50,6 +51,8 @@ async function drain(shell: Shell, { name, flags }: { name: string; flags: Drain
   const client = await openClient(shell, flags);
   const asked = await client.nodes.show(name);
   const node = await client.nodes.drain(asked.id, { finish: flags.finish === true });
+  if (!(await hasOtherTaker(client, node)))
+    await note(shell, `no other node takes tasks: what is queued waits until one does or ${node.name} is resumed`);
   const remains = await untilEmpty(client, { node, shell, waitMs: flags.wait });
   const now = await client.nodes.show(node.id);
   const isUnheard = now.state === "dead";
@@ -58,6 +61,18 @@ async function drain(shell: Shell, { name, flags }: { name: string; flags: Drain
   else if (remains.empty) await shell.out.write(`${safeLine(node.name)} is drained: it holds nothing\n`);
   else await printRemains(shell, { node, remains });
   return (remains.empty && !isUnheard) || flags.wait === 0 ? exitCodes.done : exitCodes.unreachable;
+}
+
+/** Whether a live node besides this one takes tasks. */
+async function hasOtherTaker(client: Holdfast, { id }: NodeView): Promise<boolean> {
+  let cursor: string | undefined;
+  do {
+    const page = await client.nodes.list({ limit: pageLimits.most, cursor });
+    if (page.items.some((one) => one.id !== id && one.state === "live" && !one.draining && one.taskCap > 0))
+      return true;
+    cursor = page.next ?? undefined;
+  } while (cursor !== undefined);
+  return false;
 }
 
 function unheardWords({ name, heartbeatAt }: NodeView): string {

@@ -34,7 +34,7 @@ interface RunFlags extends ClientOptions {
 }
 
 export function runCommand({ shell, finish }: CommandContext): Command {
-  return command("run [words...]", {
+  const made = command("run [words...]", {
     summary: "run a script on agents, with its log live; the script's exit code becomes the command's",
     options: [
       option({
@@ -113,7 +113,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
       ["holdfast run --on role=web --script ./deploy.sh --env K=V --timeout 10m", "every agent with the label"],
       ["holdfast run --on '*' --script - < check.sh", "script from standard input"],
     ],
-  }).action(async (words: string[], flags: RunFlags) => finish(await run(shell, { words, flags })));
+  });
+  // They share a name, so of both only the last is left in the flags, and the script would wait or not by their order.
+  const waits = new Set<string>();
+  for (const name of ["wait", "no-wait"]) made.on(`option:${name}`, () => void waits.add(name));
+  return made.action(async (words: string[], flags: RunFlags) => {
+    if (waits.size > 1) {
+      throw new AppError("config.invalid", "--wait and --no-wait contradict each other", {
+        mend: "Give --wait with a duration, or --no-wait to fail at once when an agent is offline.",
+      });
+    }
+    finish(await run(shell, { words, flags }));
+  });
 }
 
 interface Run {

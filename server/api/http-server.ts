@@ -8,6 +8,7 @@ import { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError, describeError } from "../../shared/errors.ts";
 import type { IdSource } from "../../shared/ids.ts";
+import { outliveErrors } from "../../shared/listener-errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import { addAgentRoutes } from "./agent-routes.ts";
@@ -128,6 +129,7 @@ export class ApiServer implements Service {
     try {
       await this.#install(app, { streams, routes });
       await app.listen({ host: this.#options.host, port: this.#options.port });
+      outliveErrors(app.server, this.#deps, "API");
     } catch (cause) {
       await app.close();
       throw listenError(cause, this.#options);

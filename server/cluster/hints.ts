@@ -1,6 +1,7 @@
 // Hints between nodes by NOTIFY: from a connection of their own, each in a transaction of its own, coalesced to at most
 // 20 a second. They only make things faster; whoever receives none polls, and says so once (a pooler in transaction mode
-// takes LISTEN and delivers nothing). A lost connection is replaced in the background.
+// takes LISTEN and delivers nothing). A lost connection is replaced in the background; one that was cut without a word is
+// found by asking on it, for a node that only listens would else be deaf until TCP gives it up.
 import { z } from "zod";
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
@@ -15,6 +16,10 @@ const pauseMs = 50;
 const agentsPerHint = 4;
 /** How long a node's own word may take to come back to it before it says that hints do not arrive. */
 const echoMs = 5_000;
+
+/** How often the connection that listens is asked whether the database is still there, and how long it may take to answer. */
+const checkMs = 10_000;
+const checkLimitMs = 5_000;
 
 const hintSchema = z.object({
   from: z.string(),
@@ -58,6 +63,8 @@ export class Hints implements Service {
   readonly #waiting = new Map<HintKind, Set<AgentId>>();
   #timer: Timer | undefined;
   #echo: Timer | undefined;
+  /** The next check, or the limit of the one under way. */
+  #check: Timer | undefined;
   #isToldDeaf = false;
   #state: State = { kind: "stopped" };
 
@@ -76,6 +83,7 @@ export class Hints implements Service {
     this.#ending.abort();
     this.#timer?.cancel();
     this.#echo?.cancel();
+    this.#check?.cancel();
     const state = this.#state;
     this.#state = { kind: "stopped" };
     if (state.kind === "listening") await state.client.end().catch(() => undefined);
@@ -137,6 +145,7 @@ export class Hints implements Service {
       return;
     }
     this.#state = { kind: "listening", client };
+    this.#awaitCheck(client);
     // Hints sent while nobody listened are gone: look once at everything.
     for (const kind of hintSchema.shape.kind.options) this.#options.onHint(kind, []);
     // What was said meanwhile.
@@ -161,6 +170,31 @@ export class Hints implements Service {
       .catch((cause: unknown) => this.#deps.logger.debug({ err: cause }, "echo not sent"));
   }
 
+  #isListening(client: HintConnection): boolean {
+    return this.#state.kind === "listening" && this.#state.client === client;
+  }
+
+  #awaitCheck(client: HintConnection): void {
+    const { clock, background } = this.#deps;
+    this.#check = clock.after(checkMs, () => background.run("hint check", () => this.#ask(client)));
+  }
+
+  async #ask(client: HintConnection): Promise<void> {
+    this.#check = this.#deps.clock.after(checkLimitMs, () => {
+      this.#deps.logger.warn({}, "the connection for hints says nothing any more and is replaced; polling goes on");
+      this.#giveUp(client);
+    });
+    const limit = this.#check;
+    try {
+      await client.query("select");
+    } catch (cause) {
+      this.#deps.logger.debug({ err: cause }, "hint check failed");
+      if (errnoOf(cause) === undefined && this.#isListening(client)) this.#giveUp(client);
+    }
+    limit.cancel();
+    if (this.#isListening(client)) this.#awaitCheck(client);
+  }
+
   /** The database said nothing at all: what is sent on this connection would only queue up behind, and nothing comes. */
   #giveUp(client: HintConnection): void {
     this.#lost(client);
@@ -168,8 +202,9 @@ export class Hints implements Service {
   }
 
   #lost(client: HintConnection): void {
-    if (this.#state.kind !== "listening" || this.#state.client !== client) return;
+    if (!this.#isListening(client)) return;
     this.#echo?.cancel();
+    this.#check?.cancel();
     this.#state = { kind: "connecting" };
     this.#deps.background.run("hints", () => this.#connect());
   }

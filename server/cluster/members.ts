@@ -26,6 +26,8 @@ export interface MembersDeps {
   readonly onOthers: (others: readonly OtherNode[], taskCap: number) => void;
   /** A database of a later timeline serves: it may lack the last commits of the one before. */
   readonly onFailover: () => void;
+  /** Its row is there, at its start or again after a failover: the other nodes are to look at the list. */
+  readonly onJoined: () => void;
   readonly onEnded: (why: "replaced" | "removed") => void;
 }
 
@@ -62,6 +64,7 @@ export class Members implements Service {
       throw new AppError("node.removed", `node ${node.name} (${node.id}) was removed from the cluster`);
     }
     this.#node = node;
+    this.#deps.onJoined();
     await this.#sayAlive(node);
     await this.#refresh();
   }
@@ -118,7 +121,8 @@ export class Members implements Service {
       const answer = await this.#deps.store.beat(sent);
       if (answer.kind === "unlisted") {
         // The next beat, in 3 s, says whether that helped.
-        if (!(await this.#deps.store.join(node))) this.#end("removed");
+        if (await this.#deps.store.join(node)) this.#deps.onJoined();
+        else this.#end("removed");
         return;
       }
       if (answer.kind !== "beaten") {

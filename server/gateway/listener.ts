@@ -11,6 +11,7 @@ import type { Clock } from "../../shared/clock.ts";
 import { AppError, describeError, errnoOf } from "../../shared/errors.ts";
 import type { AgentId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
+import { outliveErrors } from "../../shared/listener-errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
@@ -86,16 +87,20 @@ export class AgentListener implements Service {
   start(): Promise<void> {
     const { host, port } = this.#options;
     return new Promise((resolve, reject) => {
-      this.#server.once("error", (cause) =>
+      const failed = (cause: Error): void =>
         reject(
           new AppError(
             "config.invalid",
             `the agent listener cannot listen on ${host}:${port}: ${describeError(cause)}`,
             { cause },
           ),
-        ),
-      );
-      this.#server.listen(port, host, resolve);
+        );
+      this.#server.once("error", failed);
+      this.#server.listen(port, host, () => {
+        outliveErrors(this.#server, this.#deps, "agent listener");
+        this.#server.off("error", failed);
+        resolve();
+      });
     });
   }
 

@@ -41,7 +41,7 @@ const heartbeat = {
   name: "node-heartbeat",
   text: `
 with mine as (
-  update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5, settings_seen = greatest(settings_seen, $6)
+  update node set heartbeat_at = clock_timestamp(), active = $3, sessions = $4, draining = $5, settings_seen = $6
   where id = $1 and boot_id = $2 and status = 'joined' returning drain, task_cap)
 select case when m.drain is not null then 'beaten' when o.status = 'removed' then 'removed'
     when o.heartbeat_at > clock_timestamp() - interval '15 seconds' then 'replaced' else 'unlisted' end as kind,
@@ -83,7 +83,10 @@ export interface Beat {
   readonly active: number;
   readonly sessions: number;
   readonly draining: boolean;
-  /** The version of the cluster's settings this boot acts by; 0 before the first answer. */
+  /**
+   * The version of the cluster's settings this boot acts by; 0 before the first answer. Stored as it is, also when it is
+   * lower than before: a failover may have lost a change, and its number is given to the next one.
+   */
   readonly settingsSeen: number;
 }
 

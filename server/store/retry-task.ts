@@ -1,5 +1,6 @@
 // A person has a task tried once more: the next attempt, only when the latest one is final (invariant I5), with the queue
-// time the task was submitted with. Locks agent, then the latest attempt. Durable; nothing retries by itself.
+// time the task was submitted with and before the same others as the attempt before it. Locks agent, then the latest
+// attempt. Durable; nothing retries by itself.
 import { z } from "zod";
 import { agentIdSchema, attemptIdSchema, type AttemptId, type TaskId } from "../../shared/ids.ts";
 import { taskStates } from "../../shared/task.ts";
@@ -28,8 +29,8 @@ owner as (select g.id, g.name, g.status from agent g join it on it.agent_id = g.
 last as (select id from attempt where task_id = $1 order by number desc limit 1),
 held as (select a.* from attempt a, owner where a.id in (select id from last) for update of a),
 made as (
-  insert into attempt (id, task_id, agent_id, number, lane, expires_at)
-  select $2, it.id, it.agent_id, held.number + 1, it.lane, clock_timestamp() + (it.expires_at - it.created_at)
+  insert into attempt (id, task_id, agent_id, number, lane, band, expires_at)
+  select $2, it.id, it.agent_id, held.number + 1, it.lane, held.band, clock_timestamp() + (it.expires_at - it.created_at)
   from it, held, owner where held.rank = 9 and owner.status = 'active'
   on conflict do nothing returning id, number),
 new_log as (insert into attempt_log (attempt_id, agent_id) select made.id, it.agent_id from made, it),

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { systemClock } from "../../shared/clock.ts";
 import { eventually } from "../harness/eventually.ts";
@@ -26,6 +27,22 @@ describe("a node of the cluster", () => {
   it("that joins is dialled by every agent, with no edit and no restart", async () => {
     await group.add("node-c");
     await group.connectedTo("web-01", ["node-a", "node-b", "node-c"]);
+  });
+
+  it("that joins tells the others, which would look for it only with their next heartbeats", async () => {
+    const heard = new Client({ connectionString: group.first.databaseUrl });
+    await heard.connect();
+    const told = Promise.withResolvers<unknown>();
+    heard.on("notification", ({ payload = "" }) => payload.includes('"nodes"') && told.resolve(JSON.parse(payload)));
+    try {
+      await heard.query("listen holdfast");
+      await group.add("newcomer");
+      expect(await told.promise).toMatchObject({ kind: "nodes" });
+    } finally {
+      await heard.end();
+    }
+    await group.stop("newcomer");
+    await client().nodes.remove("newcomer");
   });
 
   it("whose name or address no list can hold does not join", async () => {

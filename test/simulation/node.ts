@@ -110,6 +110,7 @@ export class SimNode {
         onEnded: (why) => {
           if (why === "removed") process.kill();
         },
+        joined: () => this.#deps.publish(this, "nodes", []),
         changed: () => undefined,
         refused: () => undefined,
         ended: () => undefined,

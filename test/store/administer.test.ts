@@ -9,6 +9,7 @@ import { readStanding } from "../../server/store/read-standing.ts";
 import { readTask } from "../../server/store/read-tasks.ts";
 import { retryTask } from "../../server/store/retry-task.ts";
 import { removeNode, setNode } from "../../server/store/set-node.ts";
+import { bands } from "../../server/store/submit-tasks.ts";
 import { writeRefusals } from "../../server/store/write-refusals.ts";
 import { findAgent } from "../../server/store/agents.ts";
 import { first, ids, resultRecord, useLab } from "./fixture.ts";
@@ -43,6 +44,16 @@ describe("the cluster's pause", () => {
     await setClusterPaused(sql(), false, by);
     const { id } = await readCluster(sql());
     expect((await audited(id)).map((row) => row["action"])).toEqual(["cluster-pause", "cluster-resume"]);
+  });
+
+  it("is not taken for known because a node acted by a later change, which a failover lost", async () => {
+    const answer = await beat(0);
+    const version = answer.kind === "beaten" ? answer.settings.version : 0;
+    await beat(version + 1);
+    await beat(version);
+    await setClusterPaused(sql(), true, by);
+    expect(await readCluster(sql())).toMatchObject({ paused: true, behind: ["node-a"] });
+    await setClusterPaused(sql(), false, by);
   });
 
   it("does not wait for nodes that are dead or removed", async () => {
@@ -141,6 +152,16 @@ describe("retrying", () => {
     expect(
       await retryTask(sql(), { task: newId(ids, taskIdSchema), attempt: newId(ids, attemptIdSchema) }, by),
     ).toBeUndefined();
+  });
+
+  it("keeps the priority: the next attempt of an urgent task goes before what was queued meanwhile", async () => {
+    const agent = await lab.agent();
+    const { task } = await lab.queueOne(agent, { band: bands.high });
+    await lab.sql(`update attempt set rank = 9, state = 'expired' where task_id = $1`, [task]);
+    await lab.queueOne(agent);
+    const attempt = newId(ids, attemptIdSchema);
+    await retryTask(sql(), { task, attempt }, by);
+    expect(await lab.claim(agent, { credit: 1 })).toMatchObject([{ attempt }]);
   });
 
   it("is refused for an agent that is not active", async () => {

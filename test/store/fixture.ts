@@ -61,6 +61,7 @@ export interface QueuedTask {
 export interface QueueOptions {
   readonly count?: number;
   readonly lane?: Lane;
+  readonly band?: NewTask["band"];
   readonly spec?: string;
   readonly queueMs?: number;
   readonly unreachableLimitMs?: number;
@@ -237,6 +238,7 @@ export function newTask(agent: AgentId, options: QueueOptions = {}): NewTask {
     attempt: newId(ids, attemptIdSchema),
     agent,
     lane: options.lane ?? "work",
+    ...(options.band === undefined ? {} : { band: options.band }),
     spec: options.spec ?? scriptSpec,
     queueMs: options.queueMs ?? 86_400_000,
     unreachableLimitMs: options.unreachableLimitMs ?? 86_400_000,

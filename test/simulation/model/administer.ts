@@ -52,7 +52,8 @@ export function retryTask(
   const number = latest.number + (retried ? 1 : 0);
   if (retried) {
     const { agent, lane } = it;
-    newAttempt(db, { attempt, task, agent, lane, number, expiresAtMs: db.nowMs + it.expiresAtMs - it.createdAtMs });
+    const expiresAtMs = db.nowMs + it.expiresAtMs - it.createdAtMs;
+    newAttempt(db, { attempt, task, agent, lane, band: latest.band, number, expiresAtMs });
   }
   const { id, name: agentName, status: agentStatus } = owner;
   return {

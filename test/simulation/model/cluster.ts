@@ -193,8 +193,7 @@ export function beatNode(db: ModelDatabase, beat: Beat): BeatAnswer {
   if (row === undefined || cluster === undefined) return { kind: "unlisted" };
   if (row.status === "removed") return { kind: "removed" };
   if (row.bootId !== beat.bootId) return { kind: row.heartbeatAtMs > db.nowMs - liveMs ? "replaced" : "unlisted" };
-  const { active, draining } = beat;
-  const settingsSeen = Math.max(row.settingsSeen, beat.settingsSeen);
+  const { active, draining, settingsSeen } = beat;
   db.nodes.put(row.id, { ...row, heartbeatAtMs: db.nowMs, active, draining, settingsSeen });
   const others = [...db.nodes.rows.values()]
     .filter((node) => node.id !== row.id && node.status === "joined" && node.heartbeatAtMs > db.nowMs - liveMs)

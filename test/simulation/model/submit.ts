@@ -1,5 +1,5 @@
 // submit-tasks.ts on the model: submission, tasks, attempts and logs in one statement; the earlier one when the key is taken.
-import { bands, type NewSubmission, type NewTask, type SubmitOutcome } from "../../../server/store/submit-tasks.ts";
+import { bands, type NewSubmission, type SubmitOutcome } from "../../../server/store/submit-tasks.ts";
 import type { AttemptId } from "../../../shared/ids.ts";
 import type { ModelDatabase } from "./database.ts";
 import type { AttemptRow } from "./rows.ts";
@@ -88,7 +88,7 @@ export function newAttempt(
   db: ModelDatabase,
   row: Pick<AttemptRow, "task" | "agent" | "lane" | "number" | "expiresAtMs"> & {
     readonly attempt: AttemptId;
-    readonly band?: NewTask["band"];
+    readonly band?: AttemptRow["band"] | undefined;
   },
 ): void {
   const { attempt, ...given } = row;

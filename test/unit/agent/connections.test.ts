@@ -4,6 +4,7 @@ import { Connections } from "../../../agent/connections.ts";
 import type { DialHandlers } from "../../../agent/dial.ts";
 import { bootIdSchema, journalIdSchema, nodeIdSchema, type NodeId } from "../../../shared/ids.ts";
 import { silentLogger } from "../../../shared/logger.ts";
+import { closeCode } from "../../../shared/wire/close-code.ts";
 import { encodeFrame } from "../../../shared/wire/frame.ts";
 import type { NodeList } from "../../../shared/wire/nodes.ts";
 import { defaultTimings, type Welcome } from "../../../shared/wire/welcome.ts";
@@ -71,6 +72,7 @@ function bench(list: NodeList) {
     connections,
     clock,
     closed,
+    dials,
     dialled: () => dials.map(({ address }) => address),
     /** The node greets with the list it knows. */
     greet: (number: number, nodes: NodeList): void => {
@@ -117,4 +119,83 @@ describe("a node that is not listed any more", () => {
     connections.stop();
     expect(clock.timers).toBe(0);
   });
+});
+
+describe("a node reached through a seed at its own address", () => {
+  /** Both nodes were away for so long that their addresses are dialled as seeds too; the seed of the first gets in. */
+  function throughSeed() {
+    const made = bench(listOf(1, [1, 2]));
+    made.connections.start();
+    made.clock.advance(3_000);
+    made.greet(1, listOf(1, [1, 2]));
+    return made;
+  }
+  const dialsOf = (dialled: readonly string[], number: number): number =>
+    dialled.filter((address) => address === `node-${number}:10943`).length;
+
+  it("is not dialled once more by its own connection", () => {
+    const { connections, clock, nodes, closed, dialled } = throughSeed();
+    expect(nodes()).toEqual(["node-1 idle", "node-2 dialing", "node-1:10943 open", "node-2:10943 idle"]);
+    expect(closed.toSorted()).toEqual(["node-1:10943", "node-2:10943"]);
+    clock.advance(20_000);
+    expect(dialsOf(dialled(), 1)).toBe(2);
+    connections.stop();
+    expect(clock.timers).toBe(0);
+  });
+
+  it("is dialled by its own connection alone, within half a second, when that session ends", () => {
+    const { connections, clock, nodes, vanish, dialled } = throughSeed();
+    vanish(1);
+    expect(dialsOf(dialled(), 1)).toBe(2);
+    clock.advance(500);
+    expect(dialsOf(dialled(), 1)).toBe(3);
+    expect(nodes()).toEqual(["node-1 dialing", "node-2 dialing", "node-1:10943 idle", "node-2:10943 idle"]);
+    connections.stop();
+  });
+
+  it("is left alone when it asked to go", () => {
+    const { connections, clock, dialled, greet } = throughSeed();
+    greet(2, listOf(1, [1, 2]));
+    connections.closeSession(1);
+    clock.advance(4_999);
+    expect(dialsOf(dialled(), 1)).toBe(2);
+    clock.advance(5_001);
+    expect(dialsOf(dialled(), 1)).toBe(3);
+    connections.stop();
+  });
+
+  it("is dialled once for a new certificate", () => {
+    const { connections, clock, dialled, greet, nodes } = throughSeed();
+    greet(2, listOf(1, [1, 2]));
+    connections.redial(1, "a new certificate");
+    expect(dialsOf(dialled(), 1)).toBe(3);
+    clock.advance(2_000);
+    expect(dialsOf(dialled(), 1)).toBe(3);
+    expect(nodes()).toEqual(["node-1 dialing", "node-2 open", "node-1:10943 idle", "node-2:10943 idle"]);
+    connections.stop();
+  });
+
+  it("is let go when it is not listed any more and another session is open", () => {
+    const { connections, greet, nodes } = throughSeed();
+    greet(2, listOf(1, [1, 2]));
+    connections.list(listOf(2, [2]));
+    expect(nodes()).toEqual(["node-2 open", "node-1:10943 idle", "node-2:10943 idle"]);
+    connections.stop();
+  });
+});
+
+it("a node is dialled on when a newer connection took over before the greeting and then got nowhere", () => {
+  const { connections, clock, dials, greet, dialled } = bench(listOf(1, [1, 2]));
+  connections.start();
+  clock.advance(3_000);
+  const [own, , seed] = dials;
+  own?.handlers.onOpen();
+  seed?.handlers.onOpen();
+  own?.handlers.onEnd({ kind: "closed", code: closeCode.replaced, reason: "a newer session took over" });
+  seed?.handlers.onEnd({ kind: "closed", code: 1006, reason: "" });
+  greet(2, listOf(1, [1, 2]));
+  const before = dialled().filter((address) => address === "node-1:10943").length;
+  clock.advance(5_000);
+  expect(dialled().filter((address) => address === "node-1:10943").length).toBeGreaterThan(before);
+  connections.stop();
 });

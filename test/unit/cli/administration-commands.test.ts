@@ -17,8 +17,9 @@ async function run(api: RunningApi, ...words: string[]) {
 async function withNode() {
   const api = await startApi();
   const node = nodeView({ name: "node-b", sessions: 2 });
-  api.backend.nodes.set(node.id, node);
-  return { api, node };
+  const other = nodeView({ name: "node-c" });
+  for (const one of [node, other]) api.backend.nodes.set(one.id, one);
+  return { api, node, other };
 }
 
 const holding = {
@@ -40,6 +41,22 @@ test("server drain watches until the node holds nothing, saying on standard erro
     err: "holdfast: node-b drains: 1 agent connected, 1 task flows through it\n",
   });
   expect(api.backend.nodes.get(node.id)).toMatchObject({ drain: "hand-over", draining: true });
+});
+
+test.each([
+  ["dead", { state: "dead" }],
+  ["draining", { draining: true, drain: "finish" }],
+  ["for users only", { taskCap: 0 }],
+] as const)("server drain says that tasks will wait when the only other node is %s", async (_name, change) => {
+  const { api, other } = await withNode();
+  await using _ = api;
+  api.backend.nodes.set(other.id, { ...other, ...change });
+  api.backend.remains = [nothing];
+  expect(await run(api, "server", "drain", "node-b", "--wait", "10s")).toEqual({
+    exitCode: 0,
+    out: "node-b is drained: it holds nothing\n",
+    err: "holdfast: no other node takes tasks: what is queued waits until one does or node-b is resumed\n",
+  });
 });
 
 test("server drain names at its deadline what the node still holds, and exits 69: try again", async () => {

@@ -1,5 +1,5 @@
 // `holdfast run` against the real HTTP edge: output, exit codes, Ctrl-C.
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { main } from "../../../cli/main.ts";
 import { AppError } from "../../../shared/errors.ts";
 import { FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
@@ -217,6 +217,8 @@ test.each([
   [["--on", "web-01", "--timeout", "10", "--", "x"], "--timeout"],
   [["--on", "web-01", "--env", "KV", "--", "x"], "KEY=value"],
   [["--on", "web-01", "--script", "absent.sh"], "absent.sh"],
+  [["--on", "web-01", "--wait", "2m", "--no-wait", "--", "x"], "--wait and --no-wait"],
+  [["--on", "web-01", "--no-wait", "--wait", "2m", "--", "x"], "--wait and --no-wait"],
 ])("wrong usage %j exits 2 and says what is wrong", async (words, said) => {
   await using api = await startApi();
   const { shell, exitCode } = start(api, words);
@@ -231,4 +233,25 @@ test("--detach prints the tasks and does not wait", async () => {
   const { shell, exitCode } = start(api, ["--on", "web-01", "--detach", "--", "x"]);
   expect(await exitCode).toBe(0);
   expect(shell.out.text).toBe(`${task.view.id}  web-01\n`);
+});
+
+test.each([
+  ["--json before the script", ["--json", "--", "x"], "", "json"],
+  ["--json behind the word that is wrong", ["--timeout", "10", "--json"], "", "json"],
+  ["HOLDFAST_JSON", ["--", "x"], "1", "json"],
+  ["HOLDFAST_JSON that says no", ["--", "x"], "0", "text"],
+  ["--json of the script's own", ["--", "report", "--json"], "", "text"],
+] as const)("errors are for programs or people: %s", async (_name, words, variable, form) => {
+  await using api = await startApi();
+  api.backend.onSubmit = async () => {
+    throw new AppError("selector.empty", "no agent has role=db");
+  };
+  vi.stubEnv("HOLDFAST_JSON", variable);
+  try {
+    const { shell, exitCode } = start(api, ["--on", "role=db", ...words]);
+    await exitCode;
+    expect(shell.err.text).toMatch(form === "json" ? /^\{"code":/ : /^holdfast: /);
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });

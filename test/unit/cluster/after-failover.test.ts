@@ -58,6 +58,7 @@ beforeEach(async () => {
     onFailover: () => wake.failedOver(),
     onSettings: () => Promise.resolve(),
     onOthers: () => undefined,
+    onJoined: () => undefined,
     onEnded: () => undefined,
   });
   const id = nodeIdSchema.parse(uuid(9));

@@ -13,8 +13,10 @@ function bench(refusals: number) {
   const background = new Background({ logger });
   const open = new Set<number>();
   const sent: string[] = [];
+  const unanswered = new Map<number, () => void>();
   let opened = 0;
   let failure: Error | undefined;
+  let silent = 0;
   const dedicated = async (): Promise<HintConnection> => {
     opened += 1;
     const number = opened;
@@ -23,6 +25,9 @@ function bench(refusals: number) {
       on: () => undefined,
       async query(text) {
         if (text.startsWith("listen") && number <= refusals) throw new Error("cannot execute LISTEN during recovery");
+        // As pg does: what is unanswered fails when its connection is ended.
+        if (number === silent)
+          await new Promise((_, reject) => unanswered.set(number, () => reject(new Error("Connection terminated"))));
         if (text.includes("pg_notify") && failure !== undefined) {
           const cause = failure;
           failure = undefined;
@@ -30,7 +35,10 @@ function bench(refusals: number) {
         }
         sent.push(text);
       },
-      end: async () => void open.delete(number),
+      async end() {
+        open.delete(number);
+        unanswered.get(number)?.();
+      },
     };
   };
   const hints = new Hints(
@@ -44,7 +52,11 @@ function bench(refusals: number) {
   const failNext = (cause: Error): void => {
     failure = cause;
   };
-  return { hints, clock, background, open, sent, turns, failNext };
+  /** The connection of that number is cut without a word. */
+  const cut = (number: number): void => {
+    silent = number;
+  };
+  return { hints, clock, background, open, sent, turns, failNext, cut };
 }
 
 describe("hints", () => {
@@ -79,6 +91,42 @@ describe("hints", () => {
     await turns();
     expect([...open]).toEqual([2]);
     await hints.stop();
+    expect([open.size, clock.timers]).toEqual([0, 0]);
+  });
+
+  it("replace a connection that was cut without a word within 15 s, though this node has nothing to say on it", async () => {
+    const { hints, clock, background, open, sent, turns, cut } = bench(0);
+    await hints.start();
+    await turns();
+    for (let check = 0; check < 3; check += 1) {
+      clock.advance(10_000);
+      await turns();
+    }
+    expect([[...open], sent]).toEqual([[1], ["listen holdfast", "select", "select", "select"]]);
+    cut(1);
+    clock.advance(14_999);
+    await turns();
+    expect([...open]).toEqual([1]);
+    clock.advance(1);
+    await turns();
+    expect([...open]).toEqual([2]);
+    clock.advance(10_000);
+    await turns();
+    expect(sent.slice(-2)).toEqual(["listen holdfast", "select"]);
+    await hints.stop();
+    await background.settle();
+    expect([open.size, clock.timers]).toEqual([0, 0]);
+  });
+
+  it("end while the database does not answer a check", async () => {
+    const { hints, clock, background, open, turns, cut } = bench(0);
+    await hints.start();
+    await turns();
+    cut(1);
+    clock.advance(10_000);
+    await turns();
+    await hints.stop();
+    await background.settle();
     expect([open.size, clock.timers]).toEqual([0, 0]);
   });
 });

@@ -27,13 +27,14 @@ let members: Members;
 let obeyed: NodeSettings[];
 let ended: string[];
 let lists: number;
+let joins: number;
 let holdUp: Promise<void>;
 
 beforeEach(async () => {
   clock = new FakeClock();
   background = new Background({ logger });
   database = new ModelDatabase(() => clock.wallMs());
-  [obeyed, ended, lists, holdUp] = [[], [], 0, Promise.resolve()];
+  [obeyed, ended, lists, joins, holdUp] = [[], [], 0, 0, Promise.resolve()];
   members = new Members({
     store: createModelStore(database),
     clock,
@@ -47,6 +48,7 @@ beforeEach(async () => {
       await holdUp;
     },
     onOthers: () => undefined,
+    onJoined: () => (joins += 1),
     onEnded: (why) => ended.push(why),
   });
   await members.join(node);
@@ -99,9 +101,11 @@ describe("a node", () => {
     expect(obeyed.at(-1)?.taskCap).toBe(7);
   });
 
-  it("joins again when a failover took its row, or the row of its boot", async () => {
+  it("joins again when a failover took its row, or the row of its boot, and has the others told each time", async () => {
+    expect(joins).toBe(1);
     change(() => database.nodes.delete(node.id));
     await pass(3);
+    expect(joins).toBe(2);
     expect(row()).toMatchObject({ bootId: node.bootId, status: "joined" });
     change(() => {
       const found = row();
@@ -147,6 +151,7 @@ describe("a node", () => {
       onFailover: () => undefined,
       onSettings: () => Promise.resolve(),
       onOthers: () => undefined,
+      onJoined: () => undefined,
       onEnded: () => undefined,
     });
     const [first, second] = failures.splice(0, 2);
