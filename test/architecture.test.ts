@@ -70,6 +70,7 @@ function isAllowed(from: string, to: string): boolean {
 }
 
 const homes: Record<string, readonly string[]> = {
+  socks: ["agent/proxy-tunnel.ts"],
   ws: [
     "agent/dial.ts",
     "agent/tls-options.ts",

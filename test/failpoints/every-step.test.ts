@@ -201,9 +201,11 @@ function processesOf(truth: string): string[] {
 }
 
 /** What has to happen besides the work for some steps to be come by. */
-type Occasion = "registration" | "address-changes" | "agent-restarts" | "home-moves";
+type Occasion = "new-agent" | "registration" | "address-changes" | "agent-restarts" | "home-moves";
 /** In this order: guests need nodes that live. */
 const occasions: Readonly<Record<Occasion, RegExp>> = {
+  // Once in a certificate's life.
+  "new-agent": /certificate-used/,
   // Its probe greets every node.
   registration: /greet-read/,
   "address-changes": /(?:sending|sent|received) nodes/,
@@ -250,6 +252,15 @@ async function provoke(occasion: Occasion, due: readonly Due[]): Promise<void> {
       });
       cluster.servers.splice(cluster.servers.indexOf(guest), 1);
       await guest.program.stop();
+      return;
+    }
+    case "new-agent": {
+      const fresh = await cluster.startAgent({ name: `fresh-${rounds}` });
+      await eventually("it has greeted whoever is up", async () => {
+        const { nodes: seen } = await cluster.client.agents.show(fresh.name);
+        return { done: seen.some(({ state }) => state === "connected"), state: seen };
+      });
+      await fresh.program.stop();
       return;
     }
     case "registration": {
