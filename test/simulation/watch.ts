@@ -164,10 +164,16 @@ export class Watch {
     if (by === "undo" || before === undefined || after === undefined) return;
     const { attempt } = after;
     if (after.homeNo < before.homeNo) this.#violated("I16", `home of ${attempt} fell to ${after.homeNo}`);
+    // A piece of log may be what tells of a new home, when the greeting's own statement was lost.
+    const place = this.#executing();
+    if (after.homeNo > before.homeNo && place !== undefined) this.#homes.set(attempt, { place, homeNo: after.homeNo });
     const home = this.#homes.get(attempt);
     const grew = streams.some((stream) => after.next[stream] > before.next[stream]);
     if (grew && home !== undefined && home.place !== this.#executing() && !this.#undone.has(attempt))
-      this.#violated("I16", `${attempt} has its home at ${home.place} and ${this.#executing() ?? ""} wrote its log`);
+      this.#violated(
+        "I16",
+        `${attempt} has its home ${home.homeNo} at ${home.place} and ${this.#executing() ?? ""} wrote its log as home ${after.homeNo}, was ${before.homeNo}`,
+      );
     if (before.closed && !after.closed) this.#violated("I8", `the log of ${attempt} was opened again`);
     const produced = this.#truth.scripts.get(attempt)?.produced ?? { out: 0, err: 0 };
     for (const stream of streams) {
