@@ -224,17 +224,22 @@ function othersThan(due: readonly Due[], occasion: Occasion, among: readonly Sup
   return left.length > 0 ? left : [...among];
 }
 
+/** Waits until the steps of an occasion are come by, or a moment has passed. */
+async function comeBy(due: readonly Due[], occasion: Occasion): Promise<void> {
+  const wanted = due.filter(({ harm }) => occasions[occasion].test(harm.step));
+  const endMs = performance.now() + 3_000;
+  await eventually("its steps are come by, or a moment has passed", () => ({
+    done: wanted.every(hasFired) || performance.now() > endMs,
+    state: wanted.map(describeDue),
+  }));
+}
+
 async function provoke(occasion: Occasion, due: readonly Due[]): Promise<void> {
   switch (occasion) {
     case "home-moves": {
       for (const node of othersThan(due, occasion, nodes)) node.kill();
-      const moves = due.filter(({ harm }) => occasions[occasion].test(harm.step));
-      const endMs = performance.now() + 3_000;
       // An attempt that ends at once has no log left for another home.
-      await eventually("its steps are come by, or a moment has passed", () => ({
-        done: moves.every(hasFired) || performance.now() > endMs,
-        state: moves.map(describeDue),
-      }));
+      await comeBy(due, occasion);
       return;
     }
     case "agent-restarts": {
@@ -255,11 +260,13 @@ async function provoke(occasion: Occasion, due: readonly Due[]): Promise<void> {
       return;
     }
     case "new-agent": {
-      const fresh = await cluster.startAgent({ name: `fresh-${rounds}` });
+      const fresh = await cluster.startAgentAmong({ name: `fresh-${rounds}` });
       await eventually("it has greeted whoever is up", async () => {
         const { nodes: seen } = await cluster.client.agents.show(fresh.name);
         return { done: seen.some(({ state }) => state === "connected"), state: seen };
       });
+      // It goes on to the others by itself.
+      await comeBy(due, occasion);
       await fresh.program.stop();
       return;
     }

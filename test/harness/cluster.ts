@@ -105,24 +105,26 @@ export class TestCluster {
 
   /** Enrols an agent, starts it and waits until every node has a session with it. */
   async startAgent(plan: AgentPlan): Promise<TestAgent> {
+    const agent = await this.#enrolAndStart(plan, ["--all-nodes"]);
+    await this.connected(agent.name);
+    return agent;
+  }
+
+  /** Among nodes that may be dying: one is enough to enrol, and no session is waited for. */
+  startAgentAmong(plan: AgentPlan): Promise<TestAgent> {
+    return this.#enrolAndStart(plan, []);
+  }
+
+  async #enrolAndStart(plan: AgentPlan, reach: readonly string[]): Promise<TestAgent> {
     const { name, labels = [], dataDirectory = join(this.folder, name) } = plan;
     const { token } = await this.client.tokens.create({});
     const labelFlags = labels.flatMap((label) => ["--label", label]);
     const place = ["--name", name, "--data-dir", dataDirectory, ...labelFlags];
-    const registered = await this.cli(
-      "agent",
-      "register",
-      "--server",
-      this.server.url,
-      "--token",
-      token,
-      "--all-nodes",
-      ...place,
-    );
+    const given = ["--server", this.server.url, "--token", token, ...reach, ...place];
+    const registered = await this.cli("agent", "register", ...given);
     if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
     const agent = { name, dataDirectory, plan, program: this.#runAgent(plan, dataDirectory) };
     this.agents.push(agent);
-    await this.connected(name);
     return agent;
   }
 
