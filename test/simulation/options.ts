@@ -107,6 +107,7 @@ export function deriveOptions(seed: number): SimOptions {
     };
   if (focus < 0.16) return { ...options, ...killing(random), faults: withFault(options, "agent-crash", random) };
   if (focus < 0.2) return { ...options, ...failingOver(random) };
+  if (focus < 0.23) return { ...options, ...newborn(random) };
   return options;
 }
 
@@ -132,6 +133,19 @@ function cramped(random: SeededRandom): Partial<SimOptions> {
 /** Nor does it often end an agent while that ends a script. */
 function killing(random: SeededRandom): Partial<SimOptions> {
   return { agents: 1, cancels: 0.9, noOps: 0, longestScriptMs: random.between(2_000, 7_000) };
+}
+
+/** Nor does an agent often die in the first moments of its disk, and lose power later. */
+function newborn(random: SeededRandom): Partial<SimOptions> {
+  return {
+    agents: 1,
+    submissions: 10,
+    faults: {
+      "agent-disk-wiped": random.between(1_500, 4_000),
+      "agent-crash-mid-event": random.between(300, 1_000),
+      "agent-power-loss": random.between(1_500, 4_000),
+    },
+  };
 }
 
 /** Nor do sessions often live on after a failover, with work to come, when all else fails too. */

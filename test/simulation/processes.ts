@@ -285,7 +285,8 @@ export class Processes implements ProcessControl {
     }
     this.#relaysEnd(shim);
     this.#forget(shim);
-    this.#after(shim, this.#random.skewed(0.2, 5), () => {
+    // A shell on a busy machine may take its time to notice.
+    this.#after(shim, this.#random.skewed(0.2, 200), () => {
       folder.isOver = true;
       shim.stage = "writing";
       this.#machine.changed(folder);
