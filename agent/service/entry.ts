@@ -44,7 +44,12 @@ export function showService(request: InstallRequest, platform: ServicePlatform, 
   const definition = define(request, isOwn ? "own" : platform);
   switch (platform) {
     case "darwin":
-      return { service: definition.name, path: plistPath(definition), text: renderPlist(definition), survey: undefined };
+      return {
+        service: definition.name,
+        path: plistPath(definition),
+        text: renderPlist(definition),
+        survey: undefined,
+      };
     case "win32": {
       const path = windowsServicePath(definition);
       return { service: definition.name, path, text: renderWindowsService(definition), survey: undefined };
@@ -151,7 +156,8 @@ async function programWarnings(host: ServiceHost, { program, user }: ServiceDefi
         mend: "Start this command by the path of the program that the service is to run.",
       });
     }
-    if (loose !== undefined) warnings.push(`${loose} may be changed by others than root, and the service runs it as ${user}`);
+    if (loose !== undefined)
+      warnings.push(`${loose} may be changed by others than root, and the service runs it as ${user}`);
   }
   return warnings;
 }

@@ -74,7 +74,15 @@ async function act(host: ServiceHost, step: Step): Promise<void> {
   switch (step.kind) {
     case "make-user": {
       const { user, home } = step;
-      const words = ["--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", "/usr/sbin/nologin"];
+      const words = [
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--home-dir",
+        home,
+        "--shell",
+        "/usr/sbin/nologin",
+      ];
       return demand(host, "useradd", [...words, user]);
     }
     case "make-folder":
@@ -155,8 +163,9 @@ async function refuseUsed(dataPath: string): Promise<void> {
 async function refuseRunning(dataPath: string): Promise<void> {
   const running = await listRunning(join(dataPath, "attempts"));
   if (running.length === 0) return;
-  throw new AppError("data-directory.locked", `${running.length} scripts still run (${running[0]} …): nothing is removed`, {
-    mend: "Cancel them or wait for their end, then uninstall with --purge again.",
+  const count = running.length === 1 ? "1 script still runs" : `${running.length} scripts still run`;
+  throw new AppError("data-directory.locked", `${count} (${running.slice(0, 3).join(", ")}): nothing is removed`, {
+    mend: "Cancel or await what runs, then uninstall with --purge again.",
   });
 }
 

@@ -114,15 +114,24 @@ export function openNotifier(
   deps: Omit<NotifierDeps, "send">,
   from: { readonly environment: Readonly<Record<string, string | undefined>>; readonly processId: number },
 ): Notifier | undefined {
-  const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: limit, WATCHDOG_PID: watched, PATH: path } = from.environment;
+  const { NOTIFY_SOCKET: socket, PATH: path } = from.environment;
   if (socket === undefined || socket === "") return undefined;
-  const isOurs = watched === undefined || Number(watched) === from.processId;
-  const microseconds = isOurs && limit !== undefined && /^[1-9]\d*$/.test(limit) ? Number(limit) : undefined;
   const environment = { NOTIFY_SOCKET: socket, ...(path === undefined ? {} : { PATH: path }) };
   return new Notifier(
     { ...deps, send: (assignments) => runNotify(assignments, environment) },
-    { watchdogMs: microseconds === undefined ? undefined : microseconds / 1_000 },
+    { watchdogMs: watchdogLimitMs(from) },
   );
+}
+
+/** As sd_watchdog_enabled(3) reads it: the variables may have been meant for a process that started us. */
+export function watchdogLimitMs(from: {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly processId: number;
+}): number | undefined {
+  const { WATCHDOG_USEC: microseconds, WATCHDOG_PID: watched } = from.environment;
+  if (microseconds === undefined || !/^[1-9]\d*$/.test(microseconds)) return undefined;
+  if (watched !== undefined && Number(watched) !== from.processId) return undefined;
+  return Number(microseconds) / 1_000;
 }
 
 /** As root the message is sent in our own name, so the unit may listen to nobody else (NotifyAccess=main). */

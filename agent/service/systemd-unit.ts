@@ -1,5 +1,6 @@
 // The agent's systemd unit: one of its own for each instance, for a template could not hold a user and a folder for each.
 // Its last section, which systemd passes over, says what `install` wrote: whatever does not fit its sum was edited by hand.
+import { AppError } from "../../shared/errors.ts";
 import { sha256Hex } from "../../shared/thumbprint.ts";
 import { agentSubgroup } from "../cgroups.ts";
 import { serviceWords, type ServiceDefinition } from "./definition.ts";
@@ -25,6 +26,7 @@ export function environmentPath(name: string): string {
   return `/etc/default/${name}`;
 }
 
+/** Throws `config.invalid` for a program that systemd would refuse. */
 export function renderUnit(definition: ServiceDefinition): string {
   const { name, dataPath, user } = definition;
   const body = `# Written by \`holdfast agent install\`, which takes it for its own as long as it is unchanged.
@@ -45,9 +47,7 @@ Type=notify
 # another user's cannot, so everything the service runs is.
 NotifyAccess=${user === "root" ? "main" : "all"}
 WatchdogSec=${watchdogSeconds}
-ExecStart=${serviceWords(definition)
-    .map((word) => quoted(specifier(word).replaceAll("$", "$$$$")))
-    .join(" ")}
+ExecStart=${commandLine(serviceWords(definition))}
 # HOLDFAST_SLOTS, HOLDFAST_LOG_LEVEL and the like.
 EnvironmentFile=-${environmentPath(name)}
 # Said for root as well: only then are HOME and SHELL set, which scripts expect.
@@ -96,6 +96,17 @@ export function readUnit(text: string | undefined): UnitText {
   const [, body = "", sum] = /^([\s\S]*\n)Sum=([0-9a-f]{64})\n$/.exec(text) ?? [];
   if (dataPath === undefined || sum !== sha256Hex(Buffer.from(body))) return { kind: "edited", text, dataPath };
   return { kind: "own", text, dataPath };
+}
+
+/** In the program's own path nothing but specifiers is replaced, and some characters are refused (systemd.service(5)). */
+function commandLine([program = "", ...words]: readonly string[]): string {
+  if (/['"\\]/.test(program)) {
+    throw new AppError("config.invalid", `systemd runs no program with a quote or backslash in its path: ${program}`, {
+      mend: "Install it, or make a link to it, in another folder, and start this command from there.",
+    });
+  }
+  const rest = words.map((word) => quoted(specifier(word).replaceAll("$", "$$$$")));
+  return [quoted(specifier(program)), ...rest].join(" ");
 }
 
 /** `%h` and the like are replaced by systemd. */

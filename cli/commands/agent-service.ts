@@ -31,7 +31,11 @@ const targetOptions = (): Option[] => [
     description: "identity and journal (else what the unit says, or /var/lib/holdfast/agent, or …/agent-INSTANCE)",
     kind: "setting",
   }),
-  option({ flags: "--root <dir>", description: "the folder that is / (an image, a chroot), not this host", kind: "act" }),
+  option({
+    flags: "--root <dir>",
+    description: "the folder that is / (an image, a chroot), not this host",
+    kind: "act",
+  }),
   jsonOption(),
 ];
 
@@ -92,7 +96,8 @@ async function print(shell: Shell, flags: InstallFlags): Promise<void> {
   const { steps, enrolment } = await survey();
   for (const step of steps) await note(shell, `would ${step}`);
   if (steps.length === 0) await note(shell, "everything is so already");
-  if (enrolment === "absent") await note(shell, "not enrolled: it would not be started before `holdfast agent register`");
+  if (enrolment === "absent")
+    await note(shell, "not enrolled: it would not be started before `holdfast agent register`");
 }
 
 async function install(shell: Shell, flags: InstallFlags): Promise<void> {
