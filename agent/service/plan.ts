@@ -48,9 +48,12 @@ export function planInstall(
   if (!isSame) steps.push({ kind: "write-unit", path, text, replaces: seen.unit.kind });
   if (!isSame && seen.activity !== "none") steps.push({ kind: "reload" });
   if (seen.enabling === "disabled") steps.push({ kind: "enable", name });
+  const movesUser = steps.some((step) => step.kind === "own-folder");
+  // What still ran would go on making files that are its former user's.
+  if (movesUser && seen.activity === "active") steps.unshift({ kind: "stop", name });
   // Without an identity it would only end again.
   if (seen.activity === "none" || seen.enrolment === "absent") return steps;
-  if (seen.activity === "inactive") steps.push({ kind: "start", name });
+  if (seen.activity === "inactive" || movesUser) steps.push({ kind: "start", name });
   else if (!isSame) steps.push({ kind: "restart", name });
   return steps;
 }

@@ -86,7 +86,11 @@ export class SystemHost implements ServiceHost {
   }
 
   async account(user: string): Promise<Account | undefined> {
-    if (user === "root") return { userId: 0, groupId: 0 };
+    if (user === "root") {
+      // Who makes an image without being root is its root: what packs the image says whose the files are.
+      const isStandIn = this.#root !== undefined && !this.isRoot;
+      return { userId: isStandIn ? (process.getuid?.() ?? 0) : 0, groupId: isStandIn ? (process.getgid?.() ?? 0) : 0 };
+    }
     // getent knows users of directories; for a folder its own file is all there is.
     const text =
       this.#root === undefined ? (await run("getent", ["passwd", user])).out : await this.readText("/etc/passwd");

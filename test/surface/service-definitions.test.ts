@@ -49,7 +49,8 @@ describe.skipIf(isMissing && process.env["CI"] !== "true")("systemd-analyze veri
   async function complaints(text: string): Promise<string[]> {
     const path = join(folder, "holdfast-agent.service");
     await writeFile(path, text);
-    const { stdout, stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
+    const { error, stdout, stderr } = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
+    if (error !== undefined) throw error;
     const lines = `${stdout}${stderr}`.split("\n").filter((line) => line.includes("holdfast"));
     // Since systemd 254; an older one passes it over, and the agent then has no controllers of version 2.
     return lines.filter((line) => !line.includes("Unknown key 'DelegateSubgroup'"));

@@ -43,7 +43,7 @@ describe("installing", () => {
     ["an enrolled agent that does not run", { activity: "inactive" }, ["start"]],
     ["a service that does not start with the host", { enabling: "disabled" }, ["enable"]],
     ["a folder that others may enter", { folder: { userId: 0, mode: 0o755 } }, ["close-folder"]],
-    ["a user who was removed", { account: undefined }, ["make-user", "own-folder"]],
+    ["a user who was removed", { account: undefined }, ["stop", "make-user", "own-folder", "start"]],
     ["files without a systemd", { activity: "none", enabling: "disabled" }, ["enable"]],
   ])("mends only %s", (_what, change, steps) => {
     expect(kinds({ ...complete, ...change })).toEqual(steps);
@@ -57,7 +57,7 @@ describe("installing", () => {
   test("gives root's closed folder to the service's user, and takes none that others could have filled", () => {
     const theirs = defineService({ program, user: "deploy" });
     const seen: Seen = { ...complete, account: { userId: 990, groupId: 990 }, unit: readUnit(renderUnit(theirs)) };
-    expect(kinds(seen, theirs)).toEqual(["own-folder"]);
+    expect(kinds(seen, theirs)).toEqual(["stop", "own-folder", "start"]);
     const refusal = expect.objectContaining({ code: "config.invalid" });
     expect(() => kinds({ ...seen, folder: { userId: 0, mode: 0o770 } }, theirs)).toThrowError(refusal);
     expect(() => kinds({ ...complete, folder: { userId: 990, mode: 0o700 } })).toThrowError(refusal);
