@@ -2,6 +2,7 @@
 // die; where there is no flock, a file names the holder and is taken over from the dead.
 // Invariant: a lock that start() obtained is held until stop() or the end of the process.
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { open, readFile } from "node:fs/promises";
 import { AppError, errnoOf } from "../shared/errors.ts";
@@ -51,6 +52,19 @@ export class DataLock implements Service {
     await handle.truncate(0);
     await handle.close();
   }
+}
+
+/** Who holds the lock now, by its file alone: to try the lock would keep an agent that starts this moment from it. */
+export function readLockHolder(path: string, hostBootId: string): { readonly pid: number } | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    if (errnoOf(cause) === "ENOENT") return undefined;
+    throw cause;
+  }
+  const holder = parseHolder(text);
+  return holder !== undefined && holder.hostBootId === hostBootId && isAlive(holder) ? holder : undefined;
 }
 
 function parseHolder(

@@ -3,9 +3,10 @@ import { systemClock } from "../shared/clock.ts";
 import { AppError, errorRows } from "../shared/errors.ts";
 import type { Logger } from "../shared/logger.ts";
 import { createLogger } from "../shared/logger.ts";
-import type { Agent, AgentDeps } from "./agent.ts";
+import type { Agent, AgentDeps, AgentStatus } from "./agent.ts";
 import { createAgent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
+import { openNotifier } from "./service/notifier.ts";
 import { checkStart } from "./start-checks.ts";
 
 export interface RunAgentOptions extends AgentConfig {
@@ -23,6 +24,8 @@ const drainMs = 200;
 export async function runAgent(options: RunAgentOptions): Promise<number> {
   const logger = createLogger({ level: options.logLevel, fields: { part: "agent" } });
   let agent: Agent | undefined;
+  const from = { environment: process.env, processId: process.pid };
+  const notifier = openNotifier({ clock: systemClock, logger }, from);
   try {
     const facts = {
       environment: process.env,
@@ -32,23 +35,42 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
     };
     for (const warning of checkStart(facts)) logger.warn({}, warning);
     const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();
-    const deps: AgentDeps = { logger, onFatal, ...(options.onReady === undefined ? {} : { onReady: options.onReady }) };
-    agent = createAgent({ dataPath: options.dataPath, slots: options.slots }, deps);
+    const onReady = (): void => {
+      notifier?.look();
+      options.onReady?.();
+    };
+    const deps: AgentDeps = { logger, onFatal, onReady };
+    const running = createAgent({ dataPath: options.dataPath, slots: options.slots }, deps);
+    agent = running;
     const signals = listenForSignals();
     try {
-      await agent.start();
+      await running.start();
+      notifier?.ready(() => describeStatus(running.status()));
       const end = await Promise.race([signals.first, fatal]);
-      if (end instanceof AppError) return errorRows[end.code].exitCode;
+      if (end instanceof AppError) {
+        notifier?.stopping(end.message);
+        return errorRows[end.code].exitCode;
+      }
+      notifier?.stopping("draining: running scripts go on");
       logger.info({ signal: end }, "draining: no new work is taken, running scripts go on");
-      return await Promise.race([endOrderly(agent), signals.second]);
+      return await Promise.race([endOrderly(running), signals.second]);
     } finally {
       signals.stop();
     }
   } catch (cause) {
-    return report(cause, logger);
+    const error = AppError.from(cause);
+    notifier?.stopping(error.message);
+    return report(error, logger);
   } finally {
     await agent?.stop();
+    notifier?.stop();
   }
+}
+
+/** For `systemctl status`: one line, nothing that a log does not hold as well. */
+function describeStatus({ name, state, nodes, attempts }: AgentStatus): string {
+  const open = nodes.filter((node) => node.state === "open").length;
+  return `${name}: ${state}, connected to ${open} of ${nodes.length} addresses dialled, ${attempts.running} scripts run`;
 }
 
 async function endOrderly(agent: Agent): Promise<number> {
@@ -79,8 +101,7 @@ function listenForSignals(): {
   return { first: first.promise, second: second.promise, stop: () => stops.forEach((stop) => stop()) };
 }
 
-function report(cause: unknown, logger: Logger): number {
-  const error = AppError.from(cause);
+function report(error: AppError, logger: Logger): number {
   logger.error({ err: error, code: error.code, mend: error.mend }, error.message);
   return errorRows[error.code].exitCode;
 }

@@ -77,6 +77,8 @@ export const errorRows = {
   ),
   "file.unreadable": row(400, 2, false, "Check the path and its permissions."),
   "frame.invalid": row(400, 1, false, "Both ends must speak protocol holdfast.v1; see docs/protocol.md."),
+  "host.clock": row(500, 75, true, "Set this machine's clock (NTP)."),
+  "host.forbidden": row(403, 77, false, "Run it as root, such as with sudo."),
   "idempotency.mismatch": row(409, 1, false, "Use a new idempotency key for a different request."),
   internal: row(500, 1, false, "Report it with the request id and the server's log."),
   "interpreter.missing": row(
@@ -102,6 +104,19 @@ export const errorRows = {
   "route.unknown": row(404, 1, false, "See /api/docs for the routes."),
   "script.too-large": row(413, 2, false, "A script may have 512 KiB: fetch the rest from a file on the target."),
   "selector.empty": row(404, 1, false, "List agents and labels with `holdfast agents list`."),
+  "service.edited": row(
+    409,
+    1,
+    false,
+    "Move the changes into a drop-in (`systemctl edit NAME`), then run it again with --force.",
+  ),
+  "service.failed": row(500, 1, false, "Read what the service manager says in the message, and the service's log."),
+  "service.unsupported": row(
+    501,
+    1,
+    false,
+    "Run `holdfast agent run` under the supervisor that is there; `holdfast agent install --print` shows what systemd would do.",
+  ),
   "stream.limit": row(503, 75, true, "Follow through another node, or follow fewer tasks at once."),
   "submission.outcome-unknown": row(503, 75, true, "Send the same request with the same idempotency key again."),
   "submission.unknown": row(404, 1, false, "Use the id that the submission was answered with."),

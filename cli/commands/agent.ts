@@ -5,6 +5,7 @@ import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { logLevelOption, option, parseCount } from "../option.ts";
 import { stateDirectory } from "../state-directory.ts";
+import { installCommand, statusCommand, uninstallCommand } from "./agent-service.ts";
 import { agentDataDirectory, registerCommand } from "./register.ts";
 
 /** What `runAgent` of agent/main.ts takes. */
@@ -18,10 +19,17 @@ export interface AgentOptions {
 export function agentCommand(context: CommandContext): Command {
   return group("agent", {
     summary: "enrol this machine and run its agent",
-    commands: [registerCommand(context), runAgentCommand(context)],
+    commands: [
+      registerCommand(context),
+      runAgentCommand(context),
+      installCommand(context),
+      uninstallCommand(context),
+      statusCommand(context),
+    ],
     examples: [
       ["holdfast agent register --server URL --token T --all-nodes", "once"],
-      ["holdfast agent run", "from then on"],
+      ["holdfast agent install", "as a service from then on"],
+      ["holdfast agent run", "or in the foreground"],
     ],
   });
 }

@@ -47,6 +47,9 @@ test("the commands are exactly these", () => {
     "holdfast agent",
     "holdfast agent register",
     "holdfast agent run",
+    "holdfast agent install",
+    "holdfast agent uninstall",
+    "holdfast agent status",
   ]);
 });
 

@@ -6,7 +6,9 @@ import { newerList } from "../../../agent/node-addresses.ts";
 import { Outbox } from "../../../agent/outbox.ts";
 import { scriptEnvironment } from "../../../agent/script-environment.ts";
 import { parseExitReport, parseShimMark } from "../../../agent/shim-report.ts";
+import { uselessToRestart } from "../../../agent/service/systemd-unit.ts";
 import { checkStart } from "../../../agent/start-checks.ts";
+import { errorRows } from "../../../shared/errors.ts";
 import { attemptIdSchema, nodeIdSchema } from "../../../shared/ids.ts";
 import type { FromAgent } from "../../../shared/wire/from-agent.ts";
 import type { NodeList } from "../../../shared/wire/nodes.ts";
@@ -68,9 +70,15 @@ describe("a start", () => {
     ["the system's certificates", { environment: { NODE_OPTIONS: "--use-openssl-ca" } }],
     ["a log of TLS keys", { execArgv: ["--tls-keylog=/x"] }],
     ["an old Node", { nodeVersion: "v22.1.0" }],
-    ["a clock before the build", { wallMs: 0 }],
   ])("with %s is refused", (_name, change) => {
     expect(() => checkStart({ ...facts, ...change })).toThrowError(expect.objectContaining({ code: "config.invalid" }));
+  });
+
+  test("with a clock before the build is refused for now: NTP sets it, and a service is started again", () => {
+    expect(() => checkStart({ ...facts, wallMs: 0 })).toThrowError(
+      expect.objectContaining({ code: "host.clock", retryable: true }),
+    );
+    expect(uselessToRestart).not.toContain(errorRows["host.clock"].exitCode);
   });
 
   test("with a key log warns", () => {
