@@ -1,6 +1,6 @@
 // Every step of shared/steps.ts that agents and nodes come by, and at each of them a death, a stop and a lost connection
 // (RELIABILITY faults 1–7, 9, 19–24, 58, 68): real processes, and the truth is what the scripts wrote themselves.
-// A seeded part of them by default; HOLDFAST_EVERY_STEP=1 does all.
+// A seeded part of them by default; HOLDFAST_EVERY_STEP=1 does all, HOLDFAST_STEPS=greet those of that name.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,6 +19,8 @@ import { startsIn } from "../harness/script-truth.ts";
 import { Supervised } from "../harness/supervised.ts";
 
 const everyStep = process.env["HOLDFAST_EVERY_STEP"] === "1";
+/** Only steps whose name holds this. */
+const only = process.env["HOLDFAST_STEPS"] ?? "";
 const seed = Number(process.env["HOLDFAST_SEED"] ?? 1);
 const agentNames = ["web-01", "web-02", "web-03"] as const;
 const lines = 12;
@@ -381,7 +383,7 @@ const seldom = /settle-presence/;
 /** Rounds of its own for a step that was missed in company. */
 const triesAlone = 4;
 const stepsOf = (processes: readonly Supervised[]): string[] =>
-  [...new Set(processes.flatMap(({ failpoints }) => failpoints.steps))].filter((step) => !seldom.test(step));
+  [...new Set(processes.flatMap(({ failpoints }) => failpoints.steps))].filter((step) => !seldom.test(step) && step.includes(only));
 
 function queueOf({ processes, perRound }: Pick<Queue, "processes" | "perRound">, startSteps: readonly string[]): Queue {
   const isAtStart = ({ step }: Harm): boolean =>
