@@ -65,7 +65,7 @@ function ofTime(leaf: X509Certificate, { clock, serverAheadMs }: DiagnosisDeps):
   const valid = `the node's certificate is valid ${iso(leaf.validFromDate)} to ${iso(leaf.validToDate)}`;
   const says = `this machine's clock says ${iso(new Date(nowMs))}`;
   const offMs = isEarly ? leaf.validFromDate.getTime() - nowMs : nowMs - leaf.validToDate.getTime();
-  const setClock = "Set this machine's clock (NTP), then register again.";
+  const setClock = "Set this machine's clock (NTP), then run this again.";
   if (isNoticeable(serverAheadMs) && isValidAt(leaf, nowMs + serverAheadMs)) {
     return { kind: "clock", reason: `clock off: ${says}, ${describeOffset(serverAheadMs)}; ${valid}`, mend: setClock };
   }

@@ -53,6 +53,25 @@ export class DataLock implements Service {
   }
 }
 
+export type LockView =
+  | { readonly kind: "free" }
+  | { readonly kind: "held"; readonly pid: number }
+  /** Its process is gone, with an earlier boot of the host or within this one; the next agent takes it over. */
+  | { readonly kind: "stale"; readonly pid: number; readonly since: "other-boot" | "this-boot" };
+
+/** Who holds the lock, by what the file says: taking it to find out would turn away an agent that starts meanwhile. */
+export async function viewLock({ path, hostBootId }: DataLockOptions): Promise<LockView> {
+  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+    if (errnoOf(cause) === "ENOENT") return "";
+    throw cause;
+  });
+  const holder = parseHolder(text);
+  if (holder === undefined) return { kind: "free" };
+  const { pid } = holder;
+  if (holder.hostBootId !== hostBootId) return { kind: "stale", pid, since: "other-boot" };
+  return isAlive(holder) ? { kind: "held", pid } : { kind: "stale", pid, since: "this-boot" };
+}
+
 function parseHolder(
   text: string,
 ): { readonly pid: number; readonly startTicks: string; readonly hostBootId: string } | undefined {

@@ -2,7 +2,9 @@
 // Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
 import { X509Certificate } from "node:crypto";
 import type { ClientRequest } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { WebSocket } from "ws";
 import { systemClock } from "../shared/clock.ts";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
@@ -21,8 +23,8 @@ export type DialEnd =
 export type DialStage = "dialled" | "connected" | "secured";
 
 export interface DialHandlers {
-  /** For diagnosis: a time-out is another one before TCP than after TLS. */
-  readonly onStage?: (stage: DialStage) => void;
+  /** For diagnosis: a time-out is another one before TCP than after TLS. `secured` comes with the node's certificate. */
+  readonly onStage?: (stage: DialStage, peer?: X509Certificate) => void;
   readonly onOpen: () => void;
   readonly onFrame: (frame: Uint8Array) => void;
   readonly onPong: () => void;
@@ -45,7 +47,7 @@ export const dial: Dial = (target, handlers) => {
     finishRequest(request: ClientRequest) {
       request.once("socket", (dialled) => {
         dialled.once("connect", () => handlers.onStage?.("connected"));
-        dialled.once("secureConnect", () => handlers.onStage?.("secured"));
+        dialled.once("secureConnect", () => handlers.onStage?.("secured", peerOf(dialled)));
       });
       request.end();
     },
@@ -97,6 +99,10 @@ export const dial: Dial = (target, handlers) => {
     uncork: () => process.nextTick(() => stream?.uncork()),
   };
 };
+
+function peerOf(socket: Socket): X509Certificate | undefined {
+  return socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+}
 
 /**
  * An address that is none (`10.0.0.256:10943`) or a certificate that cannot be read throws before there is a socket. The

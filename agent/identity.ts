@@ -38,19 +38,36 @@ const paths = (dataPath: string) => ({
   certificate: join(dataPath, "certificate.pem"),
 });
 
-/** Undefined when nothing was registered here. Throws `certificate.invalid` when what is there does not fit together. */
+/**
+ * Undefined when nothing was registered here. Throws `certificate.invalid` when what is there does not fit together, and
+ * `config.invalid` when others may read the key.
+ */
 export async function loadIdentity(dataPath: string): Promise<Identity | undefined> {
+  const identity = await readIdentity(dataPath);
+  if (identity !== undefined) await refuseReadableKey(paths(dataPath).key);
+  return identity;
+}
+
+/** As {@link loadIdentity}, whoever may read the key. */
+export async function readIdentity(dataPath: string): Promise<Identity | undefined> {
   const at = paths(dataPath);
   const text = await readIfThere(at.identity);
   if (text === undefined) return undefined;
-  const parsed = identityFileSchema.safeParse(JSON.parse(text));
+  const parsed = identityFileSchema.safeParse(parseJson(text, at.identity));
   if (!parsed.success) throw new AppError("certificate.invalid", `${at.identity}: ${parsed.error.message}`);
   const pair =
     (await fittingPair(`${at.key}.next`, `${at.certificate}.next`)) ?? (await fittingPair(at.key, at.certificate));
   if (pair === undefined)
     throw new AppError("certificate.invalid", `${at.key} and ${at.certificate} do not fit each other`);
-  await refuseReadableKey(at.key);
   return { ...parsed.data, ...pair };
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new AppError("certificate.invalid", `${path} is no JSON`, { cause });
+  }
 }
 
 export async function storeIdentity(dataPath: string, identity: Identity): Promise<void> {

@@ -1,18 +1,14 @@
 // Dials every address of a list of nodes, follows newer lists it is told of on the way, and makes one row of each.
 // Invariant: the rows are those of the newest list that any node gave, not of the one it began with.
-import { anyNodeName, nodeName } from "../certs/profile.ts";
-import type { Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
 import type { ListedNode, NodeList } from "../shared/wire/nodes.ts";
-import { diagnose } from "./diagnosis.ts";
-import type { Dial, DialTarget } from "./dial.ts";
-import type { DiagnosisDeps, FindingKind } from "./finding.ts";
+import type { FindingKind } from "./finding.ts";
 import type { Identity } from "./identity.ts";
 import { newerList } from "./node-addresses.ts";
 import { chooseNodes } from "./node-choice.ts";
 import type { NodeChoice } from "./node-choice.ts";
-import { probe } from "./probe.ts";
+import { lookAtNode } from "./node-look.ts";
+import type { NodeLookDeps, NodeLookOptions, NodeAddress } from "./node-look.ts";
 import { seedsOf } from "./reach.ts";
 
 export interface NodeRow {
@@ -36,10 +32,7 @@ export interface Survey {
   readonly reached: "all" | "some" | "none";
 }
 
-export interface SurveyDeps extends DiagnosisDeps {
-  readonly dial: Dial;
-  readonly clock: Clock;
-}
+export type SurveyDeps = NodeLookDeps;
 
 export interface SurveyOptions {
   readonly identity: Identity;
@@ -53,11 +46,6 @@ export interface SurveyOptions {
   readonly dialMs: number;
 }
 
-interface Address {
-  readonly address: string;
-  readonly node: NodeId | undefined;
-}
-
 const dialsAtOnce = 64;
 /** Each round follows a newer list; nodes that change theirs faster than this are left to the running agent. */
 const roundsAtMost = 4;
@@ -68,7 +56,7 @@ export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Pro
   const results = new Map<string, NodeRow>();
   let list = options.list;
   let isFresh = options.listFrom === "fresh";
-  const dialAll = (addresses: readonly Address[]): Promise<void> =>
+  const dialAll = (addresses: readonly NodeAddress[]): Promise<void> =>
     eachOf(
       addresses.filter((one) => !results.has(keyOf(one))),
       async (one) => {
@@ -96,7 +84,7 @@ export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Pro
   }
   const choice = chooseNodes(list, named);
   refuseUnknown(choice, list, isFresh);
-  const rowsOf = (addresses: readonly Address[]): NodeRow[] =>
+  const rowsOf = (addresses: readonly NodeAddress[]): NodeRow[] =>
     addresses.flatMap((one) => results.get(keyOf(one)) ?? []);
   const groups = [
     ...choice.nodes.map((node) => rowsOf(listed([node])).map((row) => ({ ...row, name: node.name }))),
@@ -113,9 +101,9 @@ export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Pro
   };
 }
 
-const anyNode = (address: string): Address => ({ address, node: undefined });
-const keyOf = ({ address, node }: Address): string => `${node ?? ""} ${address}`;
-const listed = (nodes: readonly ListedNode[]): Address[] =>
+const anyNode = (address: string): NodeAddress => ({ address, node: undefined });
+const keyOf = ({ address, node }: NodeAddress): string => `${node ?? ""} ${address}`;
+const listed = (nodes: readonly ListedNode[]): NodeAddress[] =>
   nodes.flatMap(({ id, addresses }) => addresses.map((address) => ({ address, node: id })));
 
 function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean): void {
@@ -128,21 +116,20 @@ function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean
   });
 }
 
+/** As a row; with the list that the node told of. */
 async function dialOne(
   deps: SurveyDeps,
-  { address, node, identity, dialMs }: Address & { readonly identity: Identity; readonly dialMs: number },
+  options: NodeLookOptions,
 ): Promise<{ readonly row: NodeRow; readonly heard: NodeList | undefined }> {
-  const { cluster, key, certificate, nodesCa } = identity;
-  const servername = node === undefined ? anyNodeName(cluster) : nodeName(cluster, node);
-  const target: DialTarget = { address, identity: { key, cert: certificate, nodesCas: nodesCa, servername } };
-  const result = await probe(target, deps, dialMs);
-  if (result.ok) {
-    const roundTripMs = Math.round(result.roundTripMs * 10) / 10;
-    const { name } = result.welcome.node;
+  const { address } = options;
+  const look = await lookAtNode(deps, options);
+  if (look.kind === "reached") {
+    const { welcome, roundTripMs } = look;
+    const { name } = welcome.node;
     const row: NodeRow = { name, address, ok: true, finding: "reached", reason: "", mend: "", roundTripMs };
-    return { row, heard: result.welcome.nodes };
+    return { row, heard: welcome.nodes };
   }
-  const { kind: finding, reason, mend } = await diagnose(result.failure, target, deps);
+  const { kind: finding, reason, mend } = look.finding;
   return { row: { name: null, address, ok: false, finding, reason, mend, roundTripMs: null }, heard: undefined };
 }
 
