@@ -170,9 +170,9 @@ class HoldfastAgent implements Agent {
     const { lock, journal, engine, connections, renewal, health } = this.#state.parts;
     this.#state = { kind: "stopped" };
     this.#stopping.abort(new AppError("aborted", "the agent stops"));
-    await health.stop();
     renewal.stop();
     connections.stop();
+    await health.stop();
     await engine.stop();
     await this.#background.settle();
     await journal.close();

@@ -54,7 +54,7 @@ export function findingOf(leaf: X509Certificate, { target, deps }: Shown): Findi
 }
 
 /** Names first: verifying with a key of another kind than the signature's is an error, not a no. */
-function wasIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
+export function wasIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
   return leaf.checkIssued(authority) && leaf.verify(authority.publicKey);
 }
 

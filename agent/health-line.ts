@@ -19,7 +19,7 @@ export const healthLineSchema = z.object({
   /** Why no work is taken, null unless quarantined. */
   quarantine: z.string().nullable(),
   upMs: z.int(),
-  /** One per node that is listed, and per seed that was tried. `state` is `open` for a session. */
+  /** One per listed node and per seed that is tried. `state` is `open` for a session. */
   sessions: z.array(
     z.object({ node: z.string(), id: z.string().nullable(), state: z.string(), lastEnd: z.string().nullable() }),
   ),
@@ -59,18 +59,25 @@ export function makeHealthLine(facts: HealthFacts): HealthLine {
     state: corruption === undefined ? facts.activity : "quarantined",
     quarantine: corruption?.message ?? null,
     upMs: Math.round(facts.upMs),
-    sessions: views.map(({ node, id, state, lastEnd }) => ({
-      node,
-      id: id ?? null,
-      state,
-      lastEnd: lastEnd ?? null,
-    })),
+    sessions: sessionsOf(views),
     attempts: { open, running, waiting, kept },
     journalBytes: facts.journalBytes,
     disk: { freeBytes: facts.freeBytes, refusedBelowBytes: facts.refusedBelowBytes },
     cgroups: facts.cgroups,
     interpreters: [...facts.interpreters],
   };
+}
+
+/** One per node, however it was reached, and per seed that is tried; a seed that rests is no news. */
+function sessionsOf(views: readonly ConnectionView[]): HealthLine["sessions"] {
+  const rows = new Map<string, HealthLine["sessions"][number]>();
+  for (const { node, id, state, lastEnd } of views) {
+    if (id === undefined && state === "idle") continue;
+    const known = id === undefined ? undefined : rows.get(id);
+    if (known === undefined) rows.set(id ?? node, { node, id: id ?? null, state, lastEnd: lastEnd ?? null });
+    else if (state === "open") rows.set(id ?? node, { ...known, state });
+  }
+  return [...rows.values()];
 }
 
 export const healthSocketPath = (dataPath: string): string => join(dataPath, "health.sock");

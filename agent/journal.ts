@@ -93,7 +93,7 @@ export class Journal {
     return this.#mode.kind === "read-only" ? this.#mode.why : undefined;
   }
 
-  /** Of the file; zero while it is damaged. */
+  /** Of the file. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -157,6 +157,7 @@ export class Journal {
       this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
     if (why !== undefined) {
       if (this.state.id === undefined || this.state.boot === undefined) throw why;
+      this.#bytes = file.length;
       this.#mode = { kind: "read-only", why };
       return false;
     }

@@ -4,11 +4,13 @@ import type { X509Certificate } from "node:crypto";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { NodeId } from "../shared/ids.ts";
+import type { ListedNode, NodeList } from "../shared/wire/nodes.ts";
 import type { Welcome } from "../shared/wire/welcome.ts";
 import { diagnose } from "./diagnosis.ts";
 import type { Dial, DialStage, DialTarget } from "./dial.ts";
 import type { DiagnosisDeps, Finding } from "./finding.ts";
 import type { Identity } from "./identity.ts";
+import { newerList } from "./node-addresses.ts";
 import { probe } from "./probe.ts";
 
 export interface NodeAddress {
@@ -44,7 +46,38 @@ export type NodeLook =
       readonly leaf: X509Certificate | undefined;
     };
 
-export async function lookAtNode(deps: NodeLookDeps, options: NodeLookOptions): Promise<NodeLook> {
+/** By {@link keyOf}. */
+export type NodeLooks = Map<string, NodeLook>;
+
+export const anyNode = (address: string): NodeAddress => ({ address, node: undefined });
+export const keyOf = ({ address, node }: NodeAddress): string => `${node ?? ""} ${address}`;
+export const listedAddresses = (nodes: readonly ListedNode[]): NodeAddress[] =>
+  nodes.flatMap(({ id, addresses }) => addresses.map((address) => ({ address, node: id })));
+export const isReached = (look: NodeLook): look is Extract<NodeLook, { kind: "reached" }> => look.kind === "reached";
+
+const dialsAtOnce = 64;
+
+/** Adds to `looks` what is not in there yet; resolves with the newest list that `list` or any node told. */
+export async function lookAtEach(
+  deps: NodeLookDeps,
+  addresses: readonly NodeAddress[],
+  given: Omit<NodeLookOptions, keyof NodeAddress> & { readonly looks: NodeLooks; readonly list: NodeList },
+): Promise<NodeList> {
+  const { identity, dialMs, looks } = given;
+  const left = addresses.filter((one) => !looks.has(keyOf(one)));
+  let { list } = given;
+  const work = async (): Promise<void> => {
+    for (let one = left.shift(); one !== undefined; one = left.shift()) {
+      const look = await lookAtNode(deps, { ...one, identity, dialMs });
+      looks.set(keyOf(one), look);
+      if (look.kind === "reached") list = newerList(list, look.welcome.nodes);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(dialsAtOnce, left.length) }, work));
+  return list;
+}
+
+async function lookAtNode(deps: NodeLookDeps, options: NodeLookOptions): Promise<NodeLook> {
   const { address, node, identity, dialMs } = options;
   const { cluster, key, certificate, nodesCa } = identity;
   const servername = node === undefined ? anyNodeName(cluster) : nodeName(cluster, node);

@@ -1,14 +1,13 @@
 // Dials every address of a list of nodes, follows newer lists it is told of on the way, and makes one row of each.
 // Invariant: the rows are those of the newest list that any node gave, not of the one it began with.
 import { AppError } from "../shared/errors.ts";
-import type { ListedNode, NodeList } from "../shared/wire/nodes.ts";
+import type { NodeList } from "../shared/wire/nodes.ts";
 import type { FindingKind } from "./finding.ts";
 import type { Identity } from "./identity.ts";
-import { newerList } from "./node-addresses.ts";
 import { chooseNodes } from "./node-choice.ts";
 import type { NodeChoice } from "./node-choice.ts";
-import { lookAtNode } from "./node-look.ts";
-import type { NodeLookDeps, NodeLookOptions, NodeAddress } from "./node-look.ts";
+import { anyNode, isReached, keyOf, listedAddresses, lookAtEach } from "./node-look.ts";
+import type { NodeAddress, NodeLook, NodeLookDeps, NodeLooks } from "./node-look.ts";
 import { seedsOf } from "./reach.ts";
 
 export interface NodeRow {
@@ -46,48 +45,42 @@ export interface SurveyOptions {
   readonly dialMs: number;
 }
 
-const dialsAtOnce = 64;
 /** Each round follows a newer list; nodes that change theirs faster than this are left to the running agent. */
 const roundsAtMost = 4;
 
 /** Throws `config.invalid` when `--node` names what no node of the newest list is called. */
 export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Promise<Survey> {
   const { identity, named, seeds, dialMs } = options;
-  const results = new Map<string, NodeRow>();
+  const looks: NodeLooks = new Map();
   let list = options.list;
-  let isFresh = options.listFrom === "fresh";
-  const dialAll = (addresses: readonly NodeAddress[]): Promise<void> =>
-    eachOf(
-      addresses.filter((one) => !results.has(keyOf(one))),
-      async (one) => {
-        const { row, heard } = await dialOne(deps, { ...one, identity, dialMs });
-        results.set(keyOf(one), row);
-        if (heard === undefined) return;
-        isFresh = true;
-        list = newerList(list, heard);
-      },
-    );
-  if (!isFresh) await dialAll(listed(list.nodes));
+  const dialAll = async (addresses: readonly NodeAddress[]): Promise<void> => {
+    list = await lookAtEach(deps, addresses, { identity, dialMs, looks, list });
+  };
+  const isFresh = (): boolean => options.listFrom === "fresh" || [...looks.values()].some(isReached);
+  if (!isFresh()) await dialAll(listedAddresses(list.nodes));
   // Whoever was away for long may know no address any more that is a listed node's.
-  if (!isFresh)
+  if (!isFresh())
     await dialAll(
       seedsOf(
         seeds,
-        listed(list.nodes).map(({ address }) => address),
+        listedAddresses(list.nodes).map(({ address }) => address),
       ).map(anyNode),
     );
   for (let round = 0; round < roundsAtMost; round += 1) {
     const { nodes, anyNode: others } = chooseNodes(list, named);
-    const missing = [...listed(nodes), ...others.map(anyNode)].filter((one) => !results.has(keyOf(one)));
+    const missing = [...listedAddresses(nodes), ...others.map(anyNode)].filter((one) => !looks.has(keyOf(one)));
     if (missing.length === 0) break;
     await dialAll(missing);
   }
   const choice = chooseNodes(list, named);
-  refuseUnknown(choice, list, isFresh);
+  refuseUnknown(choice, list, isFresh());
   const rowsOf = (addresses: readonly NodeAddress[]): NodeRow[] =>
-    addresses.flatMap((one) => results.get(keyOf(one)) ?? []);
+    addresses.flatMap((one) => {
+      const look = looks.get(keyOf(one));
+      return look === undefined ? [] : [rowOf(look, one.address)];
+    });
   const groups = [
-    ...choice.nodes.map((node) => rowsOf(listed([node])).map((row) => ({ ...row, name: node.name }))),
+    ...choice.nodes.map((node) => rowsOf(listedAddresses([node])).map((row) => ({ ...row, name: node.name }))),
     ...choice.anyNode.map((address) => rowsOf([anyNode(address)])),
   ];
   // Nothing is listed: what is left to show is where the cluster once was.
@@ -101,11 +94,6 @@ export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Pro
   };
 }
 
-const anyNode = (address: string): NodeAddress => ({ address, node: undefined });
-const keyOf = ({ address, node }: NodeAddress): string => `${node ?? ""} ${address}`;
-const listed = (nodes: readonly ListedNode[]): NodeAddress[] =>
-  nodes.flatMap(({ id, addresses }) => addresses.map((address) => ({ address, node: id })));
-
 function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean): void {
   const [first] = unknown;
   if (first === undefined) return;
@@ -116,27 +104,12 @@ function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean
   });
 }
 
-/** As a row; with the list that the node told of. */
-async function dialOne(
-  deps: SurveyDeps,
-  options: NodeLookOptions,
-): Promise<{ readonly row: NodeRow; readonly heard: NodeList | undefined }> {
-  const { address } = options;
-  const look = await lookAtNode(deps, options);
+function rowOf(look: NodeLook, address: string): NodeRow {
   if (look.kind === "reached") {
     const { welcome, roundTripMs } = look;
     const { name } = welcome.node;
-    const row: NodeRow = { name, address, ok: true, finding: "reached", reason: "", mend: "", roundTripMs };
-    return { row, heard: welcome.nodes };
+    return { name, address, ok: true, finding: "reached", reason: "", mend: "", roundTripMs };
   }
   const { kind: finding, reason, mend } = look.finding;
-  return { row: { name: null, address, ok: false, finding, reason, mend, roundTripMs: null }, heard: undefined };
-}
-
-async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
-  const left = [...items];
-  const work = async (): Promise<void> => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await act(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(dialsAtOnce, items.length) }, work));
+  return { name: null, address, ok: false, finding, reason, mend, roundTripMs: null };
 }

@@ -43,7 +43,7 @@ const mayImport: Record<string, readonly string[]> = {
   certs: ["shared"],
   agent: ["shared", "certs"],
   sdk: ["shared"],
-  cli: ["sdk", "shared", "server/main.ts", "agent/main.ts", "agent/register.ts"],
+  cli: ["sdk", "shared", "server/main.ts", "agent/main.ts", "agent/register.ts", "agent/doctor/doctor.ts"],
   demo: ["sdk", "shared", "cli", "server/store/embedded.ts"],
   bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo"],
   "server/store": ["shared", "certs"],

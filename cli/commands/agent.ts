@@ -5,6 +5,7 @@ import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { logLevelOption, option, parseCount } from "../option.ts";
 import { stateDirectory } from "../state-directory.ts";
+import { doctorCommand } from "./doctor.ts";
 import { agentDataDirectory, registerCommand } from "./register.ts";
 
 /** What `runAgent` of agent/main.ts takes. */
@@ -18,10 +19,11 @@ export interface AgentOptions {
 export function agentCommand(context: CommandContext): Command {
   return group("agent", {
     summary: "enrol this machine and run its agent",
-    commands: [registerCommand(context), runAgentCommand(context)],
+    commands: [registerCommand(context), runAgentCommand(context), doctorCommand(context)],
     examples: [
       ["holdfast agent register --server URL --token T --all-nodes", "once"],
       ["holdfast agent run", "from then on"],
+      ["holdfast agent doctor", "when it does not connect"],
     ],
   });
 }
