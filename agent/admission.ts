@@ -7,6 +7,9 @@ import type { Controller } from "./cgroup-layout.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { Admission } from "./roster-event.ts";
 
+/** Free space below which offers are refused `disk-full`, when nothing else is set. */
+export const defaultFreeBytesAtLeast = 32 * 1024 * 1024;
+
 export interface AdmissionFacts {
   readonly freeBytes: number;
   readonly freeBytesAtLeast: number;

@@ -18,6 +18,7 @@ import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
+import { defaultFreeBytesAtLeast } from "./admission.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionView } from "./connections.ts";
 import { DataLock } from "./data-lock.ts";
@@ -25,6 +26,9 @@ import { createDial } from "./dial.ts";
 import type { Dial, DialTarget } from "./dial.ts";
 import { DiskReserve } from "./disk-reserve.ts";
 import { Engine } from "./engine.ts";
+import { makeHealthLine } from "./health-line.ts";
+import type { HealthLine } from "./health-line.ts";
+import { HealthSocket } from "./health-socket.ts";
 import { hostBootId } from "./host.ts";
 import { loadIdentity, storeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
@@ -95,6 +99,7 @@ interface Parts {
   readonly engine: Engine;
   readonly connections: Connections;
   readonly renewal: Renewal;
+  readonly health: HealthSocket;
 }
 
 type State =
@@ -147,6 +152,7 @@ class HoldfastAgent implements Agent {
       await parts.engine.start();
       parts.connections.start();
       parts.renewal.start();
+      await parts.health.start();
     } catch (cause) {
       await journal?.close();
       await lock.stop();
@@ -162,11 +168,12 @@ class HoldfastAgent implements Agent {
 
   async stop(): Promise<void> {
     if (this.#state.kind === "stopped") return;
-    const { lock, journal, engine, connections, renewal } = this.#state.parts;
+    const { lock, journal, engine, connections, renewal, health } = this.#state.parts;
     this.#state = { kind: "stopped" };
     this.#stopping.abort(new AppError("aborted", "the agent stops"));
     renewal.stop();
     connections.stop();
+    await health.stop();
     await engine.stop();
     await this.#background.settle();
     await journal.close();
@@ -238,6 +245,8 @@ class HoldfastAgent implements Agent {
       { roster: { ...defaultRosterOptions, ...(slots === undefined ? {} : { workSlots: slots }), ...roster } },
     );
     const version = ownVersion();
+    const interpreters = (): string[] =>
+      interpreterNames.filter((name) => findInterpreter(name, scripts["PATH"]) !== undefined);
     const hello = (): Hello => ({
       type: "hello",
       protocols: ownProtocols,
@@ -247,10 +256,7 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: [
-        "no-op",
-        ...interpreterNames.filter((name) => findInterpreter(name, scripts["PATH"]) !== undefined),
-      ],
+      capabilities: ["no-op", ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,
@@ -296,7 +302,25 @@ class HoldfastAgent implements Agent {
       },
       onRenewed: (change) => this.#renewed(change),
     });
-    return { lock, journal, engine, connections, renewal };
+    const startedMs = this.#clock.monotonicMs();
+    const line = (): HealthLine =>
+      makeHealthLine({
+        pid: process.pid,
+        version,
+        identity,
+        activity: this.#state.kind === "running" ? "running" : "draining",
+        corruption: journal.corruption,
+        upMs: this.#clock.monotonicMs() - startedMs,
+        views: connections.views(),
+        size: engine.size,
+        journalBytes: journal.bytes,
+        freeBytes: site.freeBytes(),
+        refusedBelowBytes: freeBytesAtLeast ?? defaultFreeBytesAtLeast,
+        cgroups: site.groups,
+        interpreters: interpreters(),
+      });
+    const health = new HealthSocket({ ...common, line }, { dataPath });
+    return { lock, journal, engine, connections, renewal, health };
   }
 
   get #identity(): Identity {

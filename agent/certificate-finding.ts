@@ -54,7 +54,7 @@ export function findingOf(leaf: X509Certificate, { target, deps }: Shown): Findi
 }
 
 /** Names first: verifying with a key of another kind than the signature's is an error, not a no. */
-function wasIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
+export function wasIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
   return leaf.checkIssued(authority) && leaf.verify(authority.publicKey);
 }
 
@@ -65,7 +65,7 @@ function ofTime(leaf: X509Certificate, { clock, serverAheadMs }: DiagnosisDeps):
   const valid = `the node's certificate is valid ${iso(leaf.validFromDate)} to ${iso(leaf.validToDate)}`;
   const says = `this machine's clock says ${iso(new Date(nowMs))}`;
   const offMs = isEarly ? leaf.validFromDate.getTime() - nowMs : nowMs - leaf.validToDate.getTime();
-  const setClock = "Set this machine's clock (NTP), then register again.";
+  const setClock = "Set this machine's clock (NTP), then run this again.";
   if (isNoticeable(serverAheadMs) && isValidAt(leaf, nowMs + serverAheadMs)) {
     return { kind: "clock", reason: `clock off: ${says}, ${describeOffset(serverAheadMs)}; ${valid}`, mend: setClock };
   }

@@ -39,7 +39,9 @@ export interface ConnectionsOptions {
 }
 
 export interface ConnectionView {
+  /** The listed node's name, or a seed's address. */
   readonly node: string;
+  /** Of a seed: the node that its session reached, undefined while it has none. */
   readonly id: NodeId | undefined;
   readonly state: Connection["kind"];
   readonly lastEnd: string | undefined;
@@ -88,7 +90,7 @@ export class Connections {
     }));
     const seeds = [...this.#seeds].map(([address, connection]) => ({
       node: address,
-      id: undefined,
+      id: connection.session?.welcome.node.id,
       state: connection.kind,
       lastEnd: connection.lastEnd,
     }));

@@ -54,17 +54,34 @@ export class DataLock implements Service {
   }
 }
 
-/** Who holds the lock now, by its file alone: to try the lock would keep an agent that starts this moment from it. */
+export type LockView =
+  | { readonly kind: "free" }
+  | { readonly kind: "held"; readonly pid: number }
+  /** Its process is gone, with an earlier boot of the host or within this one; the next agent takes it over. */
+  | { readonly kind: "stale"; readonly pid: number; readonly since: "other-boot" | "this-boot" };
+
+/** Who holds the lock, by what the file says: taking it to find out would turn away an agent that starts meanwhile. */
+export function viewLock({ path, hostBootId }: DataLockOptions): LockView {
+  const holder = parseHolder(textOf(path));
+  if (holder === undefined) return { kind: "free" };
+  const { pid } = holder;
+  if (holder.hostBootId !== hostBootId) return { kind: "stale", pid, since: "other-boot" };
+  return isAlive(holder) ? { kind: "held", pid } : { kind: "stale", pid, since: "this-boot" };
+}
+
+/** The process that holds the lock now, if any. */
 export function readLockHolder(path: string, hostBootId: string): { readonly pid: number } | undefined {
-  let text: string;
+  const view = viewLock({ path, hostBootId });
+  return view.kind === "held" ? { pid: view.pid } : undefined;
+}
+
+function textOf(path: string): string {
   try {
-    text = readFileSync(path, "utf8");
+    return readFileSync(path, "utf8");
   } catch (cause) {
-    if (errnoOf(cause) === "ENOENT") return undefined;
+    if (errnoOf(cause) === "ENOENT") return "";
     throw cause;
   }
-  const holder = parseHolder(text);
-  return holder !== undefined && holder.hostBootId === hostBootId && isAlive(holder) ? holder : undefined;
 }
 
 function parseHolder(

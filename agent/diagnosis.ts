@@ -49,7 +49,7 @@ function timedOut(afterMs: number, stage: DialStage, address: string): Finding {
       return {
         kind: "timed-out",
         reason: `timed out: the node proved itself but did not greet ${within}`,
-        mend: "Look at the node's log and load; register again when it has recovered.",
+        mend: "Look at the node's log and load; run this again when it has recovered.",
       };
   }
 }
@@ -184,8 +184,10 @@ async function looked({ target, deps }: Omit<Failed, "stage">): Promise<Finding 
   const { address, identity } = target;
   const look = await lookAt({ address, servername: identity.servername, withinMs: lookMs }, deps);
   switch (look.kind) {
-    case "certificate":
-      return findingOf(look.leaf, { target, deps });
+    case "certificate": {
+      const finding = findingOf(look.leaf, { target, deps });
+      return finding === undefined ? undefined : { ...finding, leaf: look.leaf };
+    }
     case "plain": {
       const isHttp = look.firstLine.startsWith("HTTP/");
       const said = look.firstLine === "" ? "" : `: it says "${look.firstLine.slice(0, 80)}"`;

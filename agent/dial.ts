@@ -2,8 +2,9 @@
 // Leaves greeting, back-off and meaning to connection.ts. Invariant: `onEnd` is called exactly once, and last.
 import { X509Certificate } from "node:crypto";
 import type { ClientRequest } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, TLSSocket } from "node:tls";
 import type { ConnectionOptions } from "node:tls";
 import { callbackify } from "node:util";
 import { WebSocket } from "ws";
@@ -31,8 +32,8 @@ export type DialEnd =
 export type DialStage = "dialled" | "connected" | "secured";
 
 export interface DialHandlers {
-  /** For diagnosis: a time-out is another one before TCP than after TLS. */
-  readonly onStage?: (stage: DialStage) => void;
+  /** For diagnosis: a time-out is another one before TCP than after TLS. `secured` comes with the node's certificate. */
+  readonly onStage?: (stage: DialStage, peer?: X509Certificate) => void;
   readonly onOpen: () => void;
   readonly onFrame: (frame: Uint8Array) => void;
   readonly onPong: () => void;
@@ -68,7 +69,7 @@ function open(target: DialTarget, handlers: DialHandlers, rules: ProxyRules): Fr
     finishRequest(request: ClientRequest) {
       request.once("socket", (dialled) => {
         dialled.once("connect", () => handlers.onStage?.("connected"));
-        dialled.once("secureConnect", () => handlers.onStage?.("secured"));
+        dialled.once("secureConnect", () => handlers.onStage?.("secured", peerOf(dialled)));
       });
       request.end();
     },
@@ -143,6 +144,10 @@ const retryAfterAtMostMs = 600_000;
 function retryAfterMsOf(header: string | undefined): number {
   const ms = Number(header ?? 0) * 1_000;
   return ms > 0 ? Math.min(ms, retryAfterAtMostMs) : 0;
+}
+
+function peerOf(socket: Socket): X509Certificate | undefined {
+  return socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
 }
 
 /**

@@ -1,5 +1,6 @@
 // The form of a diagnosis: why an address did not greet, in a word for programs and in words for people.
 // Invariant: every failure has a mend; the words for programs never change their meaning.
+import type { X509Certificate } from "node:crypto";
 import type { Clock } from "../shared/clock.ts";
 import type { ProxyRules } from "./proxy.ts";
 
@@ -29,6 +30,8 @@ export interface Finding {
   readonly kind: FindingKind;
   readonly reason: string;
   readonly mend: string;
+  /** The certificate that stood there, when TLS was refused for it. */
+  readonly leaf?: X509Certificate;
 }
 
 export interface DiagnosisDeps {

@@ -12,7 +12,7 @@ import { labelsSchema, nameSchema } from "../shared/task.ts";
 import { addressSchema } from "../shared/wire/nodes.ts";
 import { replaceFile } from "./durable-file.ts";
 
-const pems = z.array(z.string().min(1)).min(1).max(4);
+const pems = z.array(z.string().refine(isCertificate, "expected a certificate in PEM")).min(1).max(4);
 export const identityFileSchema = z.object({
   cluster: clusterIdSchema,
   agentId: agentIdSchema,
@@ -38,19 +38,41 @@ const paths = (dataPath: string) => ({
   certificate: join(dataPath, "certificate.pem"),
 });
 
-/** Undefined when nothing was registered here. Throws `certificate.invalid` when what is there does not fit together. */
+/**
+ * Undefined when nothing was registered here. Throws `certificate.invalid` when what is there does not fit together, and
+ * `config.invalid` when others may read the key.
+ */
 export async function loadIdentity(dataPath: string): Promise<Identity | undefined> {
+  const identity = await readIdentity(dataPath);
+  if (identity !== undefined) await refuseReadableKey(paths(dataPath).key);
+  return identity;
+}
+
+/** As {@link loadIdentity}, whoever may read the key. */
+export async function readIdentity(dataPath: string): Promise<Identity | undefined> {
   const at = paths(dataPath);
   const text = await readIfThere(at.identity);
   if (text === undefined) return undefined;
-  const parsed = identityFileSchema.safeParse(JSON.parse(text));
-  if (!parsed.success) throw new AppError("certificate.invalid", `${at.identity}: ${parsed.error.message}`);
+  const parsed = identityFileSchema.safeParse(parseJson(text, at.identity));
+  if (!parsed.success) throw new AppError("certificate.invalid", `${at.identity}: ${describeIssue(parsed.error)}`);
   const pair =
     (await fittingPair(`${at.key}.next`, `${at.certificate}.next`)) ?? (await fittingPair(at.key, at.certificate));
   if (pair === undefined)
     throw new AppError("certificate.invalid", `${at.key} and ${at.certificate} do not fit each other`);
-  await refuseReadableKey(at.key);
   return { ...parsed.data, ...pair };
+}
+
+/** In one line; zod's own message is a JSON text. */
+function describeIssue({ issues: [issue] }: z.ZodError): string {
+  return issue === undefined ? "invalid" : `${issue.path.join(".")}: ${issue.message}`;
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new AppError("certificate.invalid", `${path} is no JSON`, { cause });
+  }
 }
 
 export async function storeIdentity(dataPath: string, identity: Identity): Promise<void> {
@@ -69,6 +91,14 @@ export async function storeKeyPair(dataPath: string, pair: KeyPairPem): Promise<
   await replaceFile(at.key, pair.key);
   await rename(`${at.certificate}.next`, at.certificate);
   await rm(`${at.key}.next`, { force: true });
+}
+
+function isCertificate(text: string): boolean {
+  try {
+    return new X509Certificate(text).raw.length > 0;
+  } catch {
+    return false;
+  }
 }
 
 async function fittingPair(keyPath: string, certificatePath: string): Promise<KeyPairPem | undefined> {

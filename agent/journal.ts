@@ -10,9 +10,10 @@ import type { Random } from "../shared/random.ts";
 import { reached } from "../shared/steps.ts";
 import type { JournalDisk, JournalFile } from "./journal-disk.ts";
 import { nodeJournalDisk } from "./journal-disk.ts";
-import { encodeJournalFrame, scanJournal } from "./journal-frame.ts";
+import { foldJournal } from "./journal-fold.ts";
+import { encodeJournalFrame } from "./journal-frame.ts";
 import type { JournalRecord } from "./journal-record.ts";
-import { decodeRecord, encodeRecord } from "./journal-record.ts";
+import { encodeRecord } from "./journal-record.ts";
 import type { JournalState } from "./journal-state.ts";
 import { applyRecord, emptyJournalState, snapshotRecords } from "./journal-state.ts";
 
@@ -92,6 +93,11 @@ export class Journal {
     return this.#mode.kind === "read-only" ? this.#mode.why : undefined;
   }
 
+  /** Of the file. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   get id(): JournalId {
     if (this.state.id === undefined) throw new AppError("journal.corrupt", `${this.#options.path} holds no journal id`);
     return this.state.id;
@@ -146,28 +152,16 @@ export class Journal {
 
   /** False when the file is damaged; what can be read is in `state` all the same. */
   #fold(file: Buffer): boolean {
-    const scan = scanJournal(file);
-    let why: AppError | undefined;
-    for (const payload of scan.payloads) {
-      try {
-        applyRecord(this.state, decodeRecord(payload));
-      } catch (cause) {
-        why = AppError.from(cause, "journal.corrupt");
-      }
-    }
-    if (scan.damage === "middle")
-      why = new AppError("journal.corrupt", `${this.#options.path} is damaged at byte ${scan.end} of ${file.length}`);
-    if (file.length > 0 && scan.end === 0 && scan.damage === "torn-tail")
+    const { end, why } = foldJournal(this.state, file, this.#options.path);
+    if (why === undefined && file.length > 0 && end === 0)
       this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
-    if (why === undefined && scan.end > 0 && this.state.id === undefined) {
-      why = new AppError("journal.corrupt", `${this.#options.path} does not begin with its id`);
-    }
     if (why !== undefined) {
       if (this.state.id === undefined || this.state.boot === undefined) throw why;
+      this.#bytes = file.length;
       this.#mode = { kind: "read-only", why };
       return false;
     }
-    this.#bytes = scan.end;
+    this.#bytes = end;
     return true;
   }
 

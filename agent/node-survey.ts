@@ -1,18 +1,13 @@
 // Dials every address of a list of nodes, follows newer lists it is told of on the way, and makes one row of each.
 // Invariant: the rows are those of the newest list that any node gave, not of the one it began with.
-import { anyNodeName, nodeName } from "../certs/profile.ts";
-import type { Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
-import type { ListedNode, NodeList } from "../shared/wire/nodes.ts";
-import { diagnose } from "./diagnosis.ts";
-import type { Dial, DialTarget } from "./dial.ts";
-import type { DiagnosisDeps, FindingKind } from "./finding.ts";
+import type { NodeList } from "../shared/wire/nodes.ts";
+import type { FindingKind } from "./finding.ts";
 import type { Identity } from "./identity.ts";
-import { newerList } from "./node-addresses.ts";
 import { chooseNodes } from "./node-choice.ts";
 import type { NodeChoice } from "./node-choice.ts";
-import { probe } from "./probe.ts";
+import { anyNode, isReached, keyOf, listedAddresses, lookAtEach } from "./node-look.ts";
+import type { NodeAddress, NodeLook, NodeLookDeps, NodeLooks } from "./node-look.ts";
 import { seedsOf } from "./reach.ts";
 
 export interface NodeRow {
@@ -36,10 +31,7 @@ export interface Survey {
   readonly reached: "all" | "some" | "none";
 }
 
-export interface SurveyDeps extends DiagnosisDeps {
-  readonly dial: Dial;
-  readonly clock: Clock;
-}
+export type SurveyDeps = NodeLookDeps;
 
 export interface SurveyOptions {
   readonly identity: Identity;
@@ -53,53 +45,42 @@ export interface SurveyOptions {
   readonly dialMs: number;
 }
 
-interface Address {
-  readonly address: string;
-  readonly node: NodeId | undefined;
-}
-
-const dialsAtOnce = 64;
 /** Each round follows a newer list; nodes that change theirs faster than this are left to the running agent. */
 const roundsAtMost = 4;
 
 /** Throws `config.invalid` when `--node` names what no node of the newest list is called. */
 export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Promise<Survey> {
   const { identity, named, seeds, dialMs } = options;
-  const results = new Map<string, NodeRow>();
+  const looks: NodeLooks = new Map();
   let list = options.list;
-  let isFresh = options.listFrom === "fresh";
-  const dialAll = (addresses: readonly Address[]): Promise<void> =>
-    eachOf(
-      addresses.filter((one) => !results.has(keyOf(one))),
-      async (one) => {
-        const { row, heard } = await dialOne(deps, { ...one, identity, dialMs });
-        results.set(keyOf(one), row);
-        if (heard === undefined) return;
-        isFresh = true;
-        list = newerList(list, heard);
-      },
-    );
-  if (!isFresh) await dialAll(listed(list.nodes));
+  const dialAll = async (addresses: readonly NodeAddress[]): Promise<void> => {
+    list = await lookAtEach(deps, addresses, { identity, dialMs, looks, list });
+  };
+  const isFresh = (): boolean => options.listFrom === "fresh" || [...looks.values()].some(isReached);
+  if (!isFresh()) await dialAll(listedAddresses(list.nodes));
   // Whoever was away for long may know no address any more that is a listed node's.
-  if (!isFresh)
+  if (!isFresh())
     await dialAll(
       seedsOf(
         seeds,
-        listed(list.nodes).map(({ address }) => address),
+        listedAddresses(list.nodes).map(({ address }) => address),
       ).map(anyNode),
     );
   for (let round = 0; round < roundsAtMost; round += 1) {
     const { nodes, anyNode: others } = chooseNodes(list, named);
-    const missing = [...listed(nodes), ...others.map(anyNode)].filter((one) => !results.has(keyOf(one)));
+    const missing = [...listedAddresses(nodes), ...others.map(anyNode)].filter((one) => !looks.has(keyOf(one)));
     if (missing.length === 0) break;
     await dialAll(missing);
   }
   const choice = chooseNodes(list, named);
-  refuseUnknown(choice, list, isFresh);
-  const rowsOf = (addresses: readonly Address[]): NodeRow[] =>
-    addresses.flatMap((one) => results.get(keyOf(one)) ?? []);
+  refuseUnknown(choice, list, isFresh());
+  const rowsOf = (addresses: readonly NodeAddress[]): NodeRow[] =>
+    addresses.flatMap((one) => {
+      const look = looks.get(keyOf(one));
+      return look === undefined ? [] : [rowOf(look, one.address)];
+    });
   const groups = [
-    ...choice.nodes.map((node) => rowsOf(listed([node])).map((row) => ({ ...row, name: node.name }))),
+    ...choice.nodes.map((node) => rowsOf(listedAddresses([node])).map((row) => ({ ...row, name: node.name }))),
     ...choice.anyNode.map((address) => rowsOf([anyNode(address)])),
   ];
   // Nothing is listed: what is left to show is where the cluster once was.
@@ -113,11 +94,6 @@ export async function surveyNodes(deps: SurveyDeps, options: SurveyOptions): Pro
   };
 }
 
-const anyNode = (address: string): Address => ({ address, node: undefined });
-const keyOf = ({ address, node }: Address): string => `${node ?? ""} ${address}`;
-const listed = (nodes: readonly ListedNode[]): Address[] =>
-  nodes.flatMap(({ id, addresses }) => addresses.map((address) => ({ address, node: id })));
-
 function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean): void {
   const [first] = unknown;
   if (first === undefined) return;
@@ -128,28 +104,12 @@ function refuseUnknown({ unknown }: NodeChoice, list: NodeList, isFresh: boolean
   });
 }
 
-async function dialOne(
-  deps: SurveyDeps,
-  { address, node, identity, dialMs }: Address & { readonly identity: Identity; readonly dialMs: number },
-): Promise<{ readonly row: NodeRow; readonly heard: NodeList | undefined }> {
-  const { cluster, key, certificate, nodesCa } = identity;
-  const servername = node === undefined ? anyNodeName(cluster) : nodeName(cluster, node);
-  const target: DialTarget = { address, identity: { key, cert: certificate, nodesCas: nodesCa, servername } };
-  const result = await probe(target, deps, dialMs);
-  if (result.ok) {
-    const roundTripMs = Math.round(result.roundTripMs * 10) / 10;
-    const { name } = result.welcome.node;
-    const row: NodeRow = { name, address, ok: true, finding: "reached", reason: "", mend: "", roundTripMs };
-    return { row, heard: result.welcome.nodes };
+function rowOf(look: NodeLook, address: string): NodeRow {
+  if (look.kind === "reached") {
+    const { welcome, roundTripMs } = look;
+    const { name } = welcome.node;
+    return { name, address, ok: true, finding: "reached", reason: "", mend: "", roundTripMs };
   }
-  const { kind: finding, reason, mend } = await diagnose(result.failure, target, deps);
-  return { row: { name: null, address, ok: false, finding, reason, mend, roundTripMs: null }, heard: undefined };
-}
-
-async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
-  const left = [...items];
-  const work = async (): Promise<void> => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await act(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(dialsAtOnce, items.length) }, work));
+  const { kind: finding, reason, mend } = look.finding;
+  return { name: null, address, ok: false, finding, reason, mend, roundTripMs: null };
 }

@@ -1,4 +1,5 @@
 // Dials one address as the agent would and greets with a probe, which changes nothing on the node. For register and doctor.
+import type { X509Certificate } from "node:crypto";
 import { hostname } from "node:os";
 import type { Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
@@ -16,8 +17,16 @@ const knownTypes: ReadonlySet<string> = new Set(fromNodeSchema.options.map((opti
 const nobody = "00000000-0000-4000-8000-000000000000";
 
 export type ProbeResult =
-  | { readonly ok: true; readonly welcome: Welcome; readonly roundTripMs: number }
-  | { readonly ok: false; readonly failure: ProbeFailure };
+  | {
+      readonly ok: true;
+      readonly welcome: Welcome;
+      readonly roundTripMs: number;
+      /** The certificate that was shown and verified. */
+      readonly peer: X509Certificate | undefined;
+      /** The node's clock less this machine's, to half of the greeting's time; undefined when it does not tell. */
+      readonly aheadMs: number | undefined;
+    }
+  | { readonly ok: false; readonly failure: ProbeFailure; readonly peer: X509Certificate | undefined };
 
 /** Never throws; ends within `withinMs`, which is less than the dial's own limit so that the stage is known. */
 export function probe(
@@ -28,21 +37,25 @@ export function probe(
   return new Promise((resolve) => {
     const startedMs = deps.clock.monotonicMs();
     let stage: DialStage = "dialled";
+    let peer: X509Certificate | undefined;
+    let greetedWallMs = 0;
     const finish = (result: ProbeResult): void => {
       timer.cancel();
       resolve(result);
     };
-    const fail = (end: ProbeFailure["end"]): void => finish({ ok: false, failure: { end, stage } });
+    const fail = (end: ProbeFailure["end"]): void => finish({ ok: false, failure: { end, stage }, peer });
     const timer = deps.clock.after(withinMs, () => {
       fail({ kind: "timed-out", afterMs: withinMs });
       socket.terminate();
     });
     const socket = deps.dial(target, {
-      onStage: (reached) => {
+      onStage: (reached, shown) => {
         stage = reached;
+        peer = shown;
       },
       onOpen: () => {
         const link = new Link<FromAgent>({ socket });
+        greetedWallMs = deps.clock.wallMs();
         link.send({
           type: "hello",
           probe: true,
@@ -59,7 +72,10 @@ export function probe(
       onFrame: (frame) => {
         const incoming = readFrame(frame, fromNodeSchema, knownTypes);
         if (incoming.kind === "message" && incoming.message.type === "welcome") {
-          finish({ ok: true, welcome: incoming.message, roundTripMs: deps.clock.monotonicMs() - startedMs });
+          const { message: welcome } = incoming;
+          const halfWayMs = (greetedWallMs + deps.clock.wallMs()) / 2;
+          const aheadMs = welcome.wallMs === undefined ? undefined : Math.round(welcome.wallMs - halfWayMs);
+          finish({ ok: true, welcome, roundTripMs: deps.clock.monotonicMs() - startedMs, peer, aheadMs });
           socket.close(1000, "probe done");
         } else if (incoming.kind === "refused") {
           fail({ kind: "failed", error: new AppError("frame.invalid", `${target.address}: ${incoming.reason}`) });

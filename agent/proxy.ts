@@ -58,11 +58,14 @@ export function parseProxy(text: string, source: string): Proxy {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export class ProxyRules {
-  readonly #proxy: Proxy | undefined;
+  readonly proxy: Proxy | undefined;
+  /** `--proxy` or the name of a variable; empty without a proxy. */
+  readonly source: string;
   readonly #exempt: readonly ((target: HostAndPort) => boolean)[];
 
-  constructor(proxy: Proxy | undefined, exceptions = "") {
-    this.#proxy = proxy;
+  constructor(proxy: Proxy | undefined, exceptions = "", source = "") {
+    this.proxy = proxy;
+    this.source = source;
     this.#exempt = exceptions.split(/[\s,]+/).flatMap((text) => (text === "" ? [] : [exemption(text.toLowerCase())]));
   }
 
@@ -75,11 +78,11 @@ export class ProxyRules {
             .map((variable) => [variable, environment[variable] ?? ""] as const)
             .find(([, value]) => value !== "") ?? ["", ""]);
     const exceptions = environment["NO_PROXY"] ?? environment["no_proxy"] ?? "";
-    return new ProxyRules(text === "" ? undefined : parseProxy(text, name), exceptions);
+    return new ProxyRules(text === "" ? undefined : parseProxy(text, name), exceptions, name);
   }
 
   proxyFor(target: HostAndPort): Proxy | undefined {
-    return this.#exempt.some((isExempt) => isExempt(target)) ? undefined : this.#proxy;
+    return this.#exempt.some((isExempt) => isExempt(target)) ? undefined : this.proxy;
   }
 }
 

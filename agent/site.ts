@@ -5,9 +5,10 @@ import { join } from "node:path";
 import type { AttemptId } from "../shared/ids.ts";
 import type { Stream } from "../shared/task.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
-import { admitOffer } from "./admission.ts";
+import { admitOffer, defaultFreeBytesAtLeast } from "./admission.ts";
 import type { AttemptEffect } from "./attempt.ts";
 import { AttemptFolder, listAttemptFolders } from "./attempt-folder.ts";
+import type { Controller } from "./cgroup-layout.ts";
 import { openCgroups, type Cgroups } from "./cgroups.ts";
 import { gatherEvidence } from "./evidence.ts";
 import { Execution } from "./execution.ts";
@@ -88,6 +89,12 @@ export class HostSite implements Site {
     return freeBytesNow(this.#options.dataPath);
   }
 
+  /** What the host lets this agent do with control groups. */
+  get groups(): { readonly tree: boolean; readonly memory: boolean; readonly pids: boolean } {
+    const can = (controller: Controller): boolean => this.#cgroups?.canLimit(controller) ?? false;
+    return { tree: this.#cgroups !== undefined, memory: can("memory"), pids: can("pids") };
+  }
+
   async prepare(): Promise<void> {
     await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
     await this.#pipes.start();
@@ -96,7 +103,7 @@ export class HostSite implements Site {
   admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission {
     return admitOffer(offer, {
       ...facts,
-      freeBytesAtLeast: this.#options.freeBytesAtLeast ?? 32 * 1024 * 1024,
+      freeBytesAtLeast: this.#options.freeBytesAtLeast ?? defaultFreeBytesAtLeast,
       searchPath: this.#options.environment["PATH"],
       canLimit: (controller) => this.#cgroups?.canLimit(controller) ?? false,
     });

@@ -10,6 +10,7 @@ export const exitCodes = {
   usage: 2,
   unreachable: 69,
   denied: 77,
+  needsPerson: 78,
   timedOut: 124,
   lost: 200,
   expired: 201,

@@ -6,6 +6,7 @@ import { command, group, type CommandContext } from "../command.ts";
 import { logLevelOption, option, parseCount } from "../option.ts";
 import { stateDirectory } from "../state-directory.ts";
 import { installCommand, statusCommand, uninstallCommand } from "./agent-service.ts";
+import { doctorCommand } from "./doctor.ts";
 import { agentDataDirectory, registerCommand } from "./register.ts";
 
 /** What `runAgent` of agent/main.ts takes. */
@@ -22,6 +23,7 @@ export function agentCommand(context: CommandContext): Command {
     commands: [
       registerCommand(context),
       runAgentCommand(context),
+      doctorCommand(context),
       installCommand(context),
       uninstallCommand(context),
       statusCommand(context),
@@ -30,6 +32,7 @@ export function agentCommand(context: CommandContext): Command {
       ["holdfast agent register --server URL --token T --all-nodes", "once"],
       ["holdfast agent install", "as a service from then on"],
       ["holdfast agent run", "or in the foreground"],
+      ["holdfast agent doctor", "when it does not connect"],
     ],
   });
 }

@@ -238,7 +238,11 @@ export class AgentSession {
             effect.listed.map((report) => report.attempt),
           );
           const { node, timings = defaultTimings } = this.#options;
-          this.apply({ kind: "reconciled", rows, welcome: { node, timings, nodes: this.#deps.nodes.current() } });
+          // A person who looks for what is wrong wants to compare clocks; sessions rest on none.
+          const isProbe = this.#state.kind === "reconciling" && this.#state.hello.probe === true;
+          const time = isProbe ? { wallMs: Math.round(this.#deps.clock.wallMs()) } : {};
+          const welcome = { node, timings, nodes: this.#deps.nodes.current(), ...time };
+          this.apply({ kind: "reconciled", rows, welcome });
         });
         return;
       case "progress":

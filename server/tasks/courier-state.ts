@@ -71,7 +71,7 @@ export type CourierEvent =
   | {
       readonly kind: "reconciled";
       readonly rows: readonly OpenAttempt[];
-      readonly welcome: Pick<Welcome, "node" | "nodes" | "timings">;
+      readonly welcome: Pick<Welcome, "node" | "nodes" | "timings" | "wallMs">;
     }
   /** The agent's open rows, read again after a database failover. */
   | { readonly kind: "reread"; readonly rows: readonly OpenAttempt[] }

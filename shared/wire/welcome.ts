@@ -24,5 +24,7 @@ export const welcomeSchema = z.object({
   timings: timingsSchema,
   verdicts: z.array(z.object({ attempt: attemptIdSchema, verdict: verdictSchema })).max(1_000),
   nodes: nodeListSchema,
+  /** The node's clock as it answered, in milliseconds since 1970; only a probe is told, and nothing rests on it. */
+  wallMs: count.optional(),
 });
 export type Welcome = z.infer<typeof welcomeSchema>;

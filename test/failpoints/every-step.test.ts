@@ -383,7 +383,9 @@ const seldom = /settle-presence/;
 /** Rounds of its own for a step that was missed in company. */
 const triesAlone = 4;
 const stepsOf = (processes: readonly Supervised[]): string[] =>
-  [...new Set(processes.flatMap(({ failpoints }) => failpoints.steps))].filter((step) => !seldom.test(step) && step.includes(only));
+  [...new Set(processes.flatMap(({ failpoints }) => failpoints.steps))].filter(
+    (step) => !seldom.test(step) && step.includes(only),
+  );
 
 function queueOf({ processes, perRound }: Pick<Queue, "processes" | "perRound">, startSteps: readonly string[]): Queue {
   const isAtStart = ({ step }: Harm): boolean =>

@@ -149,6 +149,8 @@ export interface FakeNodeOptions {
   readonly refuseWith?: number;
   /** Instead of an upgrade: answer 503 with this Retry-After, while it is above 0. */
   readonly busy?: { times: number; readonly retryAfterSeconds: number };
+  /** Of the clock it tells probes. */
+  readonly clockAheadMs?: number;
 }
 
 export interface FakeSession {
@@ -320,6 +322,7 @@ export class FakeNode {
       return undefined;
     }
     const list = this.#options.list?.() ?? { version: 1, want: 0, nodes: [this.listed()] };
+    const wallMs = Math.round(systemClock.wallMs() + (this.#options.clockAheadMs ?? 0));
     const welcome: FromNode = {
       type: "welcome",
       protocol: 1,
@@ -327,6 +330,7 @@ export class FakeNode {
       timings: timings ?? { pingMs: 10_000, silenceMs: 25_000 },
       verdicts: hello.attempts.map(({ attempt }) => ({ attempt, verdict: verdict?.(attempt) ?? "keep" })),
       nodes: list,
+      ...(hello.probe === true ? { wallMs } : {}),
     };
     socket.send(encodeFrame(welcome));
     if (hello.probe === true) {

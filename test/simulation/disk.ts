@@ -25,6 +25,9 @@ export class SimDisk {
   /** Told of every write before anything can sync it, and whether it ends right behind a sector's border. */
   onWrite: (end: "sector-begun" | "elsewhere") => void = () => undefined;
 
+  /** Told of every new file, whose name nobody has synced. */
+  onMake: () => void = () => undefined;
+
   constructor(random: SeededRandom) {
     this.#random = random;
   }
@@ -65,6 +68,7 @@ export class SimDisk {
           if (node === undefined) {
             node = { data: Buffer.alloc(0), synced: 0 };
             this.#names.set(path, node);
+            this.onMake();
           } else if (mode === "fresh") {
             node.data = Buffer.alloc(0);
             node.synced = 0;

@@ -32,7 +32,7 @@ export interface Folder {
   readonly watchers: Set<() => void>;
 }
 
-export type RiskyMoment = "written" | "sector-begun" | "script-begins" | "script-signalled";
+export type RiskyMoment = "file-made" | "written" | "sector-begun" | "script-begins" | "script-signalled";
 
 export interface MachineSnapshot {
   readonly files: ReadonlyMap<string, Buffer>;
@@ -73,6 +73,7 @@ export class Machine {
     this.bootId = this.#random.uuid();
     this.bootedAtMs = world.nowMs;
     this.processes = new Processes(this, options);
+    this.disk.onMake = () => this.onRisk("file-made");
     this.disk.onWrite = (end) => this.onRisk(end === "sector-begun" ? end : "written");
   }
 

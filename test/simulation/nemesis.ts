@@ -311,6 +311,8 @@ export class Nemesis {
     // A journal that was rolled back before is gone with the disk.
     if (agent.machine.tampering === "rolled-back") agent.machine.tampering = "none";
     this.#forgetScripts(agent);
+    // Its first start may end at the worst moment.
+    if (this.#random.chance(0.3)) this.#onceRisky(agent, "file-made", () => this.#crashAgent(agent));
   }
 
   #takeSnapshots(): void {

@@ -159,21 +159,28 @@ export class Watch {
       this.#violated("I12", `${after.id} is ${after.state} and something of it still runs`);
   }
 
+  /**
+   * I16: a home number belongs to one node. A piece of log may be what tells of a new home, when the greeting's own
+   * statement was lost or another node's word of the number came first.
+   */
+  #wroteLog({ attempt, homeNo }: LogRow, place: Place): void {
+    const home = this.#homes.get(attempt);
+    if (home === undefined || home.homeNo < homeNo) this.#homes.set(attempt, { place, homeNo });
+    else if (home.place !== place && !this.#undone.has(attempt))
+      this.#violated(
+        "I16",
+        `${attempt} has its home ${home.homeNo} at ${home.place} and ${place} wrote its log as ${homeNo}`,
+      );
+  }
+
   /** I9: what is stored is a prefix of what was produced, byte for byte; I16: home numbers grow. */
   #log(before: LogRow | undefined, after: LogRow | undefined, by: "statement" | "undo"): void {
     if (by === "undo" || before === undefined || after === undefined) return;
     const { attempt } = after;
     if (after.homeNo < before.homeNo) this.#violated("I16", `home of ${attempt} fell to ${after.homeNo}`);
-    // A piece of log may be what tells of a new home, when the greeting's own statement was lost.
     const place = this.#executing();
-    if (after.homeNo > before.homeNo && place !== undefined) this.#homes.set(attempt, { place, homeNo: after.homeNo });
-    const home = this.#homes.get(attempt);
-    const grew = streams.some((stream) => after.next[stream] > before.next[stream]);
-    if (grew && home !== undefined && home.place !== this.#executing() && !this.#undone.has(attempt))
-      this.#violated(
-        "I16",
-        `${attempt} has its home ${home.homeNo} at ${home.place} and ${this.#executing() ?? ""} wrote its log as home ${after.homeNo}, was ${before.homeNo}`,
-      );
+    if (place !== undefined && streams.some((stream) => after.next[stream] > before.next[stream]))
+      this.#wroteLog(after, place);
     if (before.closed && !after.closed) this.#violated("I8", `the log of ${attempt} was opened again`);
     const produced = this.#truth.scripts.get(attempt)?.produced ?? { out: 0, err: 0 };
     for (const stream of streams) {

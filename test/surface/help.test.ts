@@ -47,6 +47,7 @@ test("the commands are exactly these", () => {
     "holdfast agent",
     "holdfast agent register",
     "holdfast agent run",
+    "holdfast agent doctor",
     "holdfast agent install",
     "holdfast agent uninstall",
     "holdfast agent status",

@@ -10,7 +10,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "            const outcome = await store.finish({",
     replace:
       '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
-    within: 60,
+    from: 70,
+    within: 219,
   },
   {
     name: "journal never synced",
@@ -46,7 +47,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";',
     replace:
       '  return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "newer";',
-    from: 6,
     within: 60,
   },
   {
@@ -55,8 +55,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/store/greet-agent.ts",
     find: '    return isDescendant ? "newer" : "superseded";',
     replace: '    void isDescendant;\n    return "newer";',
-    from: 88,
-    within: 273,
+    from: 323,
+    within: 978,
   },
   {
     name: "result rebuilt for a resend",
@@ -72,8 +72,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: '      return kill("cancelled", state.graceMs);',
     replace: '      return measure(killedEnding("cancelled", undefined, []));',
-    from: 18,
-    within: 63,
+    within: 60,
   },
   {
     name: "end not explained by its cause",
@@ -81,8 +80,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: "  if (endedFor !== undefined) return killedEnding(endedFor, exit, []);",
     replace: "  void endedFor;",
-    from: 169,
-    within: 516,
+    from: 165,
+    within: 504,
   },
   {
     name: "tombstone of an early cancel not kept",
@@ -90,7 +89,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/roster.ts",
     find: '    if (this.#mode === "quarantined") return;\n    // The cancel',
     replace: "    if (item.graceMs >= 0) return;\n    // The cancel",
-    from: 13,
     within: 60,
   },
   {
@@ -109,7 +107,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '      if (clock.monotonicMs() >= this.#feedDueMs) this.feed();\n      if (this.#stale.size > 0) this.#look("rows after a failover", () => this.#reread());\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());\n    every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));',
     replace:
       "      void this.#feedDueMs;\n    });\n    every(wakePeriods.cancels, () => this.cancels());\n    every(wakePeriods.trust, () => this.trust());",
-    from: 8,
     within: 60,
   },
   {
@@ -118,7 +115,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "server/tasks/dispatcher.ts",
     find: "        const again = this.#again.has(agent);",
     replace: "        const again = false;",
-    from: 4,
     within: 60,
   },
   {
@@ -128,7 +124,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '  for (const items of chunks(found.inquiries)) effects.push({ kind: "send", message: { type: "inquire", items } });',
     replace:
       '  if (found.inquiries.length > 0) effects.push({ kind: "lose", attempts: found.inquiries, answer: "unknown" });',
-    from: 4,
+    from: 14,
     within: 60,
   },
   {
@@ -138,8 +134,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
     replace:
       '    { kind: "accept" },\n    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
-    from: 120,
-    within: 378,
+    from: 26,
+    within: 87,
   },
   {
     name: "spawned before STARTING is on disk",
@@ -148,8 +144,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '        { kind: "committing", cancel: false },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n',
     replace:
       '        { kind: "starting" },\n        { kind: "append", record: { kind: "starting", attempt, hostBootId }, mark: "starting" },\n        { kind: "spawn" },\n',
-    from: 1_145,
-    within: 3_450,
+    from: 13,
+    within: 60,
   },
   {
     name: "torn tail taken for damage",
@@ -157,8 +153,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-frame.ts",
     find: "  return rest.at(-1) === 0;",
     replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
-    from: 27,
-    within: 90,
+    from: 89,
+    within: 276,
   },
   {
     name: "sessions of an older boot kept",
@@ -176,7 +172,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    onFailover: () => wake.failedOver(),",
     replace: "    onFailover: () => undefined,",
     from: 342,
-    within: 1035,
+    within: 1_035,
   },
   {
     name: "gate not taken",
@@ -184,8 +180,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/processes.ts",
     find: '    if (folder.gate !== "open") {',
     replace: '    if (folder.gate === "never") {',
-    from: 824,
-    within: 2481,
+    from: 275,
+    within: 834,
   },
   {
     name: "reboot not noticed",
@@ -193,8 +189,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/recovery.ts",
     find: '  if (hostBoot === "other") return { kind: "interrupted", reason: "host-reboot" };',
     replace: '  if (hostBoot === "other" && marker !== "none") return { kind: "interrupted", reason: "host-reboot" };',
-    from: 210,
-    within: 639,
+    within: 60,
   },
   {
     name: "offer sent before its commit",
@@ -203,8 +198,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    await findOutcome(deps, submission, cause);",
     replace:
       '    release(deps, submission, { kind: "stored", offered: new Set(submission.tasks.map((task) => task.attempt)) });\n    await findOutcome(deps, submission, cause);',
-    from: 16,
-    within: 60,
+    from: 58,
+    within: 183,
   },
   {
     name: "files go with the first send",
@@ -213,7 +208,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    const firstMs = Math.max(",
     replace:
       '    if (entry.homeNo > 0) return this.acknowledged(entry.attempt, "acknowledged");\n    const firstMs = Math.max(',
-    from: 4,
     within: 60,
   },
   {
@@ -222,8 +216,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "    if (log.next.out < record.out.length || log.next.err < record.err.length)",
     replace: "    if (log.next.out < 0)",
-    from: 30,
-    within: 99,
+    from: 44,
+    within: 141,
   },
   {
     name: "log offset not checked",
@@ -231,8 +225,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "return isHome && run !== undefined && endOf(run) > run.from && log.next[stream] === run.from;",
     replace: "return isHome && run !== undefined && endOf(run) > run.from;",
-    from: 21,
-    within: 72,
+    from: 27,
+    within: 90,
   },
   {
     name: "lower rank accepted",
@@ -240,8 +234,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "if (row.rank < 9 && (row.rank < reached || item.homeNo > log.homeNo)) {",
     replace: "if (row.rank < reached || row.rank === 9 || item.homeNo > log.homeNo) {",
-    from: 29,
-    within: 96,
+    within: 60,
   },
   {
     name: "adopted by process number alone",
@@ -249,7 +242,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/processes.ts",
     find: "  isAlive(mark: RelayMark): boolean {",
     replace: "  isAlive(mark: RelayMark): boolean {\n    if (this.recycled.has(mark.pid)) return true;",
-    from: 5,
     within: 60,
   },
   {
@@ -257,9 +249,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     about: "the statement claims for an agent that was revoked or removed",
     file: "test/simulation/model/claim.ts",
     find: 'return row?.status === "active" && row.isPaused !== true && row.bootId === bootId',
-    replace: "return row?.bootId === bootId",
-    from: 37,
-    within: 120,
+    replace: "return row !== undefined && row.isPaused !== true && row.bootId === bootId",
+    from: 122,
+    within: 375,
   },
   {
     name: "probe taken for a session",
@@ -275,7 +267,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "      if (db.lateResults.get(key) === undefined && kept < lateKept)",
     replace: '      if (row.state !== "abandoned" && db.lateResults.get(key) === undefined && kept < lateKept)',
-    within: 60,
+    from: 36,
+    within: 117,
   },
   {
     name: "removal ends what is queued only",
@@ -283,8 +276,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/remove-agent.ts",
     find: ".filter((row) => row.agent === agent.id && row.rank < 9)",
     replace: ".filter((row) => row.agent === agent.id && row.rank === 0)",
-    from: 172,
-    within: 525,
+    from: 434,
+    within: 1_311,
   },
   {
     name: "key looked at after the agents",
@@ -293,7 +286,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "    if (stored === undefined) throw cause;",
     replace: "    if (stored !== null) throw cause;",
     from: 517,
-    within: 1560,
+    within: 1_560,
   },
   {
     name: "name of the journal not synced",
@@ -301,8 +294,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal.ts",
     find: "    await this.#disk.syncDirectory(dirname(path));\n    this.#compactAtBytes",
     replace: "    if (file === undefined) await this.#disk.syncDirectory(dirname(path));\n    this.#compactAtBytes",
-    from: 960,
-    within: 2_900,
+    from: 2_142,
+    within: 6_435,
   },
   {
     name: "what a script left behind taken for it",
@@ -310,8 +303,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/execution.ts",
     find: "      if (!members.some(({ isScript }) => isScript)) return;\n",
     replace: "      void members;\n",
-    from: 1_935,
-    within: 5_800,
+    from: 252,
+    within: 765,
   },
   {
     name: "slow shim given up",
@@ -319,8 +312,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/execution.ts",
     find: "waitedMs > (this.#options.signMs ?? 5_000)",
     replace: "waitedMs > 0",
-    from: 1_387,
-    within: 4_200,
+    from: 1_389,
+    within: 4_176,
   },
   {
     name: "exit believed while its tree lives",
