@@ -242,7 +242,10 @@ function queueTimeoutOf({ wait, queueTimeout }: RunFlags): number | undefined {
 
 function describe(task: TaskView): string {
   const why = task.reason === null || task.reason === "" ? "" : `: ${task.reason}`;
-  if (task.signal !== null && task.state === "failed") return `the script on ${task.agent} ended by ${task.signal}`;
+  // The signal alone says it, unless something more is known: that memory ran out, that output was lost.
+  const more = task.reason === "signal" ? "" : why;
+  if (task.signal !== null && task.state === "failed")
+    return `the script on ${task.agent} ended by ${task.signal}${more}`;
   if (task.state === "lost" || task.state === "abandoned")
     return `the task on ${task.agent} is ${task.state}${why}; its outcome is unknown and it may still run`;
   return `the task on ${task.agent} is ${task.state}${why}`;

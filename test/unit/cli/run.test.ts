@@ -52,6 +52,17 @@ test.each([
   expect(shell.err.text.includes("web-01")).toBe(!("exitCode" in end));
 });
 
+test.each([
+  ["signal", "ended by SIGKILL (task"],
+  ["oom-killed", "ended by SIGKILL: oom-killed (task"],
+])("a script that a signal ended, reason %s, is told as %j", async (reason, told) => {
+  await using api = await startApi();
+  api.backend.add().finish("failed", { signal: "SIGKILL", reason });
+  const { shell, exitCode } = start(api, ["--on", "web-01", "--", "x"]);
+  await exitCode;
+  expect(shell.err.text).toContain(told);
+});
+
 test("several agents: lines behind the agent's name, a table of results, 1 when one failed", async () => {
   await using api = await startApi();
   const [one, two] = ["web-01", "db-7"].map((agent) => api.backend.add(new FakeTask(taskView({ agent }))));
