@@ -12,6 +12,7 @@ import { installService, serviceStatus, uninstallService } from "../../agent/ser
 import { SystemHost, type Outcome, type ServiceHost } from "../../agent/service/service-host.ts";
 import { main } from "../../cli/main.ts";
 import { FakeShell } from "../fakes/shell.ts";
+import { createTestAuthorities } from "../harness/certs.ts";
 
 const environment = { HOLDFAST_COMMAND: "/usr/local/bin/holdfast" };
 const unitFile = "etc/systemd/system/holdfast-agent.service";
@@ -22,6 +23,7 @@ const missing = ["systemctl", "useradd"].filter((name) => spawnSync(name, ["--he
 if (missing.length > 0) process.stderr.write(`\n${missing.join()} missing: sh scripts/install-test-tools.sh\n`);
 const isSkipped = missing.length > 0 && process.env["CI"] !== "true";
 
+const authorities = createTestAuthorities();
 let root: string;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), "holdfast-root-"));
@@ -42,8 +44,8 @@ async function enrol(): Promise<void> {
     cluster: "00000000-0000-4000-8000-000000000001",
     agentId: "00000000-0000-4000-8000-000000000002",
     name: "web-01",
-    agentsCa: ["a"],
-    nodesCa: ["a"],
+    agentsCa: [authorities.agents.certificatePem],
+    nodesCa: [authorities.nodes.certificatePem],
     seeds: [],
   };
   await writeFile(at(`${dataFolder}/identity.json`), JSON.stringify(identity));
