@@ -107,11 +107,12 @@ export function membersOf(tree: Tree, grouped: readonly number[] = []): Member[]
     relayPids.has(pid) ||
     relayPids.has(parent) ||
     (isConcluding && parent === root);
+  const inGroup = new Set(grouped);
   // What is older than the shim cannot come from it; this spares reading most environments.
   const since = shim === undefined ? 0 : Number(shim.startTicks);
   for (const row of rows) {
     if (isSpared(row)) continue;
-    if (grouped.includes(row.pid)) members.set(row.pid, row);
+    if (inGroup.has(row.pid)) members.set(row.pid, row);
     if (Number(row.startTicks) < since) continue;
     const isOurs = root !== undefined && (row.session === root || row.group === root);
     if (isOurs || hasEnvironment(row.pid, mark)) members.set(row.pid, row);
