@@ -75,7 +75,7 @@ export class Connection {
   #state: State = { kind: "idle" };
   #dials = 0;
   #pingedAtMs = 0;
-  #lastEnd: string | undefined;
+  #lastEnd: DialEnd | undefined;
 
   constructor(deps: ConnectionDeps, options: ConnectionOptions) {
     this.#deps = deps;
@@ -94,7 +94,12 @@ export class Connection {
 
   /** Why it is not open, for status displays. */
   get lastEnd(): string | undefined {
-    return this.#lastEnd;
+    return this.#lastEnd === undefined ? undefined : describeEnd(this.#lastEnd);
+  }
+
+  /** Whether the last dial met somebody who could not prove to be this node. */
+  get metStranger(): boolean {
+    return this.#lastEnd?.kind === "failed" && this.#lastEnd.error.code === "tls.refused";
   }
 
   /** Dials now; does nothing when it is dialling or open. */
@@ -240,7 +245,7 @@ export class Connection {
     const from = this.#state.kind;
     const { logger } = this.#deps;
     const fields = { node: this.#options.label, address };
-    this.#lastEnd = describeEnd(end);
+    this.#lastEnd = end;
     const refusal = refusalOf(end);
     if (refusal !== undefined) {
       this.#enter({ kind: "stopped" });
@@ -254,13 +259,13 @@ export class Connection {
       return;
     }
     const delayMs = this.#delayMs(end, from);
-    if (from === "open") logger.info({ ...fields, end: this.#lastEnd, delayMs }, "session ended");
+    if (from === "open") logger.info({ ...fields, end: describeEnd(end), delayMs }, "session ended");
     else if (isPossibleRefusal(end, from)) {
       logger.warn(
-        { ...fields, end: this.#lastEnd, delayMs },
+        { ...fields, end: describeEnd(end), delayMs },
         "closed before the greeting: the node may be refusing this agent. Check that it is enrolled in this cluster and not revoked, that its clock is right, and that no proxy intercepts TLS",
       );
-    } else logger.info({ ...fields, end: this.#lastEnd, delayMs }, "cannot connect");
+    } else logger.info({ ...fields, end: describeEnd(end), delayMs }, "cannot connect");
     this.#enter({ kind: "waiting", timer: this.#deps.clock.after(delayMs, () => this.#dial()) });
   }
 

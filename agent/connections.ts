@@ -34,7 +34,7 @@ export interface ConnectionsOptions {
   readonly only?: readonly NodeId[];
   /** Spreads agents over nodes when the list wants fewer sessions than it has nodes. */
   readonly agentId: string;
-  /** Listed nodes get this long before seeds are tried as well. Default 3,000. */
+  /** Listed nodes get this long before seeds are tried as well, and each time no session comes of it. Default 3,000. */
   readonly seedAfterMs?: number;
 }
 
@@ -234,12 +234,26 @@ export class Connections {
     const lastKnown = keptOf(this.#list, only).nodes.flatMap(({ addresses }) => addresses);
     for (const address of new Set([...seeds, ...lastKnown])) {
       const known = this.#seeds.get(address);
+      // One that waits dials by its own back-off.
+      if ((known !== undefined && known.kind !== "idle") || this.#isDialled(address)) continue;
       const connection =
         known ??
         this.#connection({ label: `seed ${address}`, targets: () => [this.#deps.target(address, undefined)] }, address);
       this.#seeds.set(address, connection);
       connection.start();
     }
+    this.#armSeeds();
+  }
+
+  /**
+   * By a listed node's own connection, to which nobody else has answered there: where that one does not get in, a seed would
+   * not either, and after an outage each agent would cost a node two handshakes.
+   */
+  #isDialled(address: string): boolean {
+    return [...this.#nodes.values()].some(
+      ({ connection, listed }) =>
+        listed.addresses.includes(address) && connection.kind !== "idle" && !connection.metStranger,
+    );
   }
 
   /**

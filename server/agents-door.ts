@@ -9,7 +9,7 @@ import type { Couriers } from "./couriers.ts";
 import { AgentListener } from "./gateway/listener.ts";
 import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { markCertificateUsed } from "./store/agent-certificates.ts";
-import { readAdmission } from "./store/agents.ts";
+import { createAdmissionReader } from "./store/agents.ts";
 import { gauge } from "./metrics.ts";
 import type { Database } from "./store/connection.ts";
 
@@ -52,7 +52,7 @@ export function createAgentsDoor(deps: DoorDeps, options: DoorOptions): AgentLis
       logger,
       anchors: deps.anchors,
       isOpen: deps.isOpen,
-      findAdmission: (thumbprint) => readAdmission(database.durable, thumbprint),
+      findAdmission: createAdmissionReader(database.durable),
       onRefused(reason, agent) {
         refused.inc({ reason: reason.split(":")[0] ?? "" });
         if (agent !== undefined) deps.refusals.note(agent, reason);

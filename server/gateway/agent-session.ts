@@ -78,7 +78,6 @@ export class AgentSession {
 
   start(): void {
     this.#heartbeat.start();
-    this.#tick = this.#deps.clock.every(1_000, () => this.apply({ kind: "tick" }));
     // Slow-loris: a greeting has 10 s (SECURITY fault 100).
     const greeting = this.#deps.clock.after(10_000, () => {
       if (this.#state.kind === "awaiting-hello") this.close(closeCode.silent, "no hello within 10 s");
@@ -179,7 +178,6 @@ export class AgentSession {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort(new AppError("connection.closed", "the agent's session has ended"));
     this.#heartbeat.stop();
-    this.#tick?.cancel();
     this.#link.ended();
     const wasOpen = this.#state.kind === "open";
     this.apply({ kind: "closed" });
@@ -190,7 +188,18 @@ export class AgentSession {
     const { state, effects } = stepCourier(this.#state, event, this.#deps.clock.monotonicMs());
     this.#state = state;
     for (const effect of effects) this.#carryOut(effect);
+    this.#watchOffers();
     if (event.kind !== "frame") this.#goOn();
+  }
+
+  /** Looks once a second while an offer is unanswered. Of 10,000 agents nearly all are idle: those cost no timer. */
+  #watchOffers(): void {
+    const isDue = this.#state.kind === "open" && this.#state.session.offers.size > 0;
+    if (isDue) this.#tick ??= this.#deps.clock.every(1_000, () => this.apply({ kind: "tick" }));
+    else {
+      this.#tick?.cancel();
+      this.#tick = undefined;
+    }
   }
 
   #carryOut(effect: CourierEffect): void {

@@ -18,6 +18,7 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { agentPath, subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
+import { WaitingLine, type WaitingLineOptions } from "./waiting-line.ts";
 import {
   agentListenerHttp,
   agentListenerTls,
@@ -25,9 +26,6 @@ import {
   limitAgentListener,
   type AgentListenerIdentity,
 } from "./tls-options.ts";
-
-const strangersAtOnce = 1_000;
-const strangersPerAddress = 500;
 
 export interface ListenerDeps extends AdmitDeps {
   readonly background: Background;
@@ -43,8 +41,9 @@ export interface ListenerOptions {
   /** 0 takes a free port. */
   readonly port: number;
   readonly identity: AgentListenerIdentity;
-  /** Upgrades judged at once; more are answered 503 with Retry-After. Default 64. */
+  /** Upgrades judged at once; more are answered 503 with Retry-After. Default 1,000: each has had its handshake already. */
   readonly admissionsAtOnce?: number;
+  readonly line?: WaitingLineOptions;
 }
 
 export class AgentListener implements Service {
@@ -53,7 +52,9 @@ export class AgentListener implements Service {
   readonly #server: Server;
   readonly #webSockets: WebSocketServer;
   readonly #sockets = new Set<WebSocket>();
-  /** Connections that were not admitted yet, by peer address and port. */
+  /** Who has not shown a certificate holds little. */
+  readonly #line: WaitingLine<Socket>;
+  /** Those in the line, by peer address and port: TLS does not say on which socket it runs. */
   readonly #strangers = new Map<string, Socket>();
   #judging = 0;
 
@@ -61,13 +62,26 @@ export class AgentListener implements Service {
     this.#deps = deps;
     this.#options = options;
     this.#server = createServer(
-      { ...agentListenerTls(options.identity), ...agentListenerHttp },
+      { ...agentListenerTls(options.identity), ...agentListenerHttp, pauseOnConnect: true },
       (_request, response) => {
         response.writeHead(404).end();
       },
     );
     limitAgentListener(this.#server);
     this.#webSockets = new WebSocketServer({ ...agentWebSocketServer, handleProtocols: () => subprotocol });
+    // What TLS listens with is kept, to be called when it is a socket's turn; until then nobody reads from it.
+    const handshakes = this.#server.listeners("connection");
+    this.#server.removeAllListeners("connection");
+    this.#line = new WaitingLine(
+      {
+        clock: deps.clock,
+        begin: (socket) => {
+          for (const begin of handshakes) begin.call(this.#server, socket);
+        },
+        onRefused: (reason) => deps.onRefused(reason),
+      },
+      options.line,
+    );
     this.#server.on("connection", (socket: Socket) => this.#stranger(socket));
     this.#server.on("tlsClientError", (cause, socket) => {
       deps.onRefused("tls");
@@ -114,29 +128,21 @@ export class AgentListener implements Service {
     for (const socket of this.#sockets) socket.close(closeCode.goingAway, "the node stops");
     const limit = this.#deps.clock.after(1_000, () => {
       for (const socket of this.#sockets) socket.terminate();
-      this.#destroyStrangers();
+      this.#line.destroyAll();
     });
-    if (this.#sockets.size === 0) this.#destroyStrangers();
+    if (this.#sockets.size === 0) this.#line.destroyAll();
     await closed;
     limit.cancel();
   }
 
-  /** Who has not shown a certificate holds little: so many in all, so many from one address (SECURITY 5). */
   #stranger(socket: Socket): void {
     const { remoteAddress = "", remotePort = 0 } = socket;
-    const fromThere = [...this.#strangers.values()].filter((other) => other.remoteAddress === remoteAddress).length;
-    if (this.#strangers.size >= strangersAtOnce || fromThere >= strangersPerAddress) {
-      this.#deps.onRefused("too many strangers");
-      socket.destroy();
-      return;
-    }
     const key = `${remoteAddress} ${remotePort}`;
     this.#strangers.set(key, socket);
     socket.once("close", () => this.#strangers.delete(key));
-  }
-
-  #destroyStrangers(): void {
-    for (const socket of this.#strangers.values()) socket.destroy();
+    // Its errors are TLS's later on; one that breaks while it waits must not end the process.
+    socket.on("error", () => socket.destroy());
+    this.#line.arrive(socket);
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -145,7 +151,7 @@ export class AgentListener implements Service {
       socket.destroy();
       return;
     }
-    if (this.#judging >= (this.#options.admissionsAtOnce ?? 64)) {
+    if (this.#judging >= (this.#options.admissionsAtOnce ?? 1_000)) {
       refuse(socket, { status: 503, reason: "too many agents connect at once", retryAfterSeconds: 1 });
       this.#deps.onRefused("busy");
       return;
@@ -172,7 +178,11 @@ export class AgentListener implements Service {
   }
 
   #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
-    this.#strangers.delete(`${stream.remoteAddress ?? ""} ${stream.remotePort ?? 0}`);
+    const { remoteAddress = "", remotePort = 0 } = stream;
+    const key = `${remoteAddress} ${remotePort}`;
+    const raw = this.#strangers.get(key);
+    this.#strangers.delete(key);
+    if (raw !== undefined) this.#line.forget(raw);
     this.#sockets.add(webSocket);
     const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
     const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { agentIdSchema, type AgentId } from "../../shared/ids.ts";
 import { labelsSchema } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
+import { GroupCommit } from "./group-commit.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
 
 const agentStatus = z.enum(["active", "quarantined", "revoked", "removed"]);
@@ -91,16 +92,36 @@ const admissionRow = z.object({
 });
 export type Admission = z.infer<typeof admissionRow>;
 
-const admission = {
-  name: "read-admission",
-  text: `select c.agent_id as agent, g.name, g.status, c.status as certificate, (extract(epoch from c.not_after) * 1000)::float8 as "notAfterMs",
+const admissions = {
+  name: "read-admissions",
+  text: `select c.thumbprint, c.agent_id as agent, g.name, g.status, c.status as certificate, (extract(epoch from c.not_after) * 1000)::float8 as "notAfterMs",
     c.used_at is not null as used
-  from agent_certificate c join agent g on g.id = c.agent_id where c.thumbprint = $1`,
+  from agent_certificate c join agent g on g.id = c.agent_id where c.thumbprint = any($1::text[])`,
 };
+
+async function readAdmissions(sql: Sql, thumbprints: readonly string[]): Promise<ReadonlyMap<string, Admission>> {
+  const rows = await rowsOf(sql, admissions, [thumbprints], admissionRow.extend({ thumbprint: z.string() }));
+  return new Map(rows.map(({ thumbprint, ...found }) => [thumbprint, found]));
+}
 
 /** The row behind a certificate's thumbprint; undefined when this cluster never issued it. */
 export async function readAdmission(sql: Sql, thumbprint: string): Promise<Admission | undefined> {
-  return (await rowsOf(sql, admission, [thumbprint], admissionRow))[0];
+  return (await readAdmissions(sql, [thumbprint])).get(thumbprint);
+}
+
+/** As {@link readAdmission}, for agents that come back by the thousand: those who ask at once share a statement. */
+export function createAdmissionReader(sql: Sql): (thumbprint: string) => Promise<Admission | undefined> {
+  const reads = new GroupCommit<string, { readonly found: Admission | undefined }>(
+    {
+      async commit(thumbprints) {
+        const found = await readAdmissions(sql, thumbprints);
+        return thumbprints.map((thumbprint) => ({ found: found.get(thumbprint) }));
+      },
+      keyOf: (thumbprint) => thumbprint,
+    },
+    { largestBatch: 256, capacity: 20_000 },
+  );
+  return async (thumbprint) => (await reads.add(thumbprint)).found;
 }
 
 const revoke = {

@@ -1,11 +1,20 @@
-// Admission of a hello by boot pair and journal (DESIGN 4.7), one agent row locked, one transaction:
-//   equal pair                     admitted without a write
+// Admission of a hello by boot pair and journal (DESIGN 4.7):
+//   equal pair                     admitted without a write or a lock, read together with others
 //   greater counter, same journal  admitted, the pair replaced, if the known boot is in the journal's past
 //   another journal, never seen    admitted, the old journal retired and its open attempts lost: journal-missing
 //   anything else                  superseded; the same boot refused again after 10 s is a clone: quarantined
+// All but the first lock the agent's row and are one transaction each.
 import { z } from "zod";
-import { bootIdSchema, journalIdSchema, type AgentId, type BootId, type JournalId } from "../../shared/ids.ts";
+import {
+  agentIdSchema,
+  bootIdSchema,
+  journalIdSchema,
+  type AgentId,
+  type BootId,
+  type JournalId,
+} from "../../shared/ids.ts";
 import type { Database, Sql } from "./connection.ts";
+import { GroupCommit } from "./group-commit.ts";
 import { rowsOf, timeMsOrNull } from "./rows.ts";
 
 export interface Greeting {
@@ -98,6 +107,40 @@ export function judgeBoot(
     return isDescendant ? "newer" : "superseded";
   }
   return hello.bootCounter === stored.boot_counter && hello.bootId === stored.boot_id ? "same" : "superseded";
+}
+
+const known = {
+  name: "greet-known",
+  text: `select g.id, g.status, g.boot_counter, g.boot_id, g.journal_id, i.journal_id = any(g.retired_journals) as retired
+    from unnest($1::uuid[], $2::uuid[]) i(agent_id, journal_id) join agent g on g.id = i.agent_id`,
+};
+const knownRow = agentRow
+  .pick({ status: true, boot_counter: true, boot_id: true, journal_id: true, retired: true })
+  .extend({ id: agentIdSchema });
+
+/** Whether each of them is active under the very boot and journal it names. */
+async function areKnown(sql: Sql, greetings: readonly Greeting[]): Promise<boolean[]> {
+  const ids = [greetings.map(({ agent }) => agent), greetings.map(({ journalId }) => journalId)];
+  const rows = new Map((await rowsOf(sql, known, ids, knownRow)).map((row) => [row.id, row]));
+  return greetings.map((greeting) => {
+    const stored = rows.get(greeting.agent);
+    return stored?.status === "active" && judgeBoot(stored, greeting) === "same";
+  });
+}
+
+/**
+ * As {@link greetAgent}. After a node's restart its agents come back as they were, all at once: those who greet while
+ * others are being read share the next statement.
+ */
+export function createGreeter(database: Database): (greeting: Greeting) => Promise<GreetOutcome> {
+  const reads = new GroupCommit<Greeting, boolean>(
+    { commit: (greetings) => areKnown(database.durable, greetings), keyOf: ({ agent }) => agent },
+    { largestBatch: 256, capacity: 20_000 },
+  );
+  return async (greeting) =>
+    greeting.intent === "session" && (await reads.add(greeting))
+      ? { kind: "admitted" }
+      : await greetAgent(database, greeting);
 }
 
 export function greetAgent(database: Database, greeting: Greeting): Promise<GreetOutcome> {

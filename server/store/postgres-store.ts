@@ -4,12 +4,12 @@ import { appendLog } from "./append-log.ts";
 import { claimAttempts } from "./claim-attempts.ts";
 import type { Database } from "./connection.ts";
 import { finishAttempts } from "./finish-attempts.ts";
-import { greetAgent } from "./greet-agent.ts";
+import { createGreeter } from "./greet-agent.ts";
 import { createGroupedStore, type GroupedStore } from "./grouped-store.ts";
 import { loseAttempts } from "./lose-attempts.ts";
 import { writePresence } from "./presence.ts";
 import { progressAttempts } from "./progress-attempts.ts";
-import { readOpenAttempts } from "./read-open-attempts.ts";
+import { createOpenReader } from "./read-open-attempts.ts";
 import { refuseAttempts } from "./refuse-attempts.ts";
 import { releaseOffers } from "./release-offers.ts";
 import { resumeAttempts } from "./resume-attempts.ts";
@@ -23,6 +23,8 @@ export interface Queue extends QueueRoom {
 /** Without `queue` any number of attempts may wait. */
 export function createPostgresStore(database: Database, queue?: Queue): GroupedStore {
   const { durable, relaxed } = database;
+  const greet = createGreeter(database);
+  const readOpen = createOpenReader(durable);
   return createGroupedStore({
     submitTasks: (items) => submitTasks(durable, items, queue),
     async claim(input) {
@@ -37,8 +39,8 @@ export function createPostgresStore(database: Database, queue?: Queue): GroupedS
     appendLog: (items) => appendLog(relaxed, items),
     finishAttempts: (items) => finishAttempts(durable, items),
     resume: (items) => resumeAttempts(durable, items),
-    greet: (greeting) => greetAgent(database, greeting),
-    readOpen: (agent, listed) => readOpenAttempts(durable, agent, listed),
+    greet,
+    readOpen: (agent, listed) => readOpen({ agent, listed }),
     lose: (lost) => loseAttempts(durable, lost),
     writePresence: (items) => writePresence(relaxed, items),
   });

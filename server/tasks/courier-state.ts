@@ -104,7 +104,7 @@ export type CourierEvent =
   | { readonly kind: "go-away"; readonly afterMs: number; readonly reason: string }
   /** A ping or pong arrived: the agent lives and the connection carries. */
   | { readonly kind: "alive" }
-  /** Time passes; about once a second. */
+  /** Time passes; about once a second while an offer is unanswered. */
   | { readonly kind: "tick" }
   | { readonly kind: "closed" };
 

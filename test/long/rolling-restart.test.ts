@@ -7,7 +7,8 @@ import { ProcessNodes, type Counted } from "../harness/process-nodes.ts";
 
 const [agentCount = 6, perSecond = 3] = (process.env["HOLDFAST_ROLLING"] ?? "6 3").split(" ").map(Number);
 const agents = Array.from({ length: agentCount }, (_, number) => `agent-${number}`);
-const plan = { count: 40, pauseSeconds: 0.1 };
+/** Twenty seconds each, so that every restart meets many that run. */
+const plan = { count: 100, pauseSeconds: 0.2 };
 
 it("a rolling restart under load fails, repeats and cuts nothing", { timeout: 600_000 }, async () => {
   await using cluster = await ProcessNodes.start(["node-a", "node-b", "node-c"], agents);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Connections } from "../../../agent/connections.ts";
 import type { DialHandlers } from "../../../agent/dial.ts";
+import { AppError } from "../../../shared/errors.ts";
 import { bootIdSchema, journalIdSchema, nodeIdSchema, type NodeId } from "../../../shared/ids.ts";
 import { silentLogger } from "../../../shared/logger.ts";
 import { closeCode } from "../../../shared/wire/close-code.ts";
@@ -88,6 +89,9 @@ function bench(list: NodeList) {
       dialOf(number)?.onFrame(encodeFrame(welcome));
     },
     vanish: (number: number) => dialOf(number)?.onEnd({ kind: "closed", code: 1006, reason: "" }),
+    /** Somebody answers there who is not the node that was dialled. */
+    meetStranger: (number: number) =>
+      dialOf(number)?.onEnd({ kind: "failed", error: new AppError("tls.refused", "another name") }),
     nodes: () => connections.views().map(({ node, state }) => `${node} ${state}`),
   };
 }
@@ -122,10 +126,12 @@ describe("a node that is not listed any more", () => {
 });
 
 describe("a node reached through a seed at its own address", () => {
-  /** Both nodes were away for so long that their addresses are dialled as seeds too; the seed of the first gets in. */
+  /** Others answer at both addresses, so they are dialled as seeds too; when that is over, the first one's seed gets in. */
   function throughSeed() {
     const made = bench(listOf(1, [1, 2]));
     made.connections.start();
+    made.meetStranger(1);
+    made.meetStranger(2);
     made.clock.advance(3_000);
     made.greet(1, listOf(1, [1, 2]));
     return made;
@@ -135,8 +141,8 @@ describe("a node reached through a seed at its own address", () => {
 
   it("is not dialled once more by its own connection", () => {
     const { connections, clock, nodes, closed, dialled } = throughSeed();
-    expect(nodes()).toEqual(["node-1 idle", "node-2 dialing", "node-1:10943 open", "node-2:10943 idle"]);
-    expect(closed.toSorted()).toEqual(["node-1:10943", "node-2:10943"]);
+    expect(nodes()).toEqual(["node-1 idle", "node-2 waiting", "node-1:10943 open", "node-2:10943 idle"]);
+    expect(closed).toEqual(["node-2:10943"]);
     clock.advance(20_000);
     expect(dialsOf(dialled(), 1)).toBe(2);
     connections.stop();
@@ -149,12 +155,13 @@ describe("a node reached through a seed at its own address", () => {
     expect(dialsOf(dialled(), 1)).toBe(2);
     clock.advance(500);
     expect(dialsOf(dialled(), 1)).toBe(3);
-    expect(nodes()).toEqual(["node-1 dialing", "node-2 dialing", "node-1:10943 idle", "node-2:10943 idle"]);
+    expect(nodes()).toEqual(["node-1 dialing", "node-2 waiting", "node-1:10943 idle", "node-2:10943 idle"]);
     connections.stop();
   });
 
   it("is left alone when it asked to go", () => {
     const { connections, clock, dialled, greet } = throughSeed();
+    clock.advance(10_000);
     greet(2, listOf(1, [1, 2]));
     connections.closeSession(1);
     clock.advance(4_999);
@@ -166,6 +173,7 @@ describe("a node reached through a seed at its own address", () => {
 
   it("is dialled once for a new certificate", () => {
     const { connections, clock, dialled, greet, nodes } = throughSeed();
+    clock.advance(10_000);
     greet(2, listOf(1, [1, 2]));
     connections.redial(1, "a new certificate");
     expect(dialsOf(dialled(), 1)).toBe(3);
@@ -176,7 +184,8 @@ describe("a node reached through a seed at its own address", () => {
   });
 
   it("is let go when it is not listed any more and another session is open", () => {
-    const { connections, greet, nodes } = throughSeed();
+    const { connections, clock, greet, nodes } = throughSeed();
+    clock.advance(10_000);
     greet(2, listOf(1, [1, 2]));
     connections.list(listOf(2, [2]));
     expect(nodes()).toEqual(["node-2 open", "node-1:10943 idle", "node-2:10943 idle"]);
@@ -184,11 +193,41 @@ describe("a node reached through a seed at its own address", () => {
   });
 });
 
+describe("a listed address", () => {
+  const seeds = (nodes: readonly string[]): readonly string[] => nodes.filter((node) => node.includes(":10943"));
+
+  it("is no seed while its node's own connection dials it, however long nobody answers", () => {
+    const { connections, clock, nodes, vanish } = bench(listOf(1, [1]));
+    connections.start();
+    clock.advance(10_000);
+    expect(nodes()).toEqual(["node-1 dialing"]);
+    vanish(1);
+    clock.advance(30_000);
+    expect(seeds(nodes())).toEqual([]);
+    connections.stop();
+    expect(clock.timers).toBe(0);
+  });
+
+  it("is a seed within 3 s when another node answers there", () => {
+    const { connections, clock, nodes, meetStranger } = bench(listOf(1, [1]));
+    connections.start();
+    clock.advance(4_000);
+    meetStranger(1);
+    clock.advance(3_000);
+    expect(seeds(nodes())).toEqual(["node-1:10943 dialing"]);
+    connections.stop();
+  });
+});
+
 it("a node is dialled on when a newer connection took over before the greeting and then got nowhere", () => {
-  const { connections, clock, dials, greet, dialled } = bench(listOf(1, [1, 2]));
+  const { connections, clock, dials, greet, dialled, meetStranger } = bench(listOf(1, [1, 2]));
   connections.start();
+  meetStranger(1);
   clock.advance(3_000);
-  const [own, , seed] = dials;
+  const seed = dials.at(-1);
+  clock.advance(7_500);
+  const own = dials.at(-1);
+  expect(own).not.toBe(seed);
   own?.handlers.onOpen();
   seed?.handlers.onOpen();
   own?.handlers.onEnd({ kind: "closed", code: closeCode.replaced, reason: "a newer session took over" });
