@@ -1,6 +1,6 @@
-// Packets between an agent and nodes vanish, nothing is refused (faults 51, 52 and 55): the agent runs in a network of
-// its own, the nodes outside. First the line to the home of a running script is cut, then all lines, then all are healed.
-// The truth is what the scripts wrote themselves. Needs root, `ip` and `nft`: skipped without them, and in CI it fails.
+// Packets between an agent and nodes vanish, nothing is refused (faults 51 to 55): the agent runs in a network of
+// its own, the nodes outside. First the line to the home of a running script is cut, then all lines, then all are healed;
+// or one direction only of the line to the home. The truth is what the scripts wrote themselves. Needs root, `ip` and `nft`: skipped without them, and in CI it fails.
 import { afterEach, describe, expect, it } from "vitest";
 import { eventually } from "../harness/eventually.ts";
 import { ProcessNodes, type Counted } from "../harness/process-nodes.ts";
@@ -16,20 +16,25 @@ const isSkipped = whyNot !== undefined && process.env["CI"] !== "true";
 if (isSkipped) process.stderr.write(`\nSKIPPED, no line was cut: ${whyNot} (root? sh scripts/install-test-tools.sh)\n`);
 
 describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => {
-  let network: SeparateNetwork | undefined;
+  const networks: SeparateNetwork[] = [];
+  const separateNetwork = (): SeparateNetwork => {
+    const made = SeparateNetwork.create();
+    networks.push(made);
+    return made;
+  };
   let cluster: ProcessNodes | undefined;
 
   afterEach(async () => {
     try {
       await cluster?.[Symbol.asyncDispose]();
     } finally {
-      network?.remove();
-      cluster = network = undefined;
+      for (const network of networks.splice(0)) network.remove();
+      cluster = undefined;
     }
   });
 
   it("goes on through another node within 30 s, runs on without any, and delivers all when they are back", async () => {
-    network = SeparateNetwork.create();
+    const network = separateNetwork();
     cluster = await ProcessNodes.start(names, ["web-01"], {
       agentHost: network.host,
       agentPlan: { wrapper: network.wrapper },
@@ -95,6 +100,51 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
       `all lines cut: every node knew after ${seconds(offlineMs)} s; healed: result after ${seconds(wholeMs)} s, all sessions after ${seconds(performance.now() - healedMs)} s\n`,
     );
     expect(offlineMs).toBeLessThan(noticedWithinMs);
+  }, 300_000);
+
+  it("notices within 30 s that one direction is dead, whichever it is, and goes on through another node", async () => {
+    const first = separateNetwork();
+    cluster = await ProcessNodes.start(names, [], { agentHost: first.host });
+    const group = cluster;
+    const cutOneWay = async (network: SeparateNetwork, dropped: "incoming" | "outgoing"): Promise<void> => {
+      const agent = `agent-${dropped}`;
+      await group.cluster.startAgent({ name: agent, wrapper: network.wrapper });
+      const script = await group.counting(group.named("node-a"), agent, { count: 450, pauseSeconds: 0.1 });
+      const home = group.named(await homeOf(group, script));
+      const reader = group.named(names.find((name) => name !== home.name) ?? "node-a");
+      network.cut([home.server.agentPort], dropped);
+      const cutMs = performance.now();
+      const meanwhile = await group.counting(home, agent, { count: 3, pauseSeconds: 0.1 });
+      const moved = eventually(
+        `the log of ${agent} flows through another node`,
+        async () => {
+          const view = await reader.client.tasks.show(script.id);
+          return { done: view.home !== null && view.home !== home.name, state: view };
+        },
+        { limitMs: noticedWithinMs + 10_000 },
+      ).then(() => performance.now());
+      await group.expectWhole(meanwhile, reader);
+      const doneMs = performance.now();
+      const movedMs = await moved;
+      process.stdout.write(
+        `${agent}: noticed after ${seconds(movedMs - cutMs)} s; a task submitted to the dead line's node was done after ${seconds(doneMs - cutMs)} s\n`,
+      );
+      expect(movedMs - cutMs).toBeLessThan(noticedWithinMs);
+      // What came of the dead line is over by itself on both sides: neither keeps a session that carries one way only.
+      await eventually(
+        `${home.name} has let ${agent} go`,
+        async () => {
+          const { nodes } = await reader.client.agents.show(agent);
+          const seen = nodes.find((node) => node.name === home.name);
+          return { done: seen?.state !== "connected", state: nodes };
+        },
+        { limitMs: noticedWithinMs },
+      );
+      network.heal();
+      await group.expectWhole(script, reader);
+    };
+    await Promise.all([cutOneWay(first, "incoming"), cutOneWay(separateNetwork(), "outgoing")]);
+    await cluster.connected();
   }, 300_000);
 });
 

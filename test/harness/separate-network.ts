@@ -35,6 +35,8 @@ export class SeparateNetwork implements AsyncDisposable {
       network.#within("ip", "link", "set", "lo", "up");
       network.#within("ip", "address", "add", `${inside}/30`, "dev", inner);
       network.#within("ip", "link", "set", inner, "up");
+      // The machine's other addresses too, for several networks may share the nodes of one.
+      network.#within("ip", "route", "add", "default", "via", network.host);
       network.heal();
     } catch (cause) {
       network.remove();
@@ -58,9 +60,10 @@ export class SeparateNetwork implements AsyncDisposable {
     return ["nsenter", `--net=/run/netns/${this.#name}`];
   }
 
-  /** Drops what goes to and comes from these ports of the machine; the earlier cut no longer counts. */
-  cut(ports: readonly number[]): void {
-    this.#rules(`tcp sport { ${ports.join(", ")} } drop`, `tcp dport { ${ports.join(", ")} } drop`);
+  /** Drops what comes from and goes to these ports of the machine, or one of both; the earlier cut no longer counts. */
+  cut(ports: readonly number[], dropped: "both" | "incoming" | "outgoing" = "both"): void {
+    const there = `{ ${ports.join(", ")} } drop`;
+    this.#rules(dropped === "outgoing" ? "" : `tcp sport ${there}`, dropped === "incoming" ? "" : `tcp dport ${there}`);
   }
 
   heal(): void {
