@@ -44,6 +44,7 @@ export class AgentSession {
   #reading: "open" | "held" = "open";
   #renewal: "idle" | "running" = "idle";
   #tick: Timer | undefined;
+  #greetingLimit: Timer | undefined;
   #killing: Timer | undefined;
   /** When the ping that measures the round trip was sent, until its pong. */
   #pingedMs: number | undefined;
@@ -79,10 +80,9 @@ export class AgentSession {
   start(): void {
     this.#heartbeat.start();
     // Slow-loris: a greeting has 10 s (SECURITY fault 100).
-    const greeting = this.#deps.clock.after(10_000, () => {
+    this.#greetingLimit = this.#deps.clock.after(10_000, () => {
       if (this.#state.kind === "awaiting-hello") this.close(closeCode.silent, "no hello within 10 s");
     });
-    this.#ending.signal.addEventListener("abort", () => greeting.cancel(), { once: true });
   }
 
   /** Boot and journal of an open session. */
@@ -176,6 +176,7 @@ export class AgentSession {
 
   #end(): void {
     if (this.#ending.signal.aborted) return;
+    this.#greetingLimit?.cancel();
     this.#ending.abort(new AppError("connection.closed", "the agent's session has ended"));
     this.#heartbeat.stop();
     this.#link.ended();
@@ -217,6 +218,8 @@ export class AgentSession {
         socket.ping();
         return;
       case "opened":
+        this.#greetingLimit?.cancel();
+        this.#greetingLimit = undefined;
         events.opened(this);
         this.#pingedMs = this.#deps.clock.monotonicMs();
         socket.ping();

@@ -141,12 +141,12 @@ export class AgentListener implements Service {
     this.#strangers.set(key, socket);
     socket.once("close", () => this.#strangers.delete(key));
     // Its errors are TLS's later on; one that breaks while it waits must not end the process.
-    socket.on("error", () => socket.destroy());
+    endOnError(socket);
     this.#line.arrive(socket);
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    socket.on("error", () => socket.destroy());
+    endOnError(socket);
     if (!(socket instanceof TLSSocket)) {
       socket.destroy();
       return;
@@ -204,6 +204,11 @@ export class AgentListener implements Service {
     });
     session.start();
   }
+}
+
+/** Apart from {@link AgentListener}'s own functions: what one of them closes over would live as long as the socket. */
+function endOnError(socket: Duplex): void {
+  socket.on("error", () => socket.destroy());
 }
 
 function frameSocket(webSocket: WebSocket, stream: Duplex): FrameSocket {
