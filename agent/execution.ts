@@ -12,6 +12,7 @@ import type { AttemptFiles, AttemptHost, FolderWatch, OutputSpool, ShimEnd } fro
 import type { EndCause } from "./exit.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { LogShipper } from "./log-shipper.ts";
+import { Pace } from "./pace.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import type { ShimMark } from "./shim-report.ts";
 import type { KillDeps, Member } from "./process-tree.ts";
@@ -78,6 +79,7 @@ export class Execution {
       new LogShipper({
         clock: deps.clock,
         spool: this.#spools[stream],
+        pace: paceOf(options.facts, deps.clock.monotonicMs()),
         onDrained: () => {
           if (streams.every((other) => this.#shippers[other].isDrained)) deps.onDrained();
         },
@@ -370,4 +372,9 @@ export class Execution {
     const signedAtMs = this.#host.signedAtMs(mark) ?? clock.wallMs() - (this.#host.bootMs() - mark.uptimeMs);
     return Math.max(0, Math.trunc(signedAtMs));
   }
+}
+
+function paceOf(facts: AttemptFacts | undefined, nowMs: number): Pace | undefined {
+  const bytesPerSecond = facts?.spec.kind === "script" ? facts.spec.logBytesPerSecond : undefined;
+  return bytesPerSecond === undefined ? undefined : new Pace({ bytesPerSecond, nowMs });
 }

@@ -5,6 +5,8 @@ import type { Clock, Timer } from "../shared/clock.ts";
 import { initialWindowBytes, logFrameBytes } from "../shared/wire/fields.ts";
 import type { LogContent } from "../shared/wire/log.ts";
 import { lengthOf } from "../shared/wire/log.ts";
+import { LogTimes } from "./log-times.ts";
+import type { Pace } from "./pace.ts";
 import type { Spool } from "./spool.ts";
 
 export interface LogOutlet {
@@ -16,6 +18,8 @@ export interface LogOutlet {
 export interface LogShipperDeps {
   readonly clock: Clock;
   readonly spool: Pick<Spool, "size" | "piece">;
+  /** Of a task whose log has a limit. */
+  readonly pace?: Pace | undefined;
   /** Everything up to the sealed end was sent. */
   readonly onDrained: () => void;
   readonly onError: (cause: unknown) => void;
@@ -35,6 +39,8 @@ const unreadableMs = 1_000;
 const shrunkMs = 50;
 /** How soon it is looked whether the socket has taken what waits behind it. */
 const queuedMs = 20;
+/** With a limit, sending waits for at least this much, or for a second's worth if that is less. */
+const pacedBytes = 4_096;
 
 type State =
   | { readonly kind: "detached" }
@@ -47,6 +53,7 @@ export class LogShipper {
   readonly #coalesceMs: number;
   readonly #resumeMs: number;
   readonly #pauseAtQueued: number;
+  readonly #times = new LogTimes();
   #state: State = { kind: "detached" };
   /** Next offset to send, the offset it may go up to, and what the node has. */
   #next = 0;
@@ -113,6 +120,7 @@ export class LogShipper {
 
   /** Sends what may be sent now; call it when the file has grown. */
   pump(): void {
+    this.#times.note(this.#deps.spool.size, this.#deps.clock.wallMs());
     if (this.#state.kind !== "flowing" || this.#pumping !== undefined || this.#pause?.kind === "resting") return;
     if (this.isDrained) {
       if (this.#end === "sealed") this.#deps.onDrained();
@@ -179,6 +187,9 @@ export class LogShipper {
   /** Why nothing is sent at this moment, and for how long at most. */
   #pauseOf(outlet: LogOutlet): { readonly kind: "gathering" | "resting"; readonly forMs: number } | undefined {
     if (outlet.queued > this.#pauseAtQueued) return { kind: "resting", forMs: queuedMs };
+    const { pace, clock } = this.#deps;
+    if (pace !== undefined && pace.allowance(clock.monotonicMs()) < 1)
+      return { kind: "resting", forMs: Math.max(1, pace.waitMs(pacedBytes)) };
     const pending = this.#deps.spool.size - this.#next;
     if (this.#end !== "open" || pending >= logFrameBytes) return undefined;
     const forMs = Math.ceil(this.#sentAtMs + this.#coalesceMs - this.#deps.clock.monotonicMs());
@@ -189,7 +200,9 @@ export class LogShipper {
     while (this.#state === state && this.#available() > 0 && this.#pauseOf(state.outlet) === undefined) {
       const offset = this.#next;
       // Only what may be sent is read, for what was read counts as sent in the digest.
-      const piece = await this.#deps.spool.piece(offset, this.#limit - offset);
+      const { pace, clock } = this.#deps;
+      const allowed = pace?.allowance(clock.monotonicMs()) ?? Infinity;
+      const piece = await this.#deps.spool.piece(offset, Math.min(this.#limit - offset, allowed));
       if (piece === undefined) {
         // The file is shorter than it was a moment ago: its follower will see that too.
         this.#rest("resting", shrunkMs);
@@ -197,7 +210,9 @@ export class LogShipper {
       }
       // While it was read the home may have changed or the node may have named another position.
       if (this.#state !== state || this.#next !== offset) return;
-      state.outlet.send(offset, piece);
+      if ("bytes" in piece) pace?.take(piece.bytes.length);
+      const atMs = this.#times.at(offset);
+      state.outlet.send(offset, atMs === undefined ? piece : { ...piece, atMs });
       this.#next = offset + lengthOf(piece);
       this.#sentAtMs = this.#deps.clock.monotonicMs();
     }

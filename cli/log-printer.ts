@@ -1,5 +1,5 @@
-// How log bytes reach people and pipes. One task into a pipe: the bytes as they are. On a terminal: made safe. Several tasks:
-// whole lines behind the agent's name, coloured on a terminal only.
+// How log bytes reach people and pipes. One task into a pipe: the bytes as they are. On a terminal: made safe. Several tasks,
+// or times asked for: whole lines behind the time and the agent's name, coloured on a terminal only.
 import type { LogContent } from "../sdk/follow.ts";
 import { LineSplitter, type Line } from "../sdk/lines.ts";
 import type { TaskReference } from "../sdk/run-handle.ts";
@@ -12,6 +12,8 @@ export interface LogPiece {
   readonly taskId: string;
   readonly agent: string;
   readonly stream: Stream;
+  /** When the agent saw the first byte (RFC 3339); null when that is not known. */
+  readonly at: string | null;
   readonly content: LogContent;
 }
 
@@ -26,11 +28,16 @@ export interface Sinks {
   readonly err: Sink;
 }
 
+export interface LogStyle {
+  readonly timestamps?: boolean | undefined;
+}
+
 export function createLogPrinter(
   deps: { readonly shell: Shell; readonly sinks: Sinks },
   tasks: readonly TaskReference[],
+  style: LogStyle = {},
 ): LogPrinter {
-  return tasks.length === 1 ? plainPrinter(deps) : prefixedPrinter(deps, tasks);
+  return tasks.length === 1 && style.timestamps !== true ? plainPrinter(deps) : prefixedPrinter(deps, tasks, style);
 }
 
 function plainPrinter({ shell, sinks }: { readonly shell: Shell; readonly sinks: Sinks }): LogPrinter {
@@ -53,12 +60,16 @@ const palette: readonly Colour[] = ["cyan", "magenta", "green", "blue", "yellow"
 function prefixedPrinter(
   { shell, sinks }: { readonly shell: Shell; readonly sinks: Sinks },
   tasks: readonly TaskReference[],
+  { timestamps }: LogStyle,
 ): LogPrinter {
   const width = Math.max(...tasks.map((task) => task.agent.length));
   const colours = new Map(tasks.map((task, index) => [task.id, palette[index % palette.length] ?? "cyan"]));
   return linePrinter(async (line, piece) => {
     const sink = sinks[piece.stream];
-    const prefix = colour(shell, sink, colours.get(piece.taskId) ?? "cyan", `${piece.agent.padEnd(width)} |`);
+    const time = timestamps === true ? (line.at ?? "-").padEnd("2026-01-01T00:00:00.000Z".length) : "";
+    const agent = tasks.length > 1 ? piece.agent.padEnd(width) : "";
+    const words = [time, agent, "|"].filter((word) => word !== "").join(" ");
+    const prefix = colour(shell, sink, colours.get(piece.taskId) ?? "cyan", words);
     await sink.write(`${prefix} ${sink.terminal ? safeLine(line.text) : line.text}\n`);
   });
 }
@@ -68,7 +79,7 @@ export function jsonLinePrinter(sink: Sink): LogPrinter {
   return linePrinter((line, { agent, taskId, stream }) => printJson(sink, { agent, task: taskId, stream, ...line }));
 }
 
-function linePrinter(print: (line: Line, piece: Omit<LogPiece, "content">) => Promise<void>): LogPrinter {
+function linePrinter(print: (line: Line, piece: Omit<LogPiece, "content" | "at">) => Promise<void>): LogPrinter {
   const splitters = new Map<string, Record<Stream, LineSplitter>>();
   const splittersOf = (taskId: string): Record<Stream, LineSplitter> => {
     const known = splitters.get(taskId) ?? { out: new LineSplitter(), err: new LineSplitter() };
@@ -77,7 +88,7 @@ function linePrinter(print: (line: Line, piece: Omit<LogPiece, "content">) => Pr
   };
   return {
     log: async (piece) => {
-      for (const line of splittersOf(piece.taskId)[piece.stream].push(piece.content)) await print(line, piece);
+      for (const line of splittersOf(piece.taskId)[piece.stream].push(piece)) await print(line, piece);
     },
     end: async (task) => {
       for (const stream of streams) {

@@ -21,7 +21,13 @@ import type { Transport } from "./transport.ts";
 export type LogContent = { readonly bytes: Uint8Array } | { readonly omitted: number };
 
 export type Followed =
-  | { readonly kind: "log"; readonly stream: Stream; readonly offset: number; readonly content: LogContent }
+  | {
+      readonly kind: "log";
+      readonly stream: Stream;
+      readonly offset: number;
+      readonly at: string | null;
+      readonly content: LogContent;
+    }
   | { readonly kind: "state"; readonly state: StateEvent }
   | { readonly kind: "end"; readonly task: TaskView };
 
@@ -124,7 +130,7 @@ function parseEvent(event: ServerEvent): Followed | undefined {
   switch (event.event) {
     case "log": {
       const log = parse(logEventSchema, event);
-      return { kind: "log", stream: log.stream, offset: log.offset, content: contentOf(log) };
+      return { kind: "log", stream: log.stream, offset: log.offset, at: log.at, content: contentOf(log) };
     }
     case "state":
       return { kind: "state", state: parse(stateEventSchema, event) };

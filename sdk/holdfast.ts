@@ -75,6 +75,8 @@ export interface RunOptions extends SubmitOptions {
   readonly memoryBytes?: number;
   /** Processes and threads the script and all it starts may be at once. */
   readonly pids?: number;
+  /** Bytes of each stream that the agent sends in a second, at most; of what waits it keeps head and tail. At least 1,024. */
+  readonly logBytesPerSecond?: number;
   /** Expires while still queued after this long; default 24 h. */
   readonly queueTimeoutMs?: number;
   /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
@@ -126,6 +128,7 @@ export class Holdfast {
       graceMs,
       memoryBytes,
       pids,
+      logBytesPerSecond,
       queueTimeoutMs,
       unreachableLimitMs,
       lane,
@@ -144,6 +147,7 @@ export class Holdfast {
       graceMs,
       memoryBytes,
       pids,
+      logBytesPerSecond,
     };
     return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
   }

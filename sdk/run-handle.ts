@@ -22,20 +22,33 @@ interface Origin {
 
 export type LogBytes = Origin & {
   readonly stream: Stream;
-  /** Of the first byte, in bytes the script produced. */ readonly offset: number;
+  /** Of the first byte, in bytes the script produced. */
+  readonly offset: number;
+  /** When the agent saw the first byte, by its own calendar (RFC 3339); null when that is not known. */
+  readonly at: string | null;
 } & LogContent;
 
 export type LogLine = Origin & {
   readonly stream: Stream;
   readonly text: string;
+  /** When the agent saw where it begins, by its own calendar (RFC 3339); null when that is not known. */
+  readonly at: string | null;
   /** True when a line over 16 KiB was cut here. */
   readonly continues: boolean;
+  /** True when a carriage return ended it, as progress bars do: on a terminal the next line would take its place. */
+  readonly overwritten?: boolean;
   /** Set on the notice that stands for dropped bytes. */
   readonly omittedBytes?: number;
 };
 
 export type RunEvent =
-  | (Origin & { readonly kind: "log"; readonly stream: Stream; readonly offset: number; readonly content: LogContent })
+  | (Origin & {
+      readonly kind: "log";
+      readonly stream: Stream;
+      readonly offset: number;
+      readonly at: string | null;
+      readonly content: LogContent;
+    })
   | (Origin & { readonly kind: "state"; readonly state: StateEvent })
   | (Origin & { readonly kind: "end"; readonly task: TaskView });
 
@@ -88,12 +101,12 @@ export class RunHandle {
   async *bytes(options: WatchOptions = {}): AsyncGenerator<LogBytes> {
     for await (const event of this.events(options)) {
       if (event.kind !== "log") continue;
-      const { agent, taskId, stream, offset, content } = event;
-      yield { agent, taskId, stream, offset, ...content };
+      const { agent, taskId, stream, offset, at, content } = event;
+      yield { agent, taskId, stream, offset, at, ...content };
     }
   }
 
-  /** The log as lines. Bytes that are not UTF-8 become U+FFFD; lines over 16 KiB come in pieces. */
+  /** The log as lines. Bytes that are not UTF-8 become U+FFFD; lines over 16 KiB come in pieces; a lone carriage return ends one. */
   async *log(options: WatchOptions = {}): AsyncGenerator<LogLine> {
     const splitters = new Map<string, { readonly out: LineSplitter; readonly err: LineSplitter }>();
     for await (const event of this.events(options)) {
@@ -101,8 +114,7 @@ export class RunHandle {
       const own = splitters.get(taskId) ?? { out: new LineSplitter(), err: new LineSplitter() };
       splitters.set(taskId, own);
       if (event.kind === "log") {
-        for (const line of own[event.stream].push(event.content))
-          yield { agent, taskId, stream: event.stream, ...line };
+        for (const line of own[event.stream].push(event)) yield { agent, taskId, stream: event.stream, ...line };
       }
       if (event.kind === "end") {
         for (const line of own.out.end()) yield { agent, taskId, stream: "out", ...line };

@@ -57,6 +57,8 @@ export const limits = {
   tasksPerSubmission: 1_000,
   timeoutMs: 30 * 86_400_000,
   graceMs: 600_000,
+  /** Slower than this, a full spool of 64 MiB would take days. */
+  logBytesPerSecondAtLeast: 1_024,
   /** Less does not start an interpreter. */
   memoryBytesAtLeast: 1024 * 1024,
   pids: 4_194_304,
@@ -106,6 +108,8 @@ export const scriptSpecSchema = z.object({
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */
   graceMs: z.int().min(0).max(limits.graceMs).default(10_000),
+  /** Bytes of each stream that the agent sends in a second, at most; the rest waits on its disk, within the spool's bound. */
+  logBytesPerSecond: z.int().min(limits.logBytesPerSecondAtLeast).max(Number.MAX_SAFE_INTEGER).optional(),
   /** Bytes of memory that the script and all it starts may take together; beyond, the kernel kills. */
   memoryBytes: z.int().min(limits.memoryBytesAtLeast).max(Number.MAX_SAFE_INTEGER).optional(),
   /** Processes and threads that the script and all it starts may be at once. */

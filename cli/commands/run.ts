@@ -30,6 +30,8 @@ interface RunFlags extends ClientOptions {
   readonly highPriority?: boolean;
   readonly idempotencyKey?: string;
   readonly detach?: boolean;
+  readonly timestamps?: boolean;
+  readonly logRate?: number;
   readonly json?: boolean;
 }
 
@@ -82,6 +84,17 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         description: "processes and threads that the script and all it starts may be at once",
         kind: "act",
         parse: parseCount,
+      }),
+      option({
+        flags: "--log-rate <size>",
+        description: "what each stream may send in a second, such as 64K; the agent keeps head and tail of the rest",
+        kind: "act",
+        parse: parseSize,
+      }),
+      option({
+        flags: "--timestamps",
+        description: "show each line behind the time its agent saw it",
+        kind: "setting",
       }),
       durationOption({
         flags: "--queue-timeout <duration>",
@@ -156,6 +169,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       graceMs: flags.grace,
       memoryBytes: flags.memory,
       pids: flags.pids,
+      logBytesPerSecond: flags.logRate,
       queueTimeoutMs,
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),
@@ -181,7 +195,7 @@ async function detach(shell: Shell, { handle, flags }: { handle: RunHandle; flag
 async function follow(shell: Shell, { handle, flags }: { handle: RunHandle; flags: RunFlags }): Promise<number> {
   // With --json, standard output holds one JSON value and nothing else: the live log moves to standard error.
   const sinks = flags.json === true ? { out: shell.err, err: shell.err } : { out: shell.out, err: shell.err };
-  const printer = createLogPrinter({ shell, sinks }, handle.tasks);
+  const printer = createLogPrinter({ shell, sinks }, handle.tasks, flags);
   let tasks: readonly TaskView[];
   try {
     const watched = await watchRun(shell, { handle, printer, onFirstInterrupt: "cancel" });

@@ -1,8 +1,9 @@
 // `holdfast tasks`: look at what was submitted, read its log, cancel it, give it up.
 import type { Command } from "commander";
 import type { TaskFilter } from "../../sdk/holdfast.ts";
+import type { RunHandle } from "../../sdk/run-handle.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
-import { streams, taskStates, type Stream } from "../../shared/task.ts";
+import { isFinal, streams, taskStates, type Stream } from "../../shared/task.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
@@ -20,6 +21,7 @@ interface JsonFlag extends ClientOptions {
 
 interface LogFlags extends JsonFlag {
   readonly follow?: boolean;
+  readonly timestamps?: boolean;
   readonly stream: Stream | "both";
 }
 
@@ -101,6 +103,11 @@ function logsCommand({ shell, finish }: CommandContext): Command {
         fallback: { value: "both", shown: "both" },
       }),
       option({ flags: "--json", description: "print one JSON object per line of log", kind: "setting" }),
+      option({
+        flags: "--timestamps",
+        description: "show each line behind the time its agent saw it, both streams in that order",
+        kind: "setting",
+      }),
       ...urlOptions(),
     ],
     examples: [
@@ -114,20 +121,42 @@ async function printLog(shell: Shell, { id, flags }: { id: string; flags: LogFla
   const client = await openClient(shell, flags);
   const handle = await client.tasks.follow(id);
   const printer =
-    flags.json === true ? jsonLinePrinter(shell.out) : createLogPrinter({ shell, sinks: shell }, handle.tasks);
+    flags.json === true ? jsonLinePrinter(shell.out) : createLogPrinter({ shell, sinks: shell }, handle.tasks, flags);
   if (flags.follow === true) {
     const watched = await watchRun(shell, { handle, printer: only(flags.stream, printer), onFirstInterrupt: "leave" });
     return watched.kind === "left" ? watched.exitCode : exitCodes.done;
   }
   const [task] = handle.tasks;
   if (task === undefined) return exitCodes.done;
+  if (flags.timestamps === true || flags.json === true) {
+    await printStored(handle, { task: await client.tasks.show(id), printer: only(flags.stream, printer) });
+    await printer.end(task);
+    return exitCodes.done;
+  }
   for (const stream of streams.filter((one) => flags.stream === "both" || flags.stream === one)) {
     for await (const bytes of client.tasks.log(id, { stream })) {
-      await printer.log({ taskId: task.id, agent: task.agent, stream, content: { bytes } });
+      await printer.log({ taskId: task.id, agent: task.agent, stream, at: null, content: { bytes } });
     }
   }
   await printer.end(task);
   return exitCodes.done;
+}
+
+/** What is stored at this moment, with its times: a download would be bytes alone. */
+async function printStored(
+  handle: RunHandle,
+  { task, printer }: { readonly task: TaskView; readonly printer: LogPrinter },
+): Promise<void> {
+  const { outBytes = 0, errBytes = 0 } = task.attempts.at(-1) ?? {};
+  const left = isFinal(task.state) ? { out: Infinity, err: Infinity } : { out: outBytes, err: errBytes };
+  if (left.out + left.err === 0) return;
+  for await (const event of handle.events()) {
+    if (event.kind === "end") return;
+    if (event.kind !== "log") continue;
+    await printer.log(event);
+    left[event.stream] -= "bytes" in event.content ? event.content.bytes.length : event.content.omitted;
+    if (left.out <= 0 && left.err <= 0) return;
+  }
 }
 
 function only(stream: Stream | "both", printer: LogPrinter): LogPrinter {

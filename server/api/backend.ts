@@ -75,6 +75,8 @@ export interface LogPiece {
   /** Of the piece's first byte. Pieces of one stream come in order and without gaps; the first may begin before `from`. */
   readonly offset: number;
   readonly content: { readonly bytes: Uint8Array } | { readonly omitted: number };
+  /** When the agent saw the first byte, by its calendar; null when that is not known. */
+  readonly atMs: number | null;
 }
 
 /** Of the task's latest attempt. */

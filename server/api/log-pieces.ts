@@ -12,7 +12,7 @@ export function trimPiece(piece: LogPiece, position: LogPosition): LogPiece | nu
     "bytes" in piece.content
       ? { bytes: piece.content.bytes.subarray(surplus) }
       : { omitted: piece.content.omitted - surplus };
-  return { stream: piece.stream, offset: position[piece.stream], content };
+  return { ...piece, offset: position[piece.stream], content };
 }
 
 export function positionAfter(piece: LogPiece, position: LogPosition): LogPosition {

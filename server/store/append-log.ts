@@ -47,10 +47,10 @@ moved as (
     out_next = case when j.out_ok then j.out_to else l.out_next end, err_next = case when j.err_ok then j.err_to else l.err_next end
   from judged j where l.attempt_id = j.attempt_id and (j.out_ok or j.err_ok)),
 stored as (
-  insert into log_chunk (attempt_id, stream, start_offset, length, content)
-  select c.attempt_id, c.stream, c.start_offset, c.length,
+  insert into log_chunk (attempt_id, stream, start_offset, length, at, content)
+  select c.attempt_id, c.stream, c.start_offset, c.length, to_timestamp(c.at_ms / 1000.0),
     case when c.place > 0 then substring($13::bytea from c.place for c.length::int) end
-  from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[]) c(attempt_id, stream, start_offset, length, place)
+  from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[], $14::bigint[]) c(attempt_id, stream, start_offset, length, place, at_ms)
   join judged j on j.attempt_id = c.attempt_id and case c.stream when 0 then j.out_ok else j.err_ok end)
 select attempt_id as attempt, closed, greatest(row_home, case when closed then 0 else home_no end) as home_no,
   case when out_ok then out_to else out_next end as out, case when err_ok then err_to else err_next end as err
@@ -95,6 +95,7 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
       chunks.map((chunk) => lengthOf(chunk.content)),
       places,
       Buffer.concat(buffers, filled),
+      chunks.map((chunk) => chunk.content.atMs ?? null),
     ],
     row,
   );

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { attemptIdSchema, taskIdSchema, type AttemptId, type TaskId } from "../../shared/ids.ts";
 import { streams, taskStates, type Stream } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
-import { rowsOf } from "./rows.ts";
+import { rowsOf, timeMsOrNull } from "./rows.ts";
 
 const headRow = z.object({
   attempt: attemptIdSchema,
@@ -36,12 +36,13 @@ const chunkRow = z.object({
   stream: z.int(),
   offset: z.number(),
   length: z.number(),
+  at: timeMsOrNull,
   content: z.instanceof(Uint8Array).nullable(),
 });
 
 const chunks = {
   name: "read-log-chunks",
-  text: `select stream, start_offset as offset, length, content from log_chunk
+  text: `select stream, start_offset as offset, length, at, content from log_chunk
   where attempt_id = $1 and stream = $2
     and start_offset >= coalesce((select max(start_offset) from log_chunk where attempt_id = $1 and stream = $2 and start_offset <= $3), 0)
     and start_offset + length > $3
@@ -52,6 +53,8 @@ export interface StoredPiece {
   readonly stream: Stream;
   readonly offset: number;
   readonly content: { readonly bytes: Uint8Array } | { readonly omitted: number };
+  /** When the agent saw the first byte, by its calendar; null when it did not say. */
+  readonly atMs: number | null;
 }
 
 /** Pieces of one stream that end after `from`. */
@@ -61,9 +64,10 @@ export async function readLogChunks(
 ): Promise<StoredPiece[]> {
   const { attempt, stream, from, most } = wanted;
   const rows = await rowsOf(sql, chunks, [attempt, streams.indexOf(stream), from, most], chunkRow);
-  return rows.map(({ offset, length, content }) => ({
+  return rows.map(({ offset, length, at, content }) => ({
     stream,
     offset,
+    atMs: at,
     content: content === null ? { omitted: length } : { bytes: content },
   }));
 }

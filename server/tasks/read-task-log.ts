@@ -4,6 +4,7 @@ import type { TaskView } from "../../shared/api/tasks.ts";
 import type { TaskId } from "../../shared/ids.ts";
 import { isFinal, type Stream } from "../../shared/task.ts";
 import type { Sql } from "../store/connection.ts";
+import { interleave } from "./interleave.ts";
 import { readLogChunks, readLogHeads, type LogHead, type StoredPiece } from "../store/read-log.ts";
 
 export interface TaskLogQuery {
@@ -42,7 +43,7 @@ export async function readTaskLog(deps: TaskLogDeps, query: TaskLogQuery): Promi
   const isWaiting = head.state === "queued" || head.state === "offered";
   return {
     head,
-    pieces: read.flat(),
+    pieces: interleave(read.map((pieces) => ({ pieces, isWhole: pieces.length < most }))),
     final: isFinal(head.state),
     outLength: head.out,
     errLength: head.err,

@@ -2,11 +2,16 @@
 // produced; sent back as `Last-Event-ID` (or `?from=`) it goes on exactly there. Log events never overlap or leave a gap.
 import { z } from "zod";
 import { streamSchema, taskStates } from "../task.ts";
+import { momentSchema } from "./moment.ts";
 import { taskViewSchema } from "./tasks.ts";
 
 const place = {
   stream: streamSchema,
   offset: z.int().min(0).describe("Of the first byte, in bytes the script has produced"),
+  at: momentSchema
+    .nullable()
+    .default(null)
+    .describe("When the agent saw the first byte, by its own calendar; null when that is not known"),
 };
 
 export const logEventSchema = z.union([

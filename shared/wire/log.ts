@@ -1,14 +1,21 @@
 // One piece of one stream, in order. Offsets count bytes produced; `omitted` says that many bytes were dropped on the agent.
+// `atMs` is when the agent saw the first of them, by its calendar: for people, and nothing is decided by it.
 import { z } from "zod";
 import { bytes, count, logFrameBytes, logPosition } from "./fields.ts";
+
+/** Up to the year 2100: what a database and a date can hold. */
+const atMs = z.int().min(0).max(4_102_444_800_000).optional();
 
 export const logSchema = z.object({
   type: z.literal("log"),
   ...logPosition,
   homeNo: count,
   content: z.union([
-    z.object({ bytes: bytes.refine((value) => value.length > 0 && value.length <= logFrameBytes, "1 byte to 64 KiB") }),
-    z.object({ omitted: z.int().min(1) }),
+    z.object({
+      bytes: bytes.refine((value) => value.length > 0 && value.length <= logFrameBytes, "1 byte to 64 KiB"),
+      atMs,
+    }),
+    z.object({ omitted: z.int().min(1), atMs }),
   ]),
 });
 export type Log = z.infer<typeof logSchema>;

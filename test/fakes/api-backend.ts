@@ -101,7 +101,7 @@ export class FakeTask {
         : content instanceof Uint8Array
           ? { bytes: content }
           : content;
-    this.#pieces.push({ stream, offset: this.#lengths[stream], content: made });
+    this.#pieces.push({ stream, offset: this.#lengths[stream], content: made, atMs: null });
     this.#lengths[stream] += "bytes" in made ? made.bytes.length : made.omitted;
     this.#changed();
   }

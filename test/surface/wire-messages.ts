@@ -93,6 +93,14 @@ export const fromAgentSamples = {
     homeNo: 1,
     content: { bytes: Uint8Array.of(0, 104, 105, 10, 255) },
   },
+  "log-timed": {
+    type: "log",
+    attempt: id(10),
+    stream: "err",
+    offset: 7,
+    homeNo: 1,
+    content: { bytes: Uint8Array.of(104, 105), atMs: 1_795_000_000_000 },
+  },
   "log-omitted": { type: "log", attempt: id(10), stream: "err", offset: 0, homeNo: 2, content: { omitted: 70_000 } },
   result: {
     type: "result",

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { LogShipper } from "../../../agent/log-shipper.ts";
 import type { LogOutlet } from "../../../agent/log-shipper.ts";
+import { Pace } from "../../../agent/pace.ts";
 import { initialWindowBytes, logFrameBytes } from "../../../shared/wire/fields.ts";
 import type { LogContent } from "../../../shared/wire/log.ts";
 import { lengthOf } from "../../../shared/wire/log.ts";
@@ -275,11 +276,57 @@ describe("what was omitted", () => {
       [0, 1_000],
       [1_000, 899_000],
     ]);
-    expect(sent[1]?.content).toEqual({ omitted: 899_000 });
+    expect(sent[1]?.content).toMatchObject({ omitted: 899_000 });
     shipper.acknowledged(900_000, 200_000);
     await shipper.settle();
     await pass(100);
     expectWhole(sent, 0, 1_000_000);
+  });
+});
+
+test("each piece carries the time at which its first byte was seen, also when it is sent later or again", async () => {
+  const timesOf = (list: readonly Sent[]) => list.map(({ offset, content }) => [offset, content.atMs]);
+  spool.size = 10;
+  shipper.pump();
+  await pass(5_000);
+  spool.size = 20;
+  shipper.pump();
+  const seen = clock.wallMs();
+  shipper.attach(outlet, "start");
+  await shipper.settle();
+  expect(timesOf(sent)).toEqual([[0, seen - 5_000]]);
+  shipper.resumeFrom(15, 1_000);
+  await shipper.settle();
+  expect(timesOf(sent).at(-1)).toEqual([15, seen]);
+});
+
+describe("with a limit", () => {
+  test("no more leaves than a second's worth at once and then that much a second, all of it in the end", async () => {
+    const pace = new Pace({ bytesPerSecond: 10_000, nowMs: clock.monotonicMs() });
+    shipper = new LogShipper({
+      clock,
+      spool,
+      pace,
+      onDrained: () => (drained += 1),
+      onError: (cause) => errors.push(cause),
+    });
+    shipper.attach(outlet, "start");
+    const startMs = clock.monotonicMs();
+    await grow(50_000);
+    shipper.acknowledged(0, 1_000_000);
+    shipper.seal();
+    const seconds = [0, 1, 2, 3].map(
+      (second) => () =>
+        sent
+          .filter(({ atMs }) => atMs < startMs + second * 1_000 + 1)
+          .reduce((sum, { content }) => sum + lengthOf(content), 0),
+    );
+    await pass(3_900);
+    expect(drained).toBe(0);
+    for (const [second, sentBy] of seconds.entries()) expect(sentBy()).toBeLessThanOrEqual(10_000 * (second + 1));
+    await pass(1_000);
+    expect(drained).toBe(1);
+    expectWhole(sent, 0, 50_000);
   });
 });
 

@@ -62,7 +62,7 @@ test("tasks logs parts the streams; with --follow it goes on to the end; as JSON
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line).text),
-  ).toEqual(["one", "two", "three", "bad"]);
+  ).toEqual(["one", "two", "bad", "three"]);
 });
 
 test("tasks cancel is recorded; of a finished task it fails with its code", async () => {

@@ -3,10 +3,17 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { LineSplitter, longestLineBytes, type Line } from "../../../sdk/lines.ts";
 
-function split(pieces: readonly (Uint8Array | { omitted: number })[]): Line[] {
+type Piece = Uint8Array | { omitted: number };
+const contentOf = (piece: Piece) => (piece instanceof Uint8Array ? { bytes: piece } : piece);
+
+/** Without their times. */
+function split(pieces: readonly Piece[]): Omit<Line, "at">[] {
   const splitter = new LineSplitter();
-  const lines = pieces.flatMap((piece) => [...splitter.push(piece instanceof Uint8Array ? { bytes: piece } : piece)]);
-  return [...lines, ...splitter.end()];
+  const lines = pieces.flatMap((piece) => [...splitter.push({ content: contentOf(piece), at: null })]);
+  return [...lines, ...splitter.end()].map(({ at, ...line }) => {
+    expect(at).toBeNull();
+    return line;
+  });
 }
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -40,7 +47,8 @@ test("a line without end holds no more than one piece in memory", () => {
   const splitter = new LineSplitter();
   let handedOn = 0;
   for (let index = 0; index < 1_600; index += 1) {
-    for (const line of splitter.push({ bytes: new Uint8Array(64 * 1024).fill(120) })) handedOn += line.text.length;
+    for (const line of splitter.push({ content: { bytes: new Uint8Array(64 * 1024).fill(120) }, at: null }))
+      handedOn += line.text.length;
   }
   expect(handedOn).toBeGreaterThan(1_600 * 64 * 1024 - longestLineBytes - 1);
 });
@@ -57,5 +65,30 @@ test("omitted bytes stand as a notice between what is before and after", () => {
     { text: "be", continues: false },
     { text: "[12 bytes omitted]", continues: false, omittedBytes: 12 },
     { text: "fore", continues: false },
+  ]);
+});
+
+test("a progress bar's states are lines of their own, a return before a line feed is not", () => {
+  const bar = "10 %\r50 %\r100 %\r\ndone\r\r\n";
+  const wanted = [
+    { text: "10 %", continues: false, overwritten: true },
+    { text: "50 %", continues: false, overwritten: true },
+    { text: "100 %", continues: false },
+    { text: "done", continues: false },
+  ];
+  expect(split([bytes(bar)])).toEqual(wanted);
+  expect(split([...bytes(bar)].map((byte) => Uint8Array.of(byte)))).toEqual(wanted);
+  expect(split([bytes("at the end\r")])).toEqual([{ text: "at the end", continues: false }]);
+});
+
+test("a line has the time of the piece in which it begins", () => {
+  const splitter = new LineSplitter();
+  const push = (text: string, at: string) => [...splitter.push({ content: { bytes: bytes(text) }, at })];
+  const lines = [...push("one\ntw", "t1"), ...push("o\nthree\nfo", "t2"), ...push("ur", "t3"), ...splitter.end()];
+  expect(lines.map(({ text, at }) => [text, at])).toEqual([
+    ["one", "t1"],
+    ["two", "t1"],
+    ["three", "t2"],
+    ["four", "t2"],
   ]);
 });
