@@ -13,8 +13,7 @@ export function formsOf(value: string): Buffer[] {
   if (value.length < maskedCharsAtLeast) return [];
   const forms = new Set<string>();
   const add = (form: string): void => void forms.add(Buffer.from(form).toString("latin1"));
-  add(value);
-  // What was read from a file is often shown without its last line break; with it, the rest is masked just the same.
+  // A line break at the end came with the file it was read from: it is no secret, and masked it would join two lines.
   const bare = value.replace(/(\r?\n)+$/, "");
   const text = bare.length >= maskedCharsAtLeast ? bare : value;
   for (const form of [text, ...base64Forms(Buffer.from(text)), ...urlForms(text), ...jsonForms(text)]) add(form);
