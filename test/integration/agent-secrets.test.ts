@@ -183,19 +183,6 @@ printf 'm4rk3'; sleep 0.3; printf 'r-Zq'; sleep 0.3; printf '7+/x|'; printf 'm4r
     await writeFile(bench.path("go"), "");
     expect((await finished(attempt)).out.bytes.toString()).toBe("before m4rk3");
   });
-
-  test("of which the middle was omitted shows no part of a secret at the edges", async () => {
-    const bounds = { headBytes: 64 * 1024, tailBytes: 64 * 1024, segmentBytes: 16 * 1024 };
-    await bench.agent({ bounds });
-    bench.store.acknowledges = true;
-    // So long that every edge lies within one.
-    const long = Array.from({ length: 800 }, (_, index) => `k${index}`).join(".");
-    const script = `i=0; while [ $i -lt 600 ]; do printf '%s\\n' "$S"; i=$((i+1)); done`;
-    const attempt = await bench.node.run(script, { interpreter: "sh" }, { secrets: [variable("S", long)] });
-    const { out, result } = await finished(attempt);
-    expect(result.out.length).toBe(600 * (long.length + 1));
-    expect(out.bytes.toString().replaceAll(/[*\n\0]/g, "")).toBe("");
-  });
 });
 
 describe("an agent that is killed", () => {
