@@ -1,7 +1,8 @@
 // Packing offers: every frame is one the agent's pre-scan admits, and what no frame can carry is set apart.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { packOffers } from "../../../server/tasks/courier-offer.ts";
+import { packOffers, type OfferedAttempt } from "../../../server/tasks/courier-offer.ts";
+import { secretSchema } from "../../../shared/secret.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
 import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { fromNodeSchema } from "../../../shared/wire/from-node.ts";
@@ -54,6 +55,42 @@ describe("packing offers", () => {
     const packed = packOffers(addressee, [withSpec(1, spec), claimed(2)]);
     expect(packed.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, why: expect.stringMatching(/./) }]);
     expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+  });
+
+  describe("with secrets", () => {
+    const able = { ...addressee, capabilities: ["secrets"] };
+    const secrets = [secretSchema.parse({ name: "S", value: "hunter22" })];
+    const having = (change: Partial<OfferedAttempt>) => [
+      { ...withSpec(1, script({})), secretNames: ["S"], ...change },
+      claimed(2),
+    ];
+
+    it("sends them beside the spec to an agent that takes them", () => {
+      const { messages, unfit } = packOffers(able, having({ secrets }));
+      expect(unfit).toEqual([]);
+      expect(messages.flatMap(({ items }) => items.map((item) => item.secrets))).toEqual([secrets, undefined]);
+      expect(JSON.stringify(messages[0]?.items[0]?.spec)).not.toContain("hunter22");
+    });
+
+    it.each([
+      ["an agent that does not take them", addressee, { secrets }, "unsupported", /takes no secrets/],
+      ["none, when they are kept no longer", able, {}, "invalid", /no longer/],
+      ["none, when they cannot be opened", able, { secrets: { why: "wrong key" } }, "invalid", /wrong key/],
+    ] as const)("never offers the task to %s", (_what, to, change, reason, why) => {
+      const { messages, unfit } = packOffers(to, having(change));
+      expect(unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, reason, why: expect.stringMatching(why) }]);
+      expect(messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+    });
+
+    it("counts their bytes and values: the largest of them, beside the largest spec, is one frame that is admitted", () => {
+      const most = Array.from({ length: 64 }, (_, index) =>
+        secretSchema.parse({ name: `S${index}`, value: "x".repeat(2_040) }),
+      );
+      const large = { ...withSpec(1, script({ script: "y".repeat(512 * 1_024) })), secretNames: ["S"], secrets: most };
+      const { messages } = packOffers(able, [large, claimed(2), large]);
+      expect(messages.map(({ items }) => items.length)).toEqual([1, 1, 1]);
+      for (const message of messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
+    });
   });
 
   it("ends an attempt that no frame can carry instead of ending its agent's session again and again", () => {
