@@ -57,6 +57,8 @@ describe("sealed secrets", () => {
   it(`stay while an attempt is open and ${secretsKeptHours} hours after the last has ended`, async () => {
     const agent = await lab.agent();
     const [open, recent, over] = [await submitted(agent), await submitted(agent), await submitted(agent)];
+    await endedHoursAgo(open.task, 100);
+    await lab.sql(`update attempt set rank = 3, state = 'running', finished_at = null where task_id = $1`, [open.task]);
     await endedHoursAgo(recent.task, secretsKeptHours - 1);
     await endedHoursAgo(over.task, secretsKeptHours + 1);
     await prune(lab.database, systemClock);

@@ -90,6 +90,13 @@ describe("packing offers", () => {
       const { messages } = packOffers(able, [large, claimed(2), large]);
       expect(messages.map(({ items }) => items.length)).toEqual([1, 1, 1]);
       for (const message of messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
+      const small = Array.from({ length: 9 }, (_, index) => ({
+        ...withSpec(index, script({})),
+        secretNames: ["S"],
+        secrets: most,
+      }));
+      const together = packOffers(able, small).messages.map(({ items }) => items.length);
+      expect(Math.max(...together)).toBeLessThanOrEqual(4);
     });
   });
 
