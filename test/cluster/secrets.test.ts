@@ -99,12 +99,16 @@ describe("a secret", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const api = async (pathName: string, init: RequestInit = {}): Promise<{ status: number; text: string }> => {
-    const headers = { authorization: `Bearer ${cluster.apiKey}`, "content-type": "application/json" };
-    const response = await fetch(`${cluster.server.url}${pathName}`, {
-      ...init,
-      headers: { ...headers, ...init.headers },
-    });
+  const api = async (
+    pathName: string,
+    init: {
+      readonly method?: string;
+      readonly body?: string;
+      readonly headers?: Readonly<Record<string, string>>;
+    } = {},
+  ): Promise<{ status: number; text: string }> => {
+    const headers = { authorization: `Bearer ${cluster.apiKey}`, "content-type": "application/json", ...init.headers };
+    const response = await fetch(`${cluster.server.url}${pathName}`, { ...init, headers });
     return { status: response.status, text: await response.text() };
   };
 
