@@ -13,6 +13,7 @@ import type { Logger } from "../shared/logger.ts";
 import { silentLogger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
 import { systemRandom } from "../shared/random.ts";
+import { secretsCapability } from "../shared/secret.ts";
 import type { Service } from "../shared/service.ts";
 import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
@@ -43,6 +44,7 @@ import type { RosterOptions, SessionNo } from "./roster-event.ts";
 import { defaultRosterOptions } from "./roster-event.ts";
 import { scriptEnvironment } from "./script-environment.ts";
 import { defaultSpoolBounds } from "./segments.ts";
+import { loadSecretKey } from "./secret-store.ts";
 import { findSignalReset, installShim } from "./shim-install.ts";
 import { HostSite } from "./site.ts";
 import type { HostSiteOptions } from "./site.ts";
@@ -140,14 +142,15 @@ class HoldfastAgent implements Agent {
     await lock.start();
     let journal: Journal | undefined;
     try {
-      const [shimPath, resetSignals, list, reach] = await Promise.all([
+      const [shimPath, resetSignals, list, reach, secretKey] = await Promise.all([
         installShim(dataPath),
         findSignalReset(),
         loadNodeList(join(dataPath, "nodes.json")),
         loadReach(dataPath),
+        loadSecretKey(dataPath, this.#random),
       ]);
       journal = await this.#openJournal(bootId);
-      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId });
+      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId, secretKey });
       this.#state = { kind: "running", parts, identity };
       await parts.engine.start();
       parts.connections.start();
@@ -217,6 +220,7 @@ class HoldfastAgent implements Agent {
     readonly reach: Reach;
     readonly identity: Identity;
     readonly bootId: string;
+    readonly secretKey: Buffer;
   }): Parts {
     const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast } = this.#options;
     const { lock, journal, identity, reach } = given;
@@ -231,6 +235,7 @@ class HoldfastAgent implements Agent {
       groupName: `holdfast-${identity.agentId}`,
       environment: scripts,
       bounds: bounds ?? defaultSpoolBounds,
+      secretKey: given.secretKey,
       ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
     });
     const engine: Engine = new Engine(
@@ -256,7 +261,7 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", ...interpreters()],
+      capabilities: ["no-op", secretsCapability, ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,

@@ -45,6 +45,6 @@ export interface AttemptHost {
   signedAtMs(mark: ShimMark): number | undefined;
   /** Whether the kernel killed something of it for want of memory. */
   ranOutOfMemory(): boolean;
-  /** Nothing of it lives any more: gives back what stood outside its folder. */
+  /** Nothing of it lives any more: gives back what stood outside its folder, secrets in files among it. */
   release(): void;
 }

@@ -21,8 +21,9 @@ import { Outbox } from "./outbox.ts";
 import { recover } from "./recovery.ts";
 import { repeatUntilDone } from "./repeating.ts";
 import { Roster } from "./roster.ts";
-import type { Admission, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
+import type { Admission, AdmittedOffer, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
 import type { Session } from "./connection.ts";
+import { SecretKeeping } from "./secret-keeping.ts";
 import type { AttemptExecution, Site } from "./site.ts";
 
 export interface EngineDeps {
@@ -57,6 +58,7 @@ export class Engine {
   readonly #outboxes = new Map<SessionNo, Outbox>();
   /** Through which session and under which number an attempt's log flows now. */
   readonly #homes = new Map<AttemptId, { readonly session: SessionNo; readonly homeNo: number }>();
+  readonly #secrets: SecretKeeping;
   /** Being stepped (the first) and waiting to be: emptied before the call that filled it returns. */
   readonly #events: RosterEvent[] = [];
   #ticker: Timer | undefined;
@@ -73,6 +75,9 @@ export class Engine {
       { ...options.roster, journalId: journal.id, hostBootId: site.hostBootId },
     );
     if (journal.corruption !== undefined) this.#roster.quarantine();
+    const offered = (session: SessionNo, offer: AdmittedOffer): void =>
+      this.#step({ kind: "offers", session, offers: [offer] });
+    this.#secrets = new SecretKeeping({ ...deps, offered });
   }
 
   get size(): Roster["size"] {
@@ -128,7 +133,7 @@ export class Engine {
         // Looked at now: what a disk had free half a second ago says nothing about a flood.
         const free = this.#deps.site.freeBytes();
         const offers = message.items.map((offer) => ({ offer, admission: this.#admit(offer, free) }));
-        this.#step({ kind: "offers", session, offers });
+        this.#step({ kind: "offers", session, offers: this.#secrets.defer(session, offers) });
         return;
       }
       case "cancel":

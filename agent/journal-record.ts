@@ -19,6 +19,8 @@ export const attemptFactsSchema = z.object({
   offerNo: count,
   lane: laneSchema,
   spec: taskSpecSchema,
+  /** How many it has; they lie sealed in its folder, synced before this record was written. */
+  secrets: z.int().min(1).optional(),
 });
 export type AttemptFacts = z.infer<typeof attemptFactsSchema>;
 

@@ -1,5 +1,5 @@
 // One attempt on this machine: its folder under the data directory, its shim, /proc. Carries out, decides nothing.
-import { existsSync, statSync, watch } from "node:fs";
+import { closeSync, existsSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -13,6 +13,9 @@ import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import type { PipePool } from "./pipe-pool.ts";
 import { localProcesses, membersOf, type ProcessControl } from "./process-tree.ts";
+import { createRedactor, maskAll, type Redactor } from "./redact.ts";
+import { dropSecretFiles, memoryFolder, placeSecrets, type SecretPlace } from "./script-secrets.ts";
+import type { KeptSecrets, SecretStore } from "./secret-store.ts";
 import { startShim } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { Spool } from "./spool.ts";
@@ -22,6 +25,7 @@ export interface LocalHostOptions extends ShimStartOptions {
   /** Missing when a damaged journal lost them: then there is only a finished attempt's log to send. */
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
+  readonly secrets: Pick<SecretStore, "read">;
   /** Pipes made ahead; without, the shim makes its own. */
   readonly pipes?: Pick<PipePool, "take">;
   /** Missing where the host lets the agent make no control group. */
@@ -39,12 +43,15 @@ export class LocalHost implements AttemptHost {
   };
   #group: AttemptCgroup | undefined;
   #scriptPath: string | undefined;
+  readonly #secrets: KeptSecrets;
 
   constructor(options: LocalHostOptions) {
     this.#options = options;
     this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
+    this.#secrets = this.#readSecrets();
     const { segmentBytes } = options.bounds;
-    const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes });
+    const redactor = redactorFor(this.#secrets);
+    const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes, redactor });
     this.output = { out: spoolOf("out"), err: spoolOf("err") };
     const places = this.folder.groups();
     if (places.length > 0) this.#group = new AttemptCgroup(places);
@@ -60,9 +67,18 @@ export class LocalHost implements AttemptHost {
 
   async spawn(onEnd: (end: ShimEnd) => void): Promise<void> {
     const path = this.#scriptPath ?? this.#write();
-    const child = startShim({ facts: this.#facts, path }, this.folder, this.#options);
+    const secrets = this.#placeSecrets();
+    let child;
+    try {
+      child = startShim({ facts: this.#facts, path, secrets }, this.folder, this.#options);
+    } finally {
+      if (secrets !== undefined) closeSync(secrets);
+    }
     child.unref();
-    child.on("error", (cause) => onEnd({ kind: "refused", cause }));
+    child.on("error", (cause) => {
+      this.#dropSecretFiles();
+      onEnd({ kind: "refused", cause });
+    });
     child.on("exit", (code) => onEnd({ kind: "exited", code }));
   }
 
@@ -84,6 +100,30 @@ export class LocalHost implements AttemptHost {
 
   release(): void {
     this.#group?.remove();
+    this.#dropSecretFiles();
+  }
+
+  /** Most attempts have none, and cost no look at the disk. */
+  #readSecrets(): KeptSecrets {
+    const { attempt, facts, secrets } = this.#options;
+    if (facts !== undefined && facts.secrets === undefined) return { kind: "none" };
+    const kept = secrets.read(attempt);
+    if (kept.kind !== "none" || facts === undefined) return kept;
+    return { kind: "lost", why: "their file is gone" };
+  }
+
+  get #secretPlace(): SecretPlace {
+    return { attempt: this.#options.attempt, folder: this.folder.path, memory: memoryFolder };
+  }
+
+  #placeSecrets(): number | undefined {
+    if (this.#secrets.kind === "none") return undefined;
+    if (this.#secrets.kind === "kept") return placeSecrets(this.#secretPlace, this.#secrets.secrets);
+    throw new AppError("internal", `the script's secrets are lost: ${this.#secrets.why}`);
+  }
+
+  #dropSecretFiles(): void {
+    if (this.#secrets.kind !== "none") dropSecretFiles(this.#secretPlace);
   }
 
   #write(): string {
@@ -118,5 +158,17 @@ export class LocalHost implements AttemptHost {
     const { attempt, facts } = this.#options;
     if (facts?.spec.kind !== "script") throw new AppError("internal", `attempt ${attempt} has no script to run`);
     return { ...facts, spec: facts.spec };
+  }
+}
+
+/** What cannot be read cannot be masked: then nothing leaves but the length. */
+function redactorFor(kept: KeptSecrets): Redactor | undefined {
+  switch (kept.kind) {
+    case "none":
+      return undefined;
+    case "kept":
+      return createRedactor(kept.secrets.map(({ value }) => value));
+    case "lost":
+      return maskAll;
   }
 }

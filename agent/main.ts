@@ -6,6 +6,7 @@ import { createLogger } from "../shared/logger.ts";
 import type { Agent, AgentDeps, AgentStatus } from "./agent.ts";
 import { createAgent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
+import { forbidCoreDumps } from "./core-dumps.ts";
 import { openNotifier } from "./service/notifier.ts";
 import { checkStart } from "./start-checks.ts";
 
@@ -34,6 +35,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       wallMs: systemClock.wallMs(),
     };
     for (const warning of checkStart(facts)) logger.warn({}, warning);
+    if (!(await forbidCoreDumps(process.pid))) logger.debug({}, "core dumps are left as they were set");
     const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();
     const onReady = (): void => {
       notifier?.look();

@@ -224,7 +224,7 @@ export class Roster {
     const isFree = this.#free(offer.lane) > 0;
     if (!isFree && this.#waiting.size >= this.#options.waitingAtMost) return later("busy");
     const { task, attemptNumber, lane, spec } = offer;
-    const facts: AttemptFacts = { attempt, task, attemptNumber, offerNo, lane, spec };
+    const facts: AttemptFacts = { attempt, task, attemptNumber, offerNo, lane, spec, secrets: offer.secrets?.length };
     const next = beginAttempt(
       { facts, hostBootId: this.#options.hostBootId, wallMs: this.#wallMs },
       { slot: isFree ? "held" : "wanted" },

@@ -7,6 +7,7 @@ import type { ScriptSpec } from "../shared/task.ts";
 import type { AttemptFolder } from "./attempt-folder.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
+import { secretsDescriptor } from "./script-secrets.ts";
 import { attemptIdVariable } from "./process-tree.ts";
 import type { SpoolBounds } from "./segments.ts";
 
@@ -23,7 +24,11 @@ export interface ShimStartOptions {
 
 /** Throws when the interpreter has gone; what the system refuses may also come as the child's `error` event. */
 export function startShim(
-  script: { readonly facts: AttemptFacts & { readonly spec: ScriptSpec }; readonly path: string },
+  script: {
+    readonly facts: AttemptFacts & { readonly spec: ScriptSpec };
+    readonly path: string;
+    readonly secrets?: number | undefined;
+  },
   folder: AttemptFolder,
   options: ShimStartOptions,
 ): ChildProcess {
@@ -35,7 +40,7 @@ export function startShim(
   const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
   return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...sizes, ...program], {
     detached: true,
-    stdio: "ignore",
+    stdio: script.secrets === undefined ? "ignore" : stdioWith(script.secrets),
     cwd: "/",
     env: {
       ...environment,
@@ -46,4 +51,10 @@ export function startShim(
       HOLDFAST_AGENT: agentName,
     },
   });
+}
+
+/** Everything ignored, and the secrets where the shim looks for them. */
+function stdioWith(secrets: number): ("ignore" | number)[] {
+  const nothing = Array.from({ length: secretsDescriptor }, () => "ignore" as const);
+  return [...nothing, secrets];
 }

@@ -1,6 +1,7 @@
 # Runs one attempt's script, independent of the agent that spawned it and of that agent's version.
 #   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back>
 #              <head bytes> <tail bytes> <segment bytes> <program> [argument ...]
+# Secrets, when the folder holds any, come on descriptor 5; only the script reads them.
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
 attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
 shift 6
@@ -73,7 +74,7 @@ relay() {
 # The agent has some in store, for a process more is dear here.
 missing=
 for pipe in pipe.out pipe.err; do [ -p $pipe ] || missing="$missing $pipe"; done
-[ -z "$missing" ] || mkfifo $missing 2>> err.0
+[ -z "$missing" ] || mkfifo $missing 2>> err.0 5<&-
 if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
   echo "1 126 $up Done(126) ." 1<> exit.tmp
   exec mv exit.tmp exit
@@ -97,7 +98,16 @@ begin() {
     done < "$attempt/cgroup"
   fi
   PATH=$script_path
-  exec $reset "$@"
+  set -- $reset "$@"
+  [ -e "$attempt/secrets" ] || exec "$@"
+  # From here on nothing is looked up by a name: a secret may have any. Nor may it end in a core dump.
+  ulimit -c 0
+  if ! [ -r /proc/self/fd/5 ]; then
+    echo "holdfast: the script's secrets did not reach it" >&2
+    exit 126
+  fi
+  . /proc/self/fd/5
+  exec "$@" 5<&-
 }
 # A handler, not "ignore", for the script's sake: it gets the default back.
 trap : TERM INT HUP QUIT ALRM USR1 USR2
@@ -107,6 +117,7 @@ if cd "$cwd" 2>&4; then
   # what it says until they read.
   begin "$@" < /dev/null > "$attempt/pipe.out" 2> "$attempt/pipe.err" 3>&- 4>&- &
   script=$!
+  exec 5<&-
   cd "$attempt" || exit 70
 fi
 # From here on "ignore": a script may signal its whole group (`kill 0`). Relays are born deaf, for it may come before they

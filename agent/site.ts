@@ -3,7 +3,9 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { AttemptId } from "../shared/ids.ts";
+import type { Random } from "../shared/random.ts";
 import type { Stream } from "../shared/task.ts";
+import type { Secret } from "../shared/secret.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
 import { admitOffer, defaultFreeBytesAtLeast } from "./admission.ts";
 import type { AttemptEffect } from "./attempt.ts";
@@ -23,6 +25,8 @@ import { PipePool } from "./pipe-pool.ts";
 import type { PipePoolDeps } from "./pipe-pool.ts";
 import type { Evidence } from "./recovery.ts";
 import type { Admission } from "./roster-event.ts";
+import { memoryFolder, removeSecretFiles } from "./script-secrets.ts";
+import { SecretStore } from "./secret-store.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 
 /** The driver of one attempt that runs a script; execution.ts is the real one. */
@@ -43,6 +47,8 @@ export interface Site {
   /** Makes the folder of the attempts. */
   prepare(): Promise<void>;
   admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission;
+  /** On disk, sealed, once it resolves. */
+  keepSecrets(attempt: AttemptId, secrets: readonly Secret[]): Promise<void>;
   evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence;
   /** Attempts that have a folder. */
   folders(): Promise<AttemptId[]>;
@@ -60,6 +66,8 @@ export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions
   readonly hostBootId: string;
   /** Of its control groups; tells the agents of one host apart. Without, none are made. */
   readonly groupName?: string;
+  /** Of this data directory, for the secrets of scripts. */
+  readonly secretKey: Buffer;
   /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
   readonly freeBytesAtLeast?: number;
 }
@@ -68,12 +76,14 @@ export class HostSite implements Site {
   readonly #options: HostSiteOptions;
   readonly #attemptsPath: string;
   readonly #pipes: PipePool;
+  readonly #secrets: SecretStore;
   readonly #cgroups: Cgroups | undefined;
 
-  constructor(deps: PipePoolDeps, options: HostSiteOptions) {
+  constructor(deps: PipePoolDeps & { readonly random: Pick<Random, "bytes"> }, options: HostSiteOptions) {
     this.#options = options;
     this.#pipes = new PipePool(deps, { path: join(options.dataPath, "pipes") });
     this.#attemptsPath = join(options.dataPath, "attempts");
+    this.#secrets = new SecretStore(deps, { attemptsPath: this.#attemptsPath, key: options.secretKey });
     this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
@@ -109,6 +119,10 @@ export class HostSite implements Site {
     });
   }
 
+  keepSecrets(attempt: AttemptId, secrets: readonly Secret[]): Promise<void> {
+    return this.#secrets.keep(attempt, secrets);
+  }
+
   evidence(attempt: AttemptId, journaled: JournaledAttempt | undefined): Evidence {
     return gatherEvidence(this.#folder(attempt), journaled, { hostBootId: this.hostBootId, isAlive });
   }
@@ -117,9 +131,11 @@ export class HostSite implements Site {
     return listAttemptFolders(this.#attemptsPath);
   }
 
-  removeFolder(attempt: AttemptId): Promise<void> {
+  async removeFolder(attempt: AttemptId): Promise<void> {
     this.#cgroups?.remove(attempt);
-    return this.#folder(attempt).remove();
+    const folder = this.#folder(attempt);
+    await removeSecretFiles({ attempt, folder: folder.path, memory: memoryFolder });
+    await folder.remove();
   }
 
   execution(
@@ -130,6 +146,7 @@ export class HostSite implements Site {
       ...this.#options,
       pipes: this.#pipes,
       cgroups: this.#cgroups,
+      secrets: this.#secrets,
       attempt,
       facts,
       attemptsPath: this.#attemptsPath,

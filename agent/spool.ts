@@ -1,12 +1,14 @@
 // Reads one output stream of an attempt from its segments: how long it is, its bytes at an offset, what was omitted, its
 // digest. Leaves writing and the bound on the disk to the shim's relay, sending to log-shipper.ts.
-// Invariant: offsets count what the relay took from the script; a byte that is gone is told as omitted, never invented.
+// Invariants: offsets count what the relay took from the script; a byte that is gone is told as omitted, never invented.
+// With a redactor nothing leaves unmasked: what may be the beginning of a secret stays back until it is decided.
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
-import { closeSync, existsSync, fstatSync, openSync, read, readSync } from "node:fs";
-import { errnoOf } from "../shared/errors.ts";
+import { closeSync, existsSync, fstatSync, readSync } from "node:fs";
 import type { LogContent } from "../shared/wire/log.ts";
 import { logFrameBytes } from "../shared/wire/fields.ts";
+import type { Edge, Redactor } from "./redact.ts";
+import { openIfThere, readSegments, readSegmentsSync } from "./segment-reading.ts";
 import { defaultSpoolBounds, listSegments, segmentPath } from "./segments.ts";
 
 export interface SpoolOptions {
@@ -14,6 +16,8 @@ export interface SpoolOptions {
   readonly path: string;
   /** From this size on a segment may have a successor. Default 4 MiB. */
   readonly segmentBytes?: number;
+  /** Masks the script's secrets; without it a stream is read as it is. */
+  readonly redactor?: Redactor | undefined;
 }
 
 interface OpenSegment {
@@ -25,9 +29,12 @@ interface OpenSegment {
 export class Spool {
   readonly #path: string;
   readonly #segmentBytes: number;
+  readonly #redactor: Redactor | undefined;
   /** The segment that grows. */
   #last: OpenSegment | undefined;
   #size = 0;
+  /** Up to here every byte is decided: whether it belongs to a secret or not. Without a redactor, all of them. */
+  #decided = 0;
   /** Set when the stream is final: what a left-over process writes later does not count. */
   #end: number | undefined;
   readonly #hash: Hash = createHash("sha256");
@@ -35,11 +42,13 @@ export class Spool {
 
   constructor(options: SpoolOptions) {
     this.#path = options.path;
+    this.#redactor = options.redactor;
     this.#segmentBytes = options.segmentBytes ?? defaultSpoolBounds.segmentBytes;
   }
 
+  /** What may be sent. */
   get size(): number {
-    return this.#end ?? this.#size;
+    return this.#end ?? this.#decided;
   }
 
   /** Looks how long the stream is now. */
@@ -60,8 +69,23 @@ export class Spool {
       closeSync(this.#last.descriptor);
       this.#last = next;
     }
+    const before = this.#size;
     if (this.#last !== undefined) this.#size = this.#last.start + this.#last.size;
-    return this.#size;
+    if (this.#redactor === undefined) this.#decided = this.#size;
+    else if (this.#size > before) this.#decided = Math.max(this.#decided, this.#decidedBy(this.#redactor));
+    return this.#decided;
+  }
+
+  /** Where the longest end of the stream begins that a secret may begin with. */
+  #decidedBy(redactor: Redactor): number {
+    const { reach } = redactor;
+    let from = Math.max(0, this.#size - reach);
+    for (;;) {
+      const tail = readSegmentsSync(this.#path, from, this.#size - from);
+      if (from + tail.length >= this.#size || reach === 0) return this.#size - tail.length + redactor.openEnd(tail);
+      // Something in between is gone by now: what comes after it counts.
+      from = listSegments(this.#path).find((start) => start > from + tail.length) ?? this.#size;
+    }
   }
 
   /** The stream is over at the length it has now, or at `length` when that is known from the journal. */
@@ -75,7 +99,10 @@ export class Spool {
   async piece(offset: number, most: number = logFrameBytes): Promise<LogContent | undefined> {
     const count = Math.min(most, logFrameBytes, this.size - offset);
     if (count <= 0) return undefined;
-    const bytes = this.#readFresh(offset, count) ?? (await this.#readOld(offset, count));
+    const bytes =
+      this.#redactor === undefined
+        ? (this.#readFresh(offset, count) ?? (await readSegments(this.#path, offset, count, "one")))
+        : await this.#readMasked(this.#redactor, offset, count);
     return bytes.length > 0 ? this.#digest(offset, { bytes }) : this.#omitted(offset);
   }
 
@@ -113,16 +140,22 @@ export class Spool {
     return bytes.subarray(0, readSync(this.#last.descriptor, bytes, 0, count, offset - this.#last.start));
   }
 
-  /** Through a descriptor of its own: one that is shared could be closed, and be another file, before the pool reads it. */
-  async #readOld(offset: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
-    const start = listSegments(this.#path).findLast((candidate) => candidate <= offset);
-    const descriptor = start === undefined ? undefined : openIfThere(segmentPath(this.#path, start));
-    if (start === undefined || descriptor === undefined) return new Uint8Array();
-    try {
-      return await readAt(descriptor, offset - start, count);
-    } finally {
-      closeSync(descriptor);
+  /** With as much around it as decides each byte. What lies behind a cut is gone, for this reader and any later one. */
+  async #readMasked(redactor: Redactor, offset: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+    const { reach } = redactor;
+    const to = Math.min(offset + count + reach, this.#end ?? this.#size);
+    let from = Math.max(0, offset - reach);
+    let before: Edge = "open";
+    let bytes = await readSegments(this.#path, from, to - from, "all");
+    while (from + bytes.length <= offset) {
+      const next = listSegments(this.#path).findLast((start) => start <= offset && start > from + bytes.length);
+      if (next === undefined) return new Uint8Array();
+      [from, before] = [next, "cut"];
+      bytes = await readSegments(this.#path, from, to - from, "all");
     }
+    const after: Edge = from + bytes.length < to ? "cut" : "open";
+    redactor.mask(bytes, { before, after });
+    return bytes.subarray(offset - from, offset - from + count);
   }
 
   /** Nothing is at `offset`: up to the next segment it was removed, up to the sealed end it was never synced. */
@@ -140,23 +173,4 @@ export class Spool {
     this.#hashed = offset + length;
     return content;
   }
-}
-
-function openIfThere(path: string): number | undefined {
-  try {
-    return openSync(path, "r");
-  } catch (cause) {
-    if (errnoOf(cause) === "ENOENT") return undefined;
-    throw cause;
-  }
-}
-
-function readAt(descriptor: number, offset: number, most: number): Promise<Uint8Array<ArrayBuffer>> {
-  return new Promise((resolve, reject) => {
-    const bytes = Buffer.allocUnsafe(most);
-    read(descriptor, bytes, 0, most, offset, (error, count) => {
-      if (error === null) resolve(bytes.subarray(0, count));
-      else reject(error);
-    });
-  });
 }

@@ -30,6 +30,7 @@ import {
 import { systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
+import type { secretSchema } from "../shared/secret.ts";
 import type { Lane, Stream, TaskState } from "../shared/task.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
 import { RunHandle } from "./run-handle.ts";
@@ -57,6 +58,8 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal;
 }
 
+export type SecretInput = z.input<typeof secretSchema>;
+
 export interface RunOptions extends SubmitOptions {
   /** `web-01`, `role=web,env in (prod,stage)`, `*`, `{agents: […]}`, `{labels: {…}}` or `{all: true}`. */
   readonly on: Target;
@@ -66,6 +69,11 @@ export interface RunOptions extends SubmitOptions {
   readonly interpreter?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /**
+   * Reach the script and nothing else: kept encrypted, masked in its output from 6 characters on, never shown again.
+   * By name of the variable, or as a list when one is to be a file (`as: "file"`): then the variable holds its path.
+   */
+  readonly secrets?: Readonly<Record<string, string>> | readonly SecretInput[];
   readonly cwd?: string;
   /** Run time limit; default 1 h. */
   readonly timeoutMs?: number;
@@ -123,6 +131,7 @@ export class Holdfast {
       interpreter,
       args,
       env,
+      secrets,
       cwd,
       timeoutMs,
       graceMs,
@@ -149,7 +158,8 @@ export class Holdfast {
       pids,
       logBytesPerSecond,
     };
-    return this.submit({ on, spec, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
+    const listed = secrets === undefined ? {} : { secrets: secretList(secrets) };
+    return this.submit({ on, spec, ...listed, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
   }
 
   /** The general form: one spec for many agents, or up to 1,000 independent tasks. Retried under one idempotency key. */
@@ -352,6 +362,14 @@ export class Holdfast {
   #newKey(): string {
     return [...this.#transport.platform.random.bytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
+}
+
+function secretList(secrets: NonNullable<RunOptions["secrets"]>): SecretInput[] {
+  return isList(secrets) ? [...secrets] : Object.entries(secrets).map(([name, value]) => ({ name, value }));
+}
+
+function isList(secrets: NonNullable<RunOptions["secrets"]>): secrets is readonly SecretInput[] {
+  return Array.isArray(secrets);
 }
 
 function taskPath(id: string): string {

@@ -22,6 +22,7 @@ import { findNodes, listNodes, readRemains, type NodeListRow } from "./store/nod
 import { readCluster, setAgentPaused, setClusterPaused } from "./store/pause.ts";
 import { readTask } from "./store/read-tasks.ts";
 import { retryTask } from "./store/retry-task.ts";
+import { secretsKeptHours } from "./store/task-secrets.ts";
 import { removeNode, setNode } from "./store/set-node.ts";
 import type { QueueRefusal } from "./store/submit-tasks.ts";
 import { queueRetrySeconds } from "./tasks/submit.ts";
@@ -78,13 +79,17 @@ export function createAdministration(deps: AdministrationDeps): Administration {
       const attempt = newId(ids, attemptIdSchema);
       const retried = await retryTask(sql, { task: id, attempt }, actorOf(principal));
       if (retried === undefined) return null;
-      const { agent, agentName, agentStatus, state } = retried;
+      const { agent, agentName, agentStatus, state, lacksSecrets } = retried;
       if (!isFinal(state)) throw new AppError("task.open", `task ${id} is ${state}: its latest attempt has not ended`);
       if (agentStatus !== "active")
         throw new AppError(
           agentStatus === "removed" ? "agent.removed" : `agent.${agentStatus}`,
           `agent ${agentName} is ${agentStatus}`,
         );
+      if (lacksSecrets)
+        throw new AppError("task.finished", `the secrets of task ${id} are kept no longer`, {
+          mend: `Submit it again; secrets are kept until ${secretsKeptHours} hours after a task's end.`,
+        });
       // Not retried although all was well: somebody else did at the same moment, and once is enough.
       tell("work", [agent]);
       wake(id);

@@ -26,6 +26,7 @@ import { Leaving } from "./leaving.ts";
 export interface CouriersDeps {
   readonly store: CourierStore;
   readonly cluster: ClusterStore;
+  readonly vault: SessionDeps<AgentSession>["vault"];
   readonly clock: Clock;
   /** Calls once the current turn of the event loop is over. */
   readonly defer: (act: () => void) => void;
@@ -68,7 +69,7 @@ export interface Couriers {
 }
 
 export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Couriers {
-  const { store, cluster, clock, defer, background, logger, renew } = deps;
+  const { store, cluster, vault, clock, defer, background, logger, renew } = deps;
   const { node, bootId } = options;
   const budget = new LogBudget();
   const sessions = new SessionRegistry();
@@ -175,7 +176,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     budget,
     open: (socket, { agent, name, thumbprint }) =>
       new AgentSession(
-        { socket, store, clock, defer, background, logger, budget, nodes: members, events, renew },
+        { socket, store, vault, clock, defer, background, logger, budget, nodes: members, events, renew },
         { agent, agentName: name, thumbprint, node },
       ),
     hint(kind, agents) {

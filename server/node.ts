@@ -38,6 +38,7 @@ import { prune } from "./store/retention.ts";
 import { writeRefusals } from "./store/write-refusals.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { Targets } from "./targets.ts";
+import { createSecretVault } from "./tasks/secret-vault.ts";
 import { Followers } from "./tasks/followers.ts";
 
 export interface NodeOptions {
@@ -145,6 +146,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       create: options.masterKeyFile === undefined ? "allowed" : "forbidden",
     },
   );
+  const vault = createSecretVault(masterKey);
   const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
 
@@ -167,6 +169,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     {
       store,
       cluster: createPostgresClusterStore(database),
+      vault,
       clock,
       defer: afterThisTurn,
       background,
@@ -253,6 +256,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       isDraining: () => couriers.isDraining,
       submitting: {
         store,
+        vault,
         dispatcher,
         ids,
         clock,

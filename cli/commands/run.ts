@@ -13,6 +13,7 @@ import { note, printError, printJson, printTable } from "../output.ts";
 import { parseEnvironment } from "../pairs.ts";
 import type { Interrupt, Shell } from "../shell.ts";
 import { parseSize } from "../size.ts";
+import { readTaskSecrets } from "../task-secrets.ts";
 import { watchRun } from "../watch-run.ts";
 
 interface RunFlags extends ClientOptions {
@@ -20,6 +21,8 @@ interface RunFlags extends ClientOptions {
   readonly script?: string;
   readonly interpreter?: string;
   readonly env?: readonly string[];
+  readonly secret?: readonly string[];
+  readonly secretFile?: readonly string[];
   readonly cwd?: string;
   readonly timeout?: number;
   readonly grace?: number;
@@ -59,6 +62,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
       option({
         flags: "--env <K=V>",
         description: "environment variable of the script (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--secret <NAME=from>",
+        description: "secret environment variable: file://PATH, env://NAME, - or the value (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--secret-file <NAME=from>",
+        description: "the same as a file of the script's; the variable holds its path (repeatable)",
         kind: "act",
         repeatable: "repeatable",
       }),
@@ -125,6 +140,10 @@ export function runCommand({ shell, finish }: CommandContext): Command {
       ["holdfast run --on web-01 -- 'uname -a; exit 3'", "one agent; exits 3"],
       ["holdfast run --on role=web --script ./deploy.sh --env K=V --timeout 10m", "every agent with the label"],
       ["holdfast run --on '*' --script - < check.sh", "script from standard input"],
+      [
+        "holdfast run --on db-7 --script ./dump.sh --secret PGPASSWORD=file://./pw",
+        "masked in the log, never stored in plain",
+      ],
     ],
   });
   // They share a name, so of both only the last is left in the flags, and the script would wait or not by their order.
@@ -154,6 +173,12 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
   }
   const queueTimeoutMs = queueTimeoutOf(flags);
   const { script, args } = await scriptOf(shell, { words, flags });
+  const { secrets, exposed } = await readTaskSecrets(shell, flags);
+  if (exposed.length > 0)
+    await note(
+      shell,
+      `${exposed.join(", ")}: a secret on the command line can be read by others here; use file://, env:// or -`,
+    );
   const client = await openClient(shell, flags);
   const submitting = interruptible(shell);
   let handle: RunHandle;
@@ -164,6 +189,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       args,
       interpreter: flags.interpreter,
       env: parseEnvironment(flags.env ?? []),
+      ...(secrets.length === 0 ? {} : { secrets }),
       cwd: flags.cwd,
       timeoutMs: flags.timeout,
       graceMs: flags.grace,

@@ -11,6 +11,7 @@ import type { BatchRequest, SubmissionView, SubmitAnswer } from "../../shared/ap
 import type { LogPosition } from "../../shared/api/task-events.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import type { CreatedToken, CreateToken, TokenView } from "../../shared/api/tokens.ts";
+import type { Secret } from "../../shared/secret.ts";
 import type { Lane, Stream, TaskSpec, TaskState } from "../../shared/task.ts";
 
 /** Who asks. Stored with every submission, token and cancel. */
@@ -35,9 +36,14 @@ export interface ApiKeyRow {
 export interface Submit {
   /** Unique per principal; the server makes one up when the client sent none. */
   readonly key: string;
-  /** SHA-256 (lower-case hex) of the parsed request in canonical JSON: same key with another digest is `idempotency.mismatch`. */
+  /**
+   * SHA-256 (lower-case hex) of the parsed request in canonical JSON, without the values of its secrets: same key with
+   * another digest, or other secrets, is `idempotency.mismatch`.
+   */
   readonly digest: string;
-  readonly work: { readonly selector: Selector; readonly spec: TaskSpec } | { readonly items: BatchRequest["tasks"] };
+  readonly work:
+    | { readonly selector: Selector; readonly spec: TaskSpec; readonly secrets?: readonly Secret[] | undefined }
+    | { readonly items: BatchRequest["tasks"] };
   /** Absent means the server's default. */
   readonly queueTimeoutMs: number | undefined;
   /** 0 means never. */

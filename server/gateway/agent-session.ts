@@ -14,6 +14,7 @@ import { lengthOf } from "../../shared/wire/log.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
+import type { OfferedAttempt } from "../tasks/courier-offer.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
@@ -109,7 +110,19 @@ export class AgentSession {
   }
 
   offer(attempts: readonly ClaimedAttempt[]): void {
-    this.apply({ kind: "claimed", attempts });
+    this.apply({ kind: "claimed", attempts: attempts.map((attempt) => this.#opened(attempt)) });
+  }
+
+  /** Secrets are opened here and nowhere else: for the frame that takes them to the agent. */
+  #opened(attempt: ClaimedAttempt): OfferedAttempt {
+    const { task, sealedSecrets } = attempt;
+    if (sealedSecrets === undefined) return attempt;
+    try {
+      return { ...attempt, secrets: this.#deps.vault.open(task, sealedSecrets) };
+    } catch (cause) {
+      this.#deps.logger.error({ code: AppError.from(cause).code, task }, "the secrets of a task cannot be opened");
+      return { ...attempt, secrets: { why: "its secrets cannot be opened with this cluster's master key" } };
+    }
   }
 
   /** One binary frame from the socket. */

@@ -8,11 +8,13 @@ import type { NodeList } from "../../shared/wire/nodes.ts";
 import type { Renewed } from "../../shared/wire/renew.ts";
 import type { Timings } from "../../shared/wire/welcome.ts";
 import type { CourierStore } from "../store/store.ts";
+import type { SecretVault } from "../tasks/secret-vault.ts";
 import type { LogBudget } from "./log-budget.ts";
 
 export interface SessionDeps<Session> {
   readonly socket: FrameSocket;
   readonly store: CourierStore;
+  readonly vault: Pick<SecretVault, "open">;
   readonly clock: Clock;
   /** Calls once the current turn of the event loop is over. */
   readonly defer: (act: () => void) => void;

@@ -43,10 +43,16 @@ const claimedRow = z.object({
   /** The journal the offer is bound to: it is never made to another one. */
   journalId: journalIdSchema.optional(),
   spec: z.string(),
+  secretNames: z.array(z.string()).nullable(),
   /** Since its submission, by the database's clock; 0 when it never queued. */
   waitedMs: z.number().optional(),
 });
-export type ClaimedAttempt = z.infer<typeof claimedRow>;
+export interface ClaimedAttempt extends Omit<z.infer<typeof claimedRow>, "secretNames"> {
+  /** Missing when it has none. */
+  readonly secretNames?: readonly string[] | undefined;
+  /** Missing when it has no secrets, or when they are kept no longer. */
+  readonly sealedSecrets?: Uint8Array | undefined;
+}
 
 /** First window 3 s, doubling with each unanswered offer to 30 s. */
 export const offerWindowMs = { first: 3_000, most: 30_000 } as const;
@@ -80,12 +86,13 @@ where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.t
   and (a.rank = 0 or (a.journal_id = s.journal_id
     and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
 returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec,
+  nullif(t.secret_names, '{}') as "secretNames",
   (extract(epoch from clock_timestamp() - a.created_at) * 1000)::float8 as "waitedMs"`,
 } as const;
 
-export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {
+export async function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {
   const { credits } = input;
-  return rowsOf(
+  const rows = await rowsOf(
     sql,
     statement,
     [
@@ -102,4 +109,5 @@ export function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttem
     ],
     claimedRow,
   );
+  return rows.map(({ secretNames, ...row }) => (secretNames === null ? row : { ...row, secretNames }));
 }

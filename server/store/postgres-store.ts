@@ -13,6 +13,7 @@ import { createOpenReader } from "./read-open-attempts.ts";
 import { refuseAttempts } from "./refuse-attempts.ts";
 import { releaseOffers } from "./release-offers.ts";
 import { resumeAttempts } from "./resume-attempts.ts";
+import { withSecrets } from "./task-secrets.ts";
 import { submitTasks, type QueueRoom } from "./submit-tasks.ts";
 
 /** How much may wait, and that an attempt waits no longer. */
@@ -31,7 +32,7 @@ export function createPostgresStore(database: Database, queue?: Queue): GroupedS
       const claimed = await claimAttempts(durable, input);
       // A later offer is of an attempt that did not wait.
       queue?.claimed(claimed.filter(({ offerNo }) => offerNo === 1).length);
-      return claimed;
+      return withSecrets(durable, claimed);
     },
     progressAttempts: (items) => progressAttempts(relaxed, items),
     refuseAttempts: (items) => refuseAttempts(durable, items),

@@ -49,6 +49,7 @@ const taskRow = z.object({
   agentStatus: z.string(),
   lane: laneSchema,
   spec: z.string(),
+  secretNames: z.array(z.string()),
   createdAt: timeMs,
   attempts: z.array(attemptRow).min(1),
   agentLastSeenAt: timeMsOrNull,
@@ -61,7 +62,7 @@ export type TaskRow = z.infer<typeof taskRow>;
 
 const columns = `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
-  t.lane, t.spec, t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused",
+  t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused",
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
     where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as nodes,
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,

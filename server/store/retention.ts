@@ -1,8 +1,9 @@
 // What is kept, and for how long (SECURITY 5): logs 30 days by dropping whole partitions, attempts 90 days and audit rows
-// 400 days in bounded batches. Everything is cut by id or time of creation, so that a run can stop anywhere.
+// 400 days in bounded batches, secrets until 24 hours after the end of their task. Everything is cut by id or time of creation, so that a run can stop anywhere.
 import type { Clock } from "../../shared/clock.ts";
 import { firstIdAt } from "../../shared/ids.ts";
 import type { Database } from "./connection.ts";
+import { pruneSecrets, secretsKeptHours } from "./task-secrets.ts";
 
 const dayMs = 86_400_000;
 export const keptDays = { logs: 30, attempts: 90, audit: 400 } as const;
@@ -66,6 +67,7 @@ export async function prune(database: Database, clock: Clock): Promise<void> {
       if (gone.length < rowsPerBatch) return;
     }
   };
+  await repeat(pruneSecrets, secretsKeptHours);
   await repeat(attempts, before(keptDays.attempts));
   await repeat(submissions, before(keptDays.attempts));
   await repeat(audit, keptDays.audit);

@@ -18,6 +18,8 @@ function settings(statementTimeoutMs: number): readonly (readonly [name: string,
     ["lock_timeout", "2000"],
     ["idle_in_transaction_session_timeout", "10000"],
     ["enable_seqscan", "off"],
+    // SECURITY S13: values of a statement that failed stay out of its log. The one for all statements is a superuser's.
+    ["log_parameter_max_length_on_error", "0"],
   ];
 }
 

@@ -33,6 +33,7 @@ export interface NewTask {
   readonly band?: (typeof bands)["high" | "normal"];
   readonly queueMs: number;
   readonly unreachableLimitMs: number;
+  readonly secrets?: { readonly names: readonly string[]; readonly sealed: Uint8Array } | undefined;
   /** Set when this node holds credit for the agent and means to offer at once. */
   readonly offer: { readonly bootId: BootId; readonly journalId: JournalId } | undefined;
 }
@@ -86,14 +87,18 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
 new_task as (
-  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, expires_at, unreachable_limit_ms)
-  select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms from item),
+  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, expires_at, unreachable_limit_ms, secret_names)
+  select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
+    string_to_array(secret_names, ',') from item),
+new_secret as (
+  insert into task_secret (task_id, sealed)
+  select n.task_id, n.sealed from unnest($22::uuid[], $23::bytea[]) n(task_id, sealed) where n.task_id in (select task_id from item)),
 new_log as (insert into attempt_log (attempt_id, agent_id) select attempt_id, agent_id from item),
 new_attempt as (
   insert into attempt (id, task_id, agent_id, lane, band, rank, state, offer_no, journal_id, offered_by, offer_until, expires_at)
@@ -166,6 +171,9 @@ async function store(
   batch: readonly NewSubmission[],
 ): Promise<ReadonlyMap<SubmissionId, readonly AttemptId[]>> {
   const tasks = batch.flatMap((submission) => submission.tasks.map((task) => ({ submission: submission.id, ...task })));
+  const sealed = tasks.flatMap(({ task, secrets }) =>
+    secrets === undefined ? [] : [{ task, sealed: secrets.sealed }],
+  );
   const first = batch[0];
   const inserted = await rowsOf(
     sql,
@@ -191,6 +199,9 @@ async function store(
       first?.offerWindowMs,
       tasks.map((task) => graceOf(task.spec)),
       tasks.map((task) => task.band ?? bands.normal),
+      tasks.map((task) => task.secrets?.names.join(",") ?? ""),
+      sealed.map(({ task }) => task),
+      sealed.map((one) => one.sealed),
     ],
     insertedRow,
   );

@@ -1,6 +1,7 @@
 // Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
 // sent, it would end the agent's session each time anew.
+import { secretBytes, secretsCapability, type Secret } from "../../shared/secret.ts";
 import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
@@ -14,9 +15,17 @@ const specBytesPerFrame = 512 * 1024;
 const valuesPerFrame = 16_000;
 /** Keys and values of an item and a spec besides arguments and environment; more than there are. */
 const fixedValues = 48;
+/** The map, its three keys and their values. */
+const valuesPerSecret = 7;
+
+/** A claimed attempt with its secrets opened, or the reason why they cannot be. */
+export interface OfferedAttempt extends ClaimedAttempt {
+  readonly secrets?: readonly Secret[] | { readonly why: string } | undefined;
+}
 
 export interface UnfitAttempt {
   readonly claimed: ClaimedAttempt;
+  readonly reason: "invalid" | "unsupported";
   readonly why: string;
 }
 
@@ -25,7 +34,16 @@ export interface PackedOffers {
   readonly unfit: readonly UnfitAttempt[];
 }
 
-export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttempt[]): PackedOffers {
+export interface OfferAddressee {
+  readonly journalId: JournalId;
+  /** As its hello named them. */
+  readonly capabilities: readonly string[];
+}
+
+export function packOffers(
+  { journalId, capabilities }: OfferAddressee,
+  attempts: readonly OfferedAttempt[],
+): PackedOffers {
   const messages: Offer[] = [];
   const unfit: UnfitAttempt[] = [];
   let items: OfferItem[] = [];
@@ -41,21 +59,49 @@ export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttem
     const parsed = taskSpecSchema.safeParse(JSON.parse(claimed.spec));
     const why = parsed.success ? unfitness(parsed.data, claimed.spec) : "this version does not understand the spec";
     if (!parsed.success || why !== undefined) {
-      unfit.push({ claimed, why: why ?? "" });
+      unfit.push({ claimed, reason: "invalid", why: why ?? "" });
       continue;
     }
-    const specBytes = Buffer.byteLength(claimed.spec);
-    const specValues = valuesOf(parsed.data);
+    const refusal = secretRefusal(claimed, capabilities);
+    if (refusal !== undefined) {
+      unfit.push({ claimed, ...refusal });
+      continue;
+    }
+    const secrets = Array.isArray(claimed.secrets) ? (claimed.secrets as readonly Secret[]) : [];
+    const specBytes = Buffer.byteLength(claimed.spec) + secretBytes(secrets);
+    const specValues = valuesOf(parsed.data) + secrets.length * valuesPerSecret;
     const isFull =
       items.length >= itemsPerMessage || bytes + specBytes > specBytesPerFrame || values + specValues > valuesPerFrame;
     if (items.length > 0 && isFull) flush();
     const { attempt, task, attemptNumber, offerNo, lane } = claimed;
-    items.push({ attempt, task, attemptNumber, offerNo, journalId, lane, startWindowMs, spec: parsed.data });
+    items.push({
+      attempt,
+      task,
+      attemptNumber,
+      offerNo,
+      journalId,
+      lane,
+      startWindowMs,
+      spec: parsed.data,
+      ...(secrets.length === 0 ? {} : { secrets: [...secrets] }),
+    });
     bytes += specBytes;
     values += specValues;
   }
   flush();
   return { messages, unfit };
+}
+
+/** An agent that would start it without them, or values that are not there: never offered. */
+function secretRefusal(
+  { secretNames, secrets }: OfferedAttempt,
+  capabilities: readonly string[],
+): Pick<UnfitAttempt, "reason" | "why"> | undefined {
+  if (secretNames === undefined) return undefined;
+  if (!capabilities.includes(secretsCapability))
+    return { reason: "unsupported", why: "this agent's version takes no secrets: update it" };
+  if (secrets === undefined) return { reason: "invalid", why: "its secrets are kept no longer: submit it again" };
+  return "why" in secrets ? { reason: "invalid", why: secrets.why } : undefined;
 }
 
 function valuesOf(spec: TaskSpec): number {

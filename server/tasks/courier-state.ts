@@ -14,12 +14,12 @@ import type { ResultItem } from "../../shared/wire/result.ts";
 import type { ResumeItem } from "../../shared/wire/resume.ts";
 import type { Welcome } from "../../shared/wire/welcome.ts";
 import type { AppendOutcome } from "../store/append-log.ts";
-import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import type { FinishOutcome } from "../store/finish-attempts.ts";
 import type { GreetOutcome } from "../store/greet-agent.ts";
 import type { RowView } from "../store/progress-attempts.ts";
 import type { OpenAttempt } from "../store/read-open-attempts.ts";
 import type { ResumeOutcome } from "../store/resume-attempts.ts";
+import type { OfferedAttempt } from "./courier-offer.ts";
 
 export interface LaneCredit {
   /** Cumulative since the greeting, as the agent's last `ready` said. */
@@ -51,6 +51,7 @@ export interface HeldHome {
 export interface OpenSession {
   readonly bootId: BootId;
   readonly journalId: JournalId;
+  readonly capabilities: readonly string[];
   readonly credit: Record<Lane, LaneCredit>;
   readonly offers: Map<AttemptId, OutstandingOffer>;
   readonly homes: Map<AttemptId, HeldHome>;
@@ -75,7 +76,7 @@ export type CourierEvent =
     }
   /** The agent's open rows, read again after a database failover. */
   | { readonly kind: "reread"; readonly rows: readonly OpenAttempt[] }
-  | { readonly kind: "claimed"; readonly attempts: readonly ClaimedAttempt[] }
+  | { readonly kind: "claimed"; readonly attempts: readonly OfferedAttempt[] }
   | {
       readonly kind: "progressed";
       readonly answers: readonly { readonly attempt: AttemptId; readonly view: RowView }[];

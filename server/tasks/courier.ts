@@ -9,8 +9,7 @@ import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { FromAgent } from "../../shared/wire/from-agent.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
-import { packOffers } from "./courier-offer.ts";
-import type { ClaimedAttempt } from "../store/claim-attempts.ts";
+import { packOffers, type OfferedAttempt } from "./courier-offer.ts";
 import type { CourierEffect, CourierEvent, CourierState, CourierStep, OpenSession } from "./courier-state.ts";
 import { reconcile, type Reconciliation } from "./reconcile.ts";
 
@@ -87,6 +86,7 @@ function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconcil
   const session: OpenSession = {
     bootId: hello.bootId,
     journalId: hello.journalId,
+    capabilities: hello.capabilities,
     credit: { work: { granted: 0, offered: 0 }, system: { granted: 0, offered: 0 } },
     offers: new Map(),
     homes: new Map(),
@@ -149,10 +149,10 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
 }
 
 /** Offers go to the journal they were claimed for; when another one greeted meanwhile they are released, never moved. */
-function claimedEffects(session: OpenSession, claimed: readonly ClaimedAttempt[], atMs: number): CourierEffect[] {
-  const isMine = ({ journalId = session.journalId }: ClaimedAttempt): boolean => journalId === session.journalId;
+function claimedEffects(session: OpenSession, claimed: readonly OfferedAttempt[], atMs: number): CourierEffect[] {
+  const isMine = ({ journalId = session.journalId }: OfferedAttempt): boolean => journalId === session.journalId;
   const others = claimed.filter((attempt) => !isMine(attempt));
-  const { messages, unfit } = packOffers(session.journalId, claimed.filter(isMine));
+  const { messages, unfit } = packOffers(session, claimed.filter(isMine));
   for (const { attempt, offerNo, lane } of messages.flatMap((message) => message.items)) {
     session.credit[lane].offered += 1;
     session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs });
@@ -162,11 +162,11 @@ function claimedEffects(session: OpenSession, claimed: readonly ClaimedAttempt[]
   for (const items of chunks(unfit)) {
     effects.push({
       kind: "refuse",
-      items: items.map(({ claimed: { attempt, offerNo }, why }) => ({
+      items: items.map(({ claimed: { attempt, offerNo }, reason, why }) => ({
         attempt,
         offerNo,
         class: "never",
-        reason: "invalid",
+        reason,
         detail: why,
       })),
     });

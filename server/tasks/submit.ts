@@ -15,6 +15,7 @@ import {
   type NodeId,
   type TaskId,
 } from "../../shared/ids.ts";
+import { secretBytes, secretLimits, type Secret } from "../../shared/secret.ts";
 import { limits, type Lane, type TaskSpec } from "../../shared/task.ts";
 import type { Target } from "../store/agents.ts";
 import { offerWindowMs } from "../store/claim-attempts.ts";
@@ -27,14 +28,19 @@ import {
   type SubmitOutcome,
 } from "../store/submit-tasks.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import type { SecretVault } from "./secret-vault.ts";
+
+interface Work {
+  readonly spec: TaskSpec;
+  readonly secrets?: readonly Secret[] | undefined;
+}
 
 export interface SubmitRequest {
   readonly key: string;
-  /** SHA-256 of the request, hex: the same key with another digest is refused. */
+  /** SHA-256 of the request without its secrets' values, hex: the same key with another one, or other values, is refused. */
   readonly digest: string;
   readonly work:
-    | { readonly selector: Selector; readonly spec: TaskSpec }
-    | { readonly items: readonly { readonly on: string; readonly spec: TaskSpec }[] };
+    ({ readonly selector: Selector } & Work) | { readonly items: readonly ({ readonly on: string } & Work)[] };
   readonly queueTimeoutMs: number | undefined;
   readonly unreachableLimitMs: number | undefined;
   readonly lane: Lane;
@@ -51,6 +57,7 @@ export interface Submitter {
 
 export interface SubmitDeps {
   readonly store: Pick<CourierStore, "submit">;
+  readonly vault: Pick<SecretVault, "seal" | "digest">;
   readonly dispatcher: Pick<Dispatcher, "reserve" | "settle" | "mayHaveWork">;
   readonly targets: TargetSource;
   readonly earlier: (
@@ -93,12 +100,8 @@ interface Planned {
   readonly name: string;
 }
 
-export async function submit(
-  deps: SubmitDeps,
-  node: NodeId,
-  request: SubmitRequest,
-  by: Submitter,
-): Promise<Submitted> {
+export async function submit(deps: SubmitDeps, node: NodeId, given: SubmitRequest, by: Submitter): Promise<Submitted> {
+  const request = { ...given, digest: boundDigest(deps, given) };
   let planned: Planned[];
   try {
     planned = await plan(deps, request);
@@ -188,11 +191,15 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
   // All texts first: what is refused for one task must not have set credit aside for another.
   const texts = new Map<TaskSpec, string>();
   for (const { spec } of pairs) if (!texts.has(spec)) texts.set(spec, specText(spec));
-  return pairs.map(({ target, spec }) => {
+  refuseTooMuch(pairs);
+  return pairs.map(({ target, spec, secrets = [] }) => {
+    const task = newId(deps.ids, taskIdSchema);
+    const names = secrets.map(({ name }) => name);
     return {
       name: target.name,
       task: {
-        task: newId(deps.ids, taskIdSchema),
+        task,
+        secrets: names.length === 0 ? undefined : { names, sealed: deps.vault.seal(task, secrets) },
         attempt: newId(deps.ids, attemptIdSchema),
         agent: target.id,
         lane: request.lane,
@@ -206,6 +213,20 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
   });
 }
 
+/** Requests without secrets keep the plain digest, by which nodes of the version before know them. */
+function boundDigest(deps: SubmitDeps, { digest, work }: SubmitRequest): string {
+  const secrets = "items" in work ? work.items.map((item) => item.secrets ?? []) : [work.secrets ?? []];
+  return secrets.every((some) => some.length === 0) ? digest : deps.vault.digest(digest, secrets);
+}
+
+/** Each task has a sealed copy of its own, and all of them are one statement. */
+function refuseTooMuch(pairs: readonly Work[]): void {
+  const bytes = pairs.reduce((sum, { secrets = [] }) => sum + secretBytes(secrets), 0);
+  if (bytes <= secretLimits.submissionBytes) return;
+  const message = `the secrets of all ${pairs.length} tasks take ${bytes} bytes; at most ${secretLimits.submissionBytes}`;
+  throw new AppError("request.invalid", message, { mend: "Send the tasks in several submissions." });
+}
+
 const namedAtMost = 5;
 
 async function refuseOffline(deps: SubmitDeps, pairs: readonly { readonly target: Target }[]): Promise<void> {
@@ -217,23 +238,20 @@ async function refuseOffline(deps: SubmitDeps, pairs: readonly { readonly target
   throw new AppError("agent.offline", `no live node has a session with ${shown}${more}; nothing was stored`);
 }
 
-async function expand(
-  targets: TargetSource,
-  work: SubmitRequest["work"],
-): Promise<{ target: Target; spec: TaskSpec }[]> {
+async function expand(targets: TargetSource, work: SubmitRequest["work"]): Promise<({ target: Target } & Work)[]> {
   if ("items" in work) {
     const names = [...new Set(work.items.map((item) => item.on))];
     const found = byName(await targets.named(names));
-    return work.items.map(({ on, spec }) => ({ target: known(found, on), spec }));
+    return work.items.map(({ on, spec, secrets }) => ({ target: known(found, on), spec, secrets }));
   }
-  const { selector, spec } = work;
+  const { selector, spec, secrets } = work;
   if (selector.kind === "names") {
     const found = byName(await targets.named(selector.names));
-    return selector.names.map((name) => ({ target: known(found, name), spec }));
+    return selector.names.map((name) => ({ target: known(found, name), spec, secrets }));
   }
   const chosen = (await targets.all()).filter((target) => selects(selector, target));
   if (chosen.length === 0) throw new AppError("selector.empty", "no active agent has these labels");
-  return chosen.map((target) => ({ target, spec }));
+  return chosen.map((target) => ({ target, spec, secrets }));
 }
 
 function byName(found: readonly Target[]): ReadonlyMap<string, Target> {
@@ -277,14 +295,24 @@ async function findOutcome(deps: SubmitDeps, submission: NewSubmission, cause: u
 
 function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOutcome | undefined): void {
   const queued: AgentId[] = [];
-  for (const { task, attempt, agent, lane, spec, offer } of submission.tasks) {
+  for (const { task, attempt, agent, lane, spec, secrets, offer } of submission.tasks) {
     const isOffered = outcome?.kind === "stored" && outcome.offered.has(attempt);
     if (offer !== undefined) {
       deps.dispatcher.settle(
         agent,
         lane,
         isOffered
-          ? { attempt, task, agent, attemptNumber: 1, offerNo: 1, lane, spec, journalId: offer.journalId }
+          ? {
+              attempt,
+              task,
+              agent,
+              attemptNumber: 1,
+              offerNo: 1,
+              lane,
+              spec,
+              journalId: offer.journalId,
+              ...(secrets === undefined ? {} : { secretNames: secrets.names, sealedSecrets: secrets.sealed }),
+            }
           : undefined,
       );
     } else queued.push(agent);

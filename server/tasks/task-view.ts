@@ -45,7 +45,7 @@ export function taskView(row: TaskRow): TaskView {
     waiting: waitingFor(row, latest.state),
     cancelRequested: latestRow.cancelRequested,
     lane: row.lane,
-    spec: summarise(taskSpecSchema.parse(JSON.parse(row.spec))),
+    spec: summarise(taskSpecSchema.parse(JSON.parse(row.spec)), row.secretNames),
     createdAt: moment(row.createdAt),
     finishedAt: latest.finishedAt,
     attempts,

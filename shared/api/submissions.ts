@@ -1,6 +1,7 @@
 // One request that becomes 1 to 1,000 tasks, once: either one spec for every agent a selector means, or a list of
 // independent tasks. The header `Idempotency-Key` (unique per principal) makes sending it again safe.
 import { z } from "zod";
+import { secretsSchema } from "../secret.ts";
 import { laneSchema, limits, nameSchema, taskSpecSchema, taskStates } from "../task.ts";
 import { momentSchema } from "./moment.ts";
 import { targetSchema } from "./selector.ts";
@@ -32,12 +33,17 @@ const terms = {
   lane: laneSchema.optional().describe("Credit lane; default work"),
 };
 
-export const runRequestSchema = z.strictObject({ on: targetSchema, spec: taskSpecSchema, ...terms });
+const secrets = secretsSchema
+  .optional()
+  .describe("Reach the script and nothing else: kept encrypted, never shown, masked in the output");
+
+export const runRequestSchema = z.strictObject({ on: targetSchema, spec: taskSpecSchema, secrets, ...terms });
 export type RunRequest = z.infer<typeof runRequestSchema>;
 
 export const batchItemSchema = z.strictObject({
   on: nameSchema.describe("One agent: name or id"),
   spec: taskSpecSchema,
+  secrets,
 });
 export const batchRequestSchema = z.strictObject({
   tasks: z.array(batchItemSchema).min(1).max(limits.tasksPerSubmission),

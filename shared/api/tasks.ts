@@ -54,6 +54,7 @@ export const specSummarySchema = z.object({
   interpreter: z.string().nullable(),
   scriptBytes: z.int(),
   timeoutMs: z.int().nullable(),
+  secrets: z.array(z.string()).default([]).describe("Names of its secrets; their values are never shown"),
 });
 export type SpecSummary = z.infer<typeof specSummarySchema>;
 
@@ -86,9 +87,9 @@ export const logQuerySchema = z.object({ stream: z.enum(["out", "err", "both"]).
 
 const titleChars = 120;
 
-export function summarise(spec: TaskSpec): SpecSummary {
+export function summarise(spec: TaskSpec, secrets: readonly string[] = []): SpecSummary {
   if (spec.kind === "no-op")
-    return { kind: "no-op", title: "no-op", interpreter: null, scriptBytes: 0, timeoutMs: null };
+    return { kind: "no-op", title: "no-op", interpreter: null, scriptBytes: 0, timeoutMs: null, secrets: [...secrets] };
   const line = spec.script.split("\n", 64).find((text) => text.trim() !== "" && !text.startsWith("#"));
   return {
     kind: "script",
@@ -96,5 +97,6 @@ export function summarise(spec: TaskSpec): SpecSummary {
     interpreter: spec.interpreter,
     scriptBytes: new TextEncoder().encode(spec.script).length,
     timeoutMs: spec.timeoutMs,
+    secrets: [...secrets],
   };
 }

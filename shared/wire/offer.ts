@@ -1,6 +1,7 @@
 // A node offers attempts to the journal named; it lives and dies with the session. Answered by accept, refuse or state.
 import { z } from "zod";
 import { attemptIdSchema, journalIdSchema, taskIdSchema } from "../ids.ts";
+import { secretsSchema } from "../secret.ts";
 import { laneSchema, taskSpecSchema } from "../task.ts";
 import { count, itemsOf } from "./fields.ts";
 
@@ -14,6 +15,8 @@ export const offerItemSchema = z.object({
   /** Milliseconds from receipt (boot time, suspend included) within which the attempt may still be accepted. */
   startWindowMs: count,
   spec: taskSpecSchema,
+  /** Only to an agent whose hello names the capability `secrets`. Never part of the spec, never logged. */
+  secrets: secretsSchema.optional(),
 });
 export type OfferItem = z.infer<typeof offerItemSchema>;
 

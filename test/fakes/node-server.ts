@@ -169,6 +169,7 @@ export interface OfferOptions {
   readonly journalId?: OfferItem["journalId"];
   readonly startWindowMs?: number;
   readonly ignoreCredit?: boolean;
+  readonly secrets?: OfferItem["secrets"];
 }
 
 export class FakeNode {
@@ -279,6 +280,7 @@ export class FakeNode {
       lane,
       startWindowMs: options.startWindowMs ?? 3_000,
       spec: taskSpecSchema.parse(spec),
+      ...(options.secrets === undefined ? {} : { secrets: options.secrets }),
     };
     this.send({ type: "offer", items: [item] });
     return attempt;

@@ -52,6 +52,7 @@ function hostOf(attempt: AttemptId): LocalHost {
     attempt,
     facts: undefined,
     attemptsPath: bench.path("attempts"),
+    secrets: { read: () => ({ kind: "none" }) },
     shimPath: "",
     resetSignals: "",
     bounds: defaultSpoolBounds,

@@ -238,6 +238,7 @@ export class SimAgent {
         if (_offer.spec.interpreter === "missing") return { kind: "never", refusal: { reason: "interpreter-missing" } };
         return { kind: "ok" };
       },
+      keepSecrets: () => Promise.reject(new AppError("internal", "nothing that is simulated has secrets")),
       evidence: (attempt, journaled) =>
         gatherEvidence(hostOf({ attempt, facts: undefined }).folder, journaled, {
           hostBootId: machine.bootId,

@@ -4,6 +4,7 @@ import { createCouriers, type Couriers } from "../../server/couriers.ts";
 import type { HintKind } from "../../server/cluster/hints.ts";
 import type { AgentSession } from "../../server/gateway/agent-session.ts";
 import type { CourierStore } from "../../server/store/store.ts";
+import { createSecretVault } from "../../server/tasks/secret-vault.ts";
 import { submit, type Submitted, type SubmitRequest } from "../../server/tasks/submit.ts";
 import { Background } from "../../shared/background.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -29,6 +30,13 @@ import type { AgentRow } from "./model/rows.ts";
 import { createGroupedModelStore, createModelClusterStore, type Carry } from "./model/store.ts";
 import { readEarlier } from "./model/submit.ts";
 import type { End, Place } from "./network.ts";
+
+/** Nothing that is simulated has secrets. */
+const noVault = createSecretVault({
+  seal: (_purpose, plaintext) => plaintext,
+  open: (_purpose, sealed) => sealed,
+  derive: () => new Uint8Array(32),
+});
 
 export interface SimNodeDeps {
   readonly world: World;
@@ -101,6 +109,7 @@ export class SimNode {
       {
         store,
         cluster: createModelClusterStore(carry),
+        vault: noVault,
         clock,
         defer: process.defer,
         background,
@@ -188,6 +197,7 @@ export class SimNode {
     return submit(
       {
         store: running.store,
+        vault: noVault,
         dispatcher: running.couriers.dispatcher,
         targets: {
           all: () => running.carry("targets", "read", (db) => targetsOf([...db.agents.rows.values()])),

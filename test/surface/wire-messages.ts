@@ -160,6 +160,25 @@ export const fromNodeSamples = {
       },
     ],
   },
+  "offer-secrets": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "work",
+        startWindowMs: 60_000,
+        spec: script,
+        secrets: [
+          { name: "DB_PASSWORD", value: "correct horse", as: "variable" },
+          { name: "TLS_KEY", value: "-----BEGIN PRIVATE KEY-----\nMIIB\n", as: "file" },
+        ],
+      },
+    ],
+  },
   cancel: { type: "cancel", items: [{ attempt: id(10), graceMs: 10_000 }] },
   inquire: { type: "inquire", items: [id(10), id(11)] },
   "log-ack": { type: "log-ack", attempt: id(10), stream: "out", offset: 5_000_000_005, window: 1_048_576 },

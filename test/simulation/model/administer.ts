@@ -62,6 +62,7 @@ export function retryTask(
     agentStatus,
     state: latest.state,
     retried,
+    lacksSecrets: false,
     attempt: retried ? attempt : latest.id,
     number,
   };

@@ -60,7 +60,7 @@ const compared: Readonly<Record<string, Compared>> = {
   },
   task: {
     key: ["id"],
-    outside: [],
+    outside: ["secret_names"],
     ...columns((db) => [...db.tasks.rows.values()], {
       id: (row) => row.id,
       submission_id: (row) => row.submission,
@@ -191,6 +191,7 @@ const outsideTables = [
   "agent_certificate",
   "api_key",
   "audit",
+  "task_secret",
   "authority",
   "enrolment_token",
   "node_certificate",

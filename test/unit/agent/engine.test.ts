@@ -40,6 +40,7 @@ async function engineOn(
     freeBytes: () => 1e9,
     prepare: nothing,
     admit: () => ({ kind: "ok" }),
+    keepSecrets: nothing,
     evidence: () => ({ journal: "none", hostBoot: "same", marker: "none", shim: "dead", exit: undefined }),
     folders: () => Promise.resolve([]),
     removeFolder: nothing,

@@ -1,13 +1,14 @@
 // Packing offers: every frame is one the agent's pre-scan admits, and what no frame can carry is set apart.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { packOffers } from "../../../server/tasks/courier-offer.ts";
+import { packOffers, type OfferedAttempt } from "../../../server/tasks/courier-offer.ts";
+import { secretSchema } from "../../../shared/secret.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
 import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { fromNodeSchema } from "../../../shared/wire/from-node.ts";
 import { attempt, claimed, scene } from "./scene.ts";
 
-const { journalId } = scene();
+const addressee = { journalId: scene().journalId, capabilities: [] };
 const withSpec = (number: number, spec: object) => claimed(number, { spec: JSON.stringify(spec) });
 const script = (change: object) => ({
   kind: "script",
@@ -20,13 +21,13 @@ const script = (change: object) => ({
   ...change,
 });
 const sizes = (attempts: Parameters<typeof packOffers>[1]) =>
-  packOffers(journalId, attempts).messages.map(({ items }) => items.length);
+  packOffers(addressee, attempts).messages.map(({ items }) => items.length);
 
 describe("packing offers", () => {
   it("puts at most 64 into a frame, in order", () => {
     const attempts = Array.from({ length: 130 }, (_, index) => claimed(index));
     expect(sizes(attempts)).toEqual([64, 64, 2]);
-    expect(packOffers(journalId, attempts).messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual(
+    expect(packOffers(addressee, attempts).messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual(
       attempts.map((one) => one.attempt),
     );
   });
@@ -38,7 +39,7 @@ describe("packing offers", () => {
 
   it("counts values, so that many arguments do not exceed what a pre-scan admits", () => {
     const attempts = Array.from({ length: 64 }, (_, index) => withSpec(index, script({ args: Array(256).fill("a") })));
-    const packed = packOffers(journalId, attempts);
+    const packed = packOffers(addressee, attempts);
     expect(packed.messages.length).toBeGreaterThan(1);
     for (const message of packed.messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
   });
@@ -51,9 +52,52 @@ describe("packing offers", () => {
     ],
     ["a spec this version does not know", { kind: "teleport" }],
   ])("sets apart %s and offers the others", (_what, spec) => {
-    const packed = packOffers(journalId, [withSpec(1, spec), claimed(2)]);
+    const packed = packOffers(addressee, [withSpec(1, spec), claimed(2)]);
     expect(packed.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, why: expect.stringMatching(/./) }]);
     expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+  });
+
+  describe("with secrets", () => {
+    const able = { ...addressee, capabilities: ["secrets"] };
+    const secrets = [secretSchema.parse({ name: "S", value: "hunter22" })];
+    const having = (change: Partial<OfferedAttempt>) => [
+      { ...withSpec(1, script({})), secretNames: ["S"], ...change },
+      claimed(2),
+    ];
+
+    it("sends them beside the spec to an agent that takes them", () => {
+      const { messages, unfit } = packOffers(able, having({ secrets }));
+      expect(unfit).toEqual([]);
+      expect(messages.flatMap(({ items }) => items.map((item) => item.secrets))).toEqual([secrets, undefined]);
+      expect(JSON.stringify(messages[0]?.items[0]?.spec)).not.toContain("hunter22");
+    });
+
+    it.each([
+      ["an agent that does not take them", addressee, { secrets }, "unsupported", /takes no secrets/],
+      ["none, when they are kept no longer", able, {}, "invalid", /no longer/],
+      ["none, when they cannot be opened", able, { secrets: { why: "wrong key" } }, "invalid", /wrong key/],
+    ] as const)("never offers the task to %s", (_what, to, change, reason, why) => {
+      const { messages, unfit } = packOffers(to, having(change));
+      expect(unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, reason, why: expect.stringMatching(why) }]);
+      expect(messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+    });
+
+    it("counts their bytes and values: the largest of them, beside the largest spec, is one frame that is admitted", () => {
+      const most = Array.from({ length: 64 }, (_, index) =>
+        secretSchema.parse({ name: `S${index}`, value: "x".repeat(2_040) }),
+      );
+      const large = { ...withSpec(1, script({ script: "y".repeat(512 * 1_024) })), secretNames: ["S"], secrets: most };
+      const { messages } = packOffers(able, [large, claimed(2), large]);
+      expect(messages.map(({ items }) => items.length)).toEqual([1, 1, 1]);
+      for (const message of messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
+      const small = Array.from({ length: 9 }, (_, index) => ({
+        ...withSpec(index, script({})),
+        secretNames: ["S"],
+        secrets: most,
+      }));
+      const together = packOffers(able, small).messages.map(({ items }) => items.length);
+      expect(Math.max(...together)).toBeLessThanOrEqual(4);
+    });
   });
 
   it("ends an attempt that no frame can carry instead of ending its agent's session again and again", () => {
@@ -85,7 +129,7 @@ describe("packing offers", () => {
         const attempts = specs
           .map((one, index) => withSpec(index, script(one)))
           .filter((one) => taskSpecSchema.safeParse(JSON.parse(one.spec)).success);
-        const { messages, unfit } = packOffers(journalId, attempts);
+        const { messages, unfit } = packOffers(addressee, attempts);
         expect(unfit).toEqual([]);
         const arrived = messages.flatMap((message) => {
           const parsed = fromNodeSchema.parse(decodeFrame(encodeFrame(message)));
