@@ -167,13 +167,17 @@ export class ProcessNodes implements AsyncDisposable {
 
   /** Waits until every agent has a session with each of these nodes. */
   async connected(names: readonly string[] = this.nodes.map(({ name }) => name)): Promise<void> {
-    await eventually(`all agents are connected to ${names.join(", ")}`, async () => {
-      const { items } = await this.anyClient().agents.list({ limit: 200 });
-      const isConnected = items.every(({ nodes }) =>
-        names.every((name) => nodes.some((node) => node.name === name && node.state === "connected")),
-      );
-      return { done: isConnected, state: items.map(({ name, nodes }) => [name, nodes]) };
-    });
+    await eventually(
+      `all agents are connected to ${names.join(", ")}`,
+      async () => {
+        const { items } = await this.anyClient().agents.list({ limit: 200 });
+        const isConnected = items.every(({ nodes }) =>
+          names.every((name) => nodes.some((node) => node.name === name && node.state === "connected")),
+        );
+        return { done: isConnected, state: items.map(({ name, nodes }) => [name, nodes]) };
+      },
+      { limitMs: 60_000 },
+    );
   }
 
   anyClient(): Holdfast {
