@@ -63,7 +63,8 @@ async function bundle(): Promise<string> {
   try {
     const { output } = await bundled.generate({ format: "esm", codeSplitting: false, minify: false });
     const [entry, ...others] = output;
-    if (others.length > 0) throw new Error(`expected one file, saw also ${others.map((one) => one.fileName).join(", ")}`);
+    if (others.length > 0)
+      throw new Error(`expected one file, saw also ${others.map((one) => one.fileName).join(", ")}`);
     return entry.code;
   } finally {
     await bundled.close();
@@ -98,8 +99,11 @@ async function joinWithNode(
 
 function commitOf(): string | undefined {
   try {
-    const options = { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] } as const;
-    return execFileSync("git", ["rev-parse", "--short=12", "HEAD"], options).trim();
+    return execFileSync("git", ["rev-parse", "--short=12", "HEAD"], {
+      cwd: root,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   } catch {
     return undefined;
   }

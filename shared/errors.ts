@@ -56,6 +56,12 @@ export const errorRows = {
   "database.schema": row(500, 78, false, "Run a server version that knows this schema."),
   "database.unavailable": row(503, 75, true, "Try again when the database is back; `/readyz` of the node shows it."),
   "disk.full": row(507, 75, true, "Free space on the disk named here."),
+  "download.unknown": row(
+    404,
+    1,
+    false,
+    "Make the executable with `npm run build:agent`, or name its folder with `holdfast server start --agent-executables`.",
+  ),
   "embedded-postgres.failed": row(
     503,
     1,

@@ -13,7 +13,7 @@ export interface IssueTokenDeps {
   readonly random: Random;
   readonly nodesCaPin: () => Sha256Hex;
   /** Of the executables this node serves; undefined when it serves none. */
-  readonly listDigest: () => Promise<string | undefined>;
+  readonly listDigest: string | undefined;
 }
 
 export interface TokenTerms {
@@ -43,6 +43,6 @@ export async function issueToken(
     principal,
     address,
   });
-  const listDigest = await deps.listDigest();
+  const { listDigest } = deps;
   return { id, text: encodeToken({ tokenId: id, secret, nodesCaPin: deps.nodesCaPin(), listDigest }) };
 }
