@@ -3,6 +3,7 @@
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { installLine } from "../../cli/install-line.ts";
 import { buildAgent } from "../../scripts/build-agent.ts";
 import { EmptyRoot, type Furnishing } from "../harness/empty-root.ts";
 import { connected } from "../harness/enrolled-agent.ts";
@@ -28,9 +29,11 @@ describe.skipIf(isSkipped)("a target without Node", () => {
       await using root = await EmptyRoot.create(kind, { alike: process.execPath });
       expect((await root.run(["/bin/sh", "-c", "command -v node || echo no node"])).output).toBe("no node\n");
       const name = kind.replaceAll(" ", "-");
-      const { token } = await node.client.tokens.create({});
-      const fetcher = kind === "dash with curl" ? "curl -fsSL" : "wget -q -O -";
-      const line = `${fetcher} ${node.url}/install.sh | sh -s -- --token ${token} --name ${name} --no-service`;
+      const { token, installerSha256 } = await node.client.tokens.create({});
+      // One as `tokens create` prints it for http, where the script is checked as well; one as people type it.
+      const printed = installLine({ url: node.url, token, installerSha256: installerSha256 ?? "none" });
+      const typed = `wget -q -O - ${node.url}/install.sh | sh -s -- --token ${token}`;
+      const line = `${kind === "dash with curl" ? printed : typed} --name ${name} --no-service`;
 
       const installed = await root.run(["/bin/sh", "-c", line]);
       expect(installed).toMatchObject({ exitCode: 0 });
