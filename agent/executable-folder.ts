@@ -2,7 +2,9 @@
 // them `current`, a link to one of those. install.sh lays it out, `agent update` changes the link; whoever starts the agent
 // starts it by `current`, so that a new version needs no other change. Written versions are never changed.
 import { existsSync } from "node:fs";
+import { readlink, rename, rm, symlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { syncDirectory } from "./journal-disk.ts";
 
 export const executableName = "holdfast-agent";
 
@@ -30,4 +32,22 @@ export function stableProgram(executable: string): string {
   if (folder === undefined) return executable;
   const program = currentProgram(folder.path);
   return existsSync(program) ? program : executable;
+}
+
+export function versionProgram(folder: string, version: string): string {
+  return join(folder, "versions", version, executableName);
+}
+
+/** The version that `current` names. */
+export async function currentVersion(folder: string): Promise<string> {
+  return basename(await readlink(join(folder, "current")));
+}
+
+/** At every moment `current` names a whole version, the earlier or this one. */
+export async function pointCurrent(folder: string, version: string): Promise<void> {
+  const next = join(folder, "current.new");
+  await rm(next, { force: true });
+  await symlink(join("versions", version), next);
+  await rename(next, join(folder, "current"));
+  await syncDirectory(folder);
 }

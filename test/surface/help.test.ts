@@ -52,6 +52,7 @@ test("the commands are exactly these", () => {
     "holdfast agent install",
     "holdfast agent uninstall",
     "holdfast agent status",
+    "holdfast agent update",
   ]);
 });
 
