@@ -4,12 +4,13 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { packedFile } from "../shared/packed.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import { replaceFile } from "./durable-file.ts";
 
 /** Writes the shim into the data directory when it is not there; gives its path. */
 export async function installShim(dataPath: string): Promise<string> {
-  const text = await readFile(new URL("shim.sh", import.meta.url));
+  const text = packedFile("shim.sh") ?? (await readFile(new URL("shim.sh", import.meta.url)));
   const path = join(dataPath, `shim-${sha256Hex(text).slice(0, 12)}.sh`);
   if (!existsSync(path)) await replaceFile(path, text);
   return path;

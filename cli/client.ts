@@ -15,6 +15,11 @@ export const defaultUrl = "http://127.0.0.1:8080";
 /** Long enough for a node's restart behind a load balancer, short enough for a wrong URL. */
 const retryForMs = 10_000;
 
+/** Where {@link openClient} leads, without the need of a key. */
+export async function clientUrl(shell: Shell, { url }: ClientOptions): Promise<string> {
+  return url ?? (await readLogin(shell))?.url ?? defaultUrl;
+}
+
 export async function openClient(shell: Shell, options: ClientOptions): Promise<Holdfast> {
   const login = options.url === undefined || options.apiKey === undefined ? await readLogin(shell) : undefined;
   const url = options.url ?? login?.url ?? defaultUrl;

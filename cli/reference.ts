@@ -1,7 +1,7 @@
 // The reference of every command and flag, rendered from the commands themselves. docs/configuration.md holds it and a test
 // holds them equal.
 import type { Command, Option } from "commander";
-import { everyCommand, wordsOf } from "./program.ts";
+import { everyCommand, wordsOf } from "./tree.ts";
 
 export interface FlagRow {
   readonly command: string;

@@ -2,25 +2,22 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { packedFile } from "../shared/packed.ts";
+import { ownVersion } from "../shared/version.ts";
 import { newestProtocol } from "../shared/wire/version.ts";
 
-const packageSchema = z.object({ name: z.literal("holdfast"), version: z.string() });
+const packageSchema = z.object({ name: z.literal("holdfast") });
 const buildSchema = z.object({ commit: z.string() });
-
-/** Found upwards from here: the checkout has it one folder up, a built package two. */
-export function packageVersion(): string {
-  return packageIn(packageRoot())?.version ?? "unknown";
-}
 
 export function versionText(): string {
   const root = packageRoot();
-  const commit = builtCommit(root) ?? checkedOutCommit(root);
+  const commit = commitIn(packedFile("build.json")) ?? builtCommit(root) ?? checkedOutCommit(root);
   const words = [
     commit === undefined ? undefined : `commit ${commit}`,
     `protocol ${newestProtocol}`,
     `Node ${process.version}`,
   ];
-  return `holdfast ${packageVersion()} (${words.filter((word) => word !== undefined).join(", ")})`;
+  return `holdfast ${ownVersion()} (${words.filter((word) => word !== undefined).join(", ")})`;
 }
 
 function packageRoot(): string {
@@ -34,7 +31,11 @@ function packageIn(folder: string): z.infer<typeof packageSchema> | undefined {
 
 /** Written by `npm run build`. */
 function builtCommit(root: string): string | undefined {
-  return buildSchema.safeParse(parseJson(textOf(join(root, "dist", "build.json")))).data?.commit;
+  return commitIn(textOf(join(root, "dist", "build.json")));
+}
+
+function commitIn(text: string | undefined): string | undefined {
+  return buildSchema.safeParse(parseJson(text)).data?.commit;
 }
 
 /** Read from .git itself: starting git would cost more than the command. */

@@ -9,6 +9,7 @@ import type { TokenView } from "../shared/api/tokens.ts";
 import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
 import type { ApiKeyRow, Backend } from "./api/backend.ts";
+import type { Downloads } from "./api/download-routes.ts";
 import { createAdministration, type AdministrationDeps } from "./administration.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
@@ -33,6 +34,7 @@ export interface BackendDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly nodesCaPin: () => string;
+  readonly downloads: Pick<Downloads, "list">;
   readonly admitOne: AdministrationDeps["admitOne"];
   readonly isDraining: () => boolean;
   /** Tells every node: cancels to send, agents to close. */
@@ -146,13 +148,14 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     },
     async createToken(request, principal) {
       const { labels, expiresMs, replace } = request;
+      const list = await deps.downloads.list();
       const { id, text } = await issueToken(
-        { sql, ...deps },
+        { sql, ...deps, listDigest: list?.digest },
         { labels, expiresMs, replace, principal: principal.id, address: principal.address },
       );
       const row = await readToken(sql, id);
       if (row === undefined) throw new AppError("internal", "the token just created is not there");
-      return { ...tokenView(row), token: text };
+      return { ...tokenView(row), token: text, installerSha256: list?.installerSha256 ?? null };
     },
     listTokens: async (query) => (await listTokens(sql, query)).map(tokenView),
     async revokeToken(id, principal) {

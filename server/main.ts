@@ -36,6 +36,8 @@ export interface ServerOptions {
   /** Queued tasks of one agent, and in all; more are refused. */
   readonly queuePerAgent: number;
   readonly queueTotal: number;
+  /** Folder of the agent's executables that are served. */
+  readonly agentExecutables: string | undefined;
   readonly logLevel: LogLevel;
 }
 
@@ -86,6 +88,7 @@ function nodeOptions(options: ServerOptions, name: string) {
     trustedProxies: options.trustedProxies,
     allowOrigins: options.allowOrigins,
     queueLimits: { perAgent: options.queuePerAgent, total: options.queueTotal },
+    agentExecutables: options.agentExecutables,
     ...(options.masterKeyFile === undefined ? {} : { masterKeyFile: options.masterKeyFile }),
   };
 }

@@ -13,6 +13,7 @@ import { ApiServer } from "./api/http-server.ts";
 import { createBackend } from "./backend.ts";
 import { createCouriers } from "./couriers.ts";
 import { Hints } from "./cluster/hints.ts";
+import { executablesFolder, ExecutableFolder } from "./executables/folder.ts";
 import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.ts";
 import { createEnrolment } from "./enrolment/enrol-agent.ts";
 import { issueToken, type IssueTokenDeps } from "./enrolment/issue-token.ts";
@@ -60,6 +61,8 @@ export interface NodeOptions {
   readonly allowOrigins?: readonly string[];
   /** How many tasks may wait; see {@link QueueLimits} for the defaults. The same on every node. */
   readonly queueLimits?: Partial<QueueLimits>;
+  /** Folder of the agent's executables that are served; default as executablesFolder says. */
+  readonly agentExecutables?: string | undefined;
   /** Life of agents' certificates in milliseconds; default 30 days. */
   readonly agentLeafMs?: number;
   /** Life of the node's own certificate in milliseconds; default 30 days. */
@@ -239,6 +242,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     }
   };
   const nodesCaPin = (): string => pinOf(readTrustAnchor(trust.nodesCa));
+  const downloads = new ExecutableFolder(
+    { logger },
+    { folder: executablesFolder(options.agentExecutables, options.dataDirectory) },
+  );
   const backend = createBackend(
     {
       database,
@@ -252,6 +259,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
         couriers.hint(what, agents);
       },
       nodesCaPin,
+      downloads,
       admitOne: (agent) => queue.admitOne(agent),
       isDraining: () => couriers.isDraining,
       submitting: {
@@ -288,7 +296,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
   useIdentity = (identity) => door.useIdentity(identity);
   const api = new ApiServer(
-    { backend, enrolment, clock, ids, logger, registry },
+    { backend, enrolment, downloads, clock, ids, logger, registry },
     {
       ...options.apiListen,
       trustedProxies: options.trustedProxies ?? [],
@@ -326,7 +334,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     apiAddress: api.address,
     agentPort: door.port,
     origin: trust.origin,
-    firstToken: await firstToken({ sql: database.durable, ids, random, nodesCaPin }, trust.origin),
+    firstToken: await firstToken(
+      { sql: database.durable, ids, random, nodesCaPin },
+      { origin: trust.origin, downloads },
+    ),
     drain,
     start: () => Promise.reject(new AppError("internal", "a node is started by startNode")),
     stop() {
@@ -347,10 +358,14 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   };
 }
 
-async function firstToken(deps: IssueTokenDeps, origin: ClusterTrust["origin"]): Promise<string | undefined> {
+async function firstToken(
+  deps: Omit<IssueTokenDeps, "listDigest">,
+  { origin, downloads }: { readonly origin: ClusterTrust["origin"]; readonly downloads: ExecutableFolder },
+): Promise<string | undefined> {
   if (origin === "found") return undefined;
+  const listDigest = (await downloads.list())?.digest;
   const terms = { labels: {}, expiresMs: 3_600_000, replace: undefined, principal: "first start", address: "" };
-  return (await issueToken(deps, terms)).text;
+  return (await issueToken({ ...deps, listDigest }, terms)).text;
 }
 
 function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust): AgentListenerIdentity {

@@ -1,4 +1,7 @@
-// The text of an enrolment token: `hft_` and base64url of id (16 bytes) ‖ secret (32) ‖ SHA-256 of the nodes CA (32).
+// The text of an enrolment token: `hft_` and base64url of id (16 bytes) ‖ secret (32) ‖ SHA-256 of the nodes CA (32), then,
+// when the cluster serves executables of the agent, `.` and the first 16 bytes of SHA-256 over its list of their sums in hex,
+// which a shell can take off without decoding anything. 128 bits are enough: to deceive, a second list has to be found for a
+// given one (2¹²⁸), not any two that agree. The rest of the token does not vouch for it: install.sh reads it, nobody else.
 // Whether a token still counts is the server's to say. Invariant: no error made here contains any part of the token.
 import { AppError } from "./errors.ts";
 import { tokenIdSchema } from "./ids.ts";
@@ -10,6 +13,8 @@ const prefix = "hft_";
 const idBytes = 16;
 export const tokenSecretBytes = 32;
 const pinBytes = 32;
+/** Of SHA-256 over the list of executables' sums. */
+export const listDigestHex = 32;
 const totalBytes = idBytes + tokenSecretBytes + pinBytes;
 
 export interface EnrolmentToken {
@@ -18,6 +23,8 @@ export interface EnrolmentToken {
   readonly secret: Uint8Array;
   /** SHA-256 over the nodes CA's DER, lower-case hex. */
   readonly nodesCaPin: Sha256Hex;
+  /** First 32 hex digits of SHA-256 over `/downloads/SHA256SUMS`; absent when nothing was served. */
+  readonly listDigest?: string | undefined;
 }
 
 export function encodeToken(token: EnrolmentToken): string {
@@ -28,7 +35,7 @@ export function encodeToken(token: EnrolmentToken): string {
   ]);
   if (bytes.byteLength !== totalBytes)
     throw new AppError("internal", `enrolment token: expected ${totalBytes} bytes, saw ${bytes.byteLength}`);
-  return prefix + bytes.toString("base64url");
+  return prefix + bytes.toString("base64url") + (token.listDigest === undefined ? "" : `.${token.listDigest}`);
 }
 
 /** Throws AppError `token.refused` for anything but the one canonical text of a token; surrounding blanks are allowed. */
@@ -39,16 +46,22 @@ export function decodeToken(text: string): EnrolmentToken {
       mend: "Copy the whole token again, or create a new one with `holdfast tokens create`.",
     });
   if (!trimmed.startsWith(prefix)) throw refuse(`expected it to begin with ${prefix}`);
-  const bytes = Buffer.from(trimmed.slice(prefix.length), "base64url");
+  const point = trimmed.indexOf(".");
+  const main = point < 0 ? trimmed : trimmed.slice(0, point);
+  const listDigest = point < 0 ? undefined : trimmed.slice(point + 1);
+  if (listDigest !== undefined && !/^[0-9a-f]{32}$/.test(listDigest))
+    throw refuse(`expected ${listDigestHex} hex digits behind the point, saw ${listDigest.length} characters`);
+  const bytes = Buffer.from(main.slice(prefix.length), "base64url");
   if (bytes.byteLength !== totalBytes)
     throw refuse(`expected ${totalBytes} bytes, saw ${bytes.byteLength}: part of it is missing or doubled`);
-  if (prefix + bytes.toString("base64url") !== trimmed) throw refuse("expected base64url without other characters");
+  if (prefix + bytes.toString("base64url") !== main) throw refuse("expected base64url without other characters");
   const idHex = bytes.toString("hex", 0, idBytes);
   const tokenId = tokenIdSchema.parse(idHex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"));
   return {
     tokenId,
     secret: Uint8Array.from(bytes.subarray(idBytes, idBytes + tokenSecretBytes)),
     nodesCaPin: bytes.toString("hex", idBytes + tokenSecretBytes),
+    ...(listDigest === undefined ? {} : { listDigest }),
   };
 }
 

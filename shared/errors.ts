@@ -56,6 +56,18 @@ export const errorRows = {
   "database.schema": row(500, 78, false, "Run a server version that knows this schema."),
   "database.unavailable": row(503, 75, true, "Try again when the database is back; `/readyz` of the node shows it."),
   "disk.full": row(507, 75, true, "Free space on the disk named here."),
+  "download.unknown": row(
+    404,
+    1,
+    false,
+    "Make the executable with `npm run build:agent`, or name its folder with `holdfast server start --agent-executables`.",
+  ),
+  "download.untrusted": row(
+    502,
+    77,
+    false,
+    "Nothing of it was kept. Compare the SHA-256 with the one the node's operator knows; somebody may change what is downloaded.",
+  ),
   "embedded-postgres.failed": row(
     503,
     1,
@@ -131,6 +143,12 @@ export const errorRows = {
   ),
   "token.refused": row(401, 77, false, "Create a new one with `holdfast tokens create`."),
   "token.unknown": row(404, 1, false, "List the tokens with `holdfast tokens list`."),
+  "update.rolled-back": row(
+    500,
+    1,
+    false,
+    "Read the agent's log of that time: it says why the new version did not connect. The earlier one runs again unless said otherwise.",
+  ),
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorRows;

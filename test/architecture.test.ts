@@ -51,6 +51,7 @@ const mayImport: Record<string, readonly string[]> = {
     "agent/register.ts",
     "agent/doctor/doctor.ts",
     "agent/service/entry.ts",
+    "agent/update/entry.ts",
   ],
   demo: ["sdk", "shared", "cli", "server/store/embedded.ts"],
   bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo"],

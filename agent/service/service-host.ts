@@ -5,7 +5,9 @@ import { chmod, chown, mkdir, readFile, realpath, rm, stat } from "node:fs/promi
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { AppError, describeError, errnoOf } from "../../shared/errors.ts";
+import { isPacked } from "../../shared/packed.ts";
 import { replaceFile } from "../durable-file.ts";
+import { stableProgram } from "../executable-folder.ts";
 import type { Account } from "./plan.ts";
 
 export interface Outcome {
@@ -123,6 +125,7 @@ export class SystemHost implements ServiceHost {
 
 /** How the command line was started: the launcher of a checkout says it, else Node and the script of the package. */
 export function ownProgram(environment: Readonly<Record<string, string | undefined>>): string[] {
+  if (isPacked()) return [stableProgram(process.execPath)];
   const launcher = environment["HOLDFAST_COMMAND"];
   if (launcher !== undefined && launcher !== "") return [resolve(launcher)];
   return [process.execPath, resolve(process.argv[1] ?? "")];

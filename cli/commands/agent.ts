@@ -7,6 +7,7 @@ import { logLevelOption, option, parseCount } from "../option.ts";
 import { stateDirectory } from "../state-directory.ts";
 import { installCommand, statusCommand, uninstallCommand } from "./agent-service.ts";
 import { doctorCommand } from "./doctor.ts";
+import { updateCommand } from "./agent-update.ts";
 import { agentDataDirectory, registerCommand } from "./register.ts";
 
 /** What `runAgent` of agent/main.ts takes. */
@@ -27,6 +28,7 @@ export function agentCommand(context: CommandContext): Command {
       installCommand(context),
       uninstallCommand(context),
       statusCommand(context),
+      updateCommand(context),
     ],
     examples: [
       ["holdfast agent register --server URL --token T --all-nodes", "once"],

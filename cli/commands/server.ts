@@ -24,6 +24,7 @@ interface StartFlags {
   readonly allowOrigin?: readonly string[];
   readonly queuePerAgent: number;
   readonly queueTotal: number;
+  readonly agentExecutables?: string;
   readonly logLevel: LogLevel;
 }
 
@@ -93,6 +94,7 @@ async function runNode(
     allowOrigins: split(flags.allowOrigin),
     queuePerAgent: flags.queuePerAgent,
     queueTotal: flags.queueTotal,
+    agentExecutables: flags.agentExecutables,
     logLevel: flags.logLevel,
   };
   finish(await runServer(options));
@@ -145,6 +147,12 @@ function nodeOptions(): Option[] {
       flags: "--queue-total <count>",
       description: "queued tasks in the cluster; more are refused with 429 (the same on every node)",
       fallback: 1_000_000,
+    }),
+    option({
+      flags: "--agent-executables <dir>",
+      description:
+        "executables of the agent to serve (else agent-executables in the data directory, else those of `npm run build:agent`)",
+      kind: "setting",
     }),
     logLevelOption(),
   ];

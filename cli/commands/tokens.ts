@@ -1,13 +1,16 @@
 // `holdfast tokens`: let a new agent in.
 import type { Command } from "commander";
+import type { CreatedToken } from "../../shared/api/tokens.ts";
 import type { PageRequest } from "../../shared/api/page.ts";
-import { openClient, type ClientOptions } from "../client.ts";
+import { clientUrl, openClient, type ClientOptions } from "../client.ts";
 import { command, group, type CommandContext } from "../command.ts";
 import { exitCodes } from "../exit-code.ts";
+import { installLine } from "../install-line.ts";
 import { durationOption, jsonOption, option, pageOptions, urlOptions } from "../option.ts";
 import { note, pairs, printJson, printTable } from "../output.ts";
 import { printMore } from "../page.ts";
 import { parseLabels } from "../pairs.ts";
+import type { Shell } from "../shell.ts";
 
 interface JsonFlag extends ClientOptions {
   readonly json?: boolean;
@@ -66,9 +69,20 @@ function createCommand({ shell, finish }: CommandContext): Command {
         shell,
         `for one agent, until ${created.expiresAt}; on the target: holdfast agent register --server URL --token TOKEN --all-nodes`,
       );
+      await noteInstallation(shell, created, await clientUrl(shell, flags));
     }
     finish(exitCodes.done);
   });
+}
+
+/** On standard error, for standard output holds the token alone. */
+async function noteInstallation(shell: Shell, { token, installerSha256 }: CreatedToken, url: string): Promise<void> {
+  if (installerSha256 === null) return;
+  await note(shell, "on a target without Node, as root (--no-service: only enrol):");
+  await shell.err.write(`  ${installLine({ url, token, installerSha256 })}\n`);
+  const { hostname } = new URL(url);
+  if (["localhost", "127.0.0.1", "[::1]"].includes(hostname))
+    await note(shell, `${hostname} is this machine: put the address there that the target reaches`);
 }
 
 function listCommand({ shell, finish }: CommandContext): Command {

@@ -16,6 +16,7 @@ import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
 import { parseTrustedProxies } from "./client-address.ts";
 import { installCrossOrigin, parseOrigins } from "./cross-origin.ts";
+import { addDownloadRoutes, type Downloads } from "./download-routes.ts";
 import { addEnrolmentRoutes } from "./enrolment-routes.ts";
 import { addHealthRoutes } from "./health-routes.ts";
 import { addNodeRoutes } from "./node-routes.ts";
@@ -31,6 +32,7 @@ import { validatorCompiler } from "./validate.ts";
 export interface ApiServerDeps {
   readonly backend: Backend;
   readonly enrolment: EnrolmentBackend;
+  readonly downloads: Downloads;
   readonly clock: Clock;
   readonly ids: IdSource;
   readonly logger: Logger;
@@ -181,7 +183,7 @@ export class ApiServer implements Service {
   }
 
   async #install(app: ApiInstance, parts: { streams: TaskStreams; routes: ApiRoute[] }): Promise<void> {
-    const { backend, enrolment, logger, registry } = this.#deps;
+    const { backend, enrolment, downloads, clock, logger, registry } = this.#deps;
     const { version } = this.#options;
     installProblemReplies(app, { logger });
     app.addHook("onRequest", async (request, reply) => {
@@ -210,6 +212,7 @@ export class ApiServer implements Service {
     addNodeRoutes(app, backend);
     addTokenRoutes(app, backend);
     addEnrolmentRoutes(app, enrolment);
+    addDownloadRoutes(app, { downloads, clock });
     addHealthRoutes(app, { health: backend, registry, version });
     addDocsRoutes(app);
   }

@@ -12,6 +12,8 @@ export interface IssueTokenDeps {
   readonly ids: IdSource;
   readonly random: Random;
   readonly nodesCaPin: () => Sha256Hex;
+  /** Of the executables this node serves; undefined when it serves none. */
+  readonly listDigest: string | undefined;
 }
 
 export interface TokenTerms {
@@ -41,5 +43,6 @@ export async function issueToken(
     principal,
     address,
   });
-  return { id, text: encodeToken({ tokenId: id, secret, nodesCaPin: deps.nodesCaPin() }) };
+  const { listDigest } = deps;
+  return { id, text: encodeToken({ tokenId: id, secret, nodesCaPin: deps.nodesCaPin(), listDigest }) };
 }

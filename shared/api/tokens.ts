@@ -31,6 +31,11 @@ export type TokenView = z.infer<typeof tokenViewSchema>;
 export const createdTokenSchema = z.object({
   ...tokenViewSchema.shape,
   token: z.string().describe("The secret text; shown this once"),
+  installerSha256: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe("Of `/downloads/install.sh`; null when the node serves no executables of the agent"),
 });
 export type CreatedToken = z.infer<typeof createdTokenSchema>;
 

@@ -10,6 +10,7 @@ import type {
   Principal,
   Submit,
 } from "../../server/api/backend.ts";
+import type { Downloads } from "../../server/api/download-routes.ts";
 import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
 import type { AgentView } from "../../shared/api/agents.ts";
@@ -307,11 +308,13 @@ export class FakeBackend implements Backend, EnrolmentBackend {
     this.cluster = { ...this.cluster, paused };
     return this.cluster;
   }
+  installerSha256: string | null = null;
   listTokens = async () => [];
   revokeToken = async () => null;
   createToken: Backend["createToken"] = async (request, principal) => ({
     id: ids.next(),
     token: "hft_secret",
+    installerSha256: this.installerSha256,
     state: "unused",
     labels: request.labels,
     replace: request.replace ?? null,
@@ -339,11 +342,21 @@ export interface RunningApi extends AsyncDisposable {
   readonly apiKey: string;
 }
 
+/** Of a node that serves no executables. */
+export const noDownloads: Downloads = {
+  installer: async () => "",
+  list: async () => undefined,
+  open: async () => undefined,
+};
+
 /** The real HTTP edge on a real socket, in front of the fake backend. */
-export async function startApi(options: Partial<ApiServerOptions> = {}): Promise<RunningApi> {
+export async function startApi(
+  options: Partial<ApiServerOptions> = {},
+  downloads: Downloads = noDownloads,
+): Promise<RunningApi> {
   const backend = new FakeBackend();
   const server = new ApiServer(
-    { backend, enrolment: backend, clock: systemClock, ids, logger: silentLogger, registry: new Registry() },
+    { backend, enrolment: backend, downloads, clock: systemClock, ids, logger: silentLogger, registry: new Registry() },
     { host: "127.0.0.1", port: 0, trustedProxies: [], version: "0.0.0", stopMs: 200, ...options },
   );
   await server.start();

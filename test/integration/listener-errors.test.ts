@@ -10,7 +10,7 @@ import { AgentListener } from "../../server/gateway/listener.ts";
 import { Background } from "../../shared/background.ts";
 import { silentLogger, type Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
-import { FakeBackend, ids } from "../fakes/api-backend.ts";
+import { noDownloads, FakeBackend, ids } from "../fakes/api-backend.ts";
 import { FakeClock } from "../fakes/clock.ts";
 import { createTestAuthorities } from "../harness/certs.ts";
 
@@ -48,7 +48,7 @@ function agentListener({ logger, clock }: Tools): Service {
 function apiServer({ logger, clock }: Tools): Service {
   const backend = new FakeBackend();
   return new ApiServer(
-    { backend, enrolment: backend, ids, logger, clock, registry: new Registry() },
+    { backend, enrolment: backend, downloads: noDownloads, ids, logger, clock, registry: new Registry() },
     { host: "127.0.0.1", port: 0, trustedProxies: [], version: "0.0.0" },
   );
 }

@@ -38,6 +38,7 @@ test.each([
   "--allow-origin",
   "--queue-per-agent",
   "--queue-total",
+  "--agent-executables",
 ])("server start takes %s from flag or environment", (flag) => {
   expect(
     rows.find((row) => row.command === "holdfast server start" && row.flags.startsWith(flag))?.environment,

@@ -1,7 +1,8 @@
 // Every command helps: what it is for, its flags, an example; unknown words suggest the nearest.
 import { expect, test } from "vitest";
 import { main } from "../../cli/main.ts";
-import { createProgram, everyCommand, wordsOf } from "../../cli/program.ts";
+import { createProgram } from "../../cli/program.ts";
+import { everyCommand, wordsOf } from "../../cli/tree.ts";
 import { FakeShell } from "../fakes/shell.ts";
 
 const program = createProgram({ shell: new FakeShell(), finish: () => undefined });
@@ -51,6 +52,7 @@ test("the commands are exactly these", () => {
     "holdfast agent install",
     "holdfast agent uninstall",
     "holdfast agent status",
+    "holdfast agent update",
   ]);
 });
 

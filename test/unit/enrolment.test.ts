@@ -37,12 +37,25 @@ const tokens = fc.record({
   secret: bytesOf(32),
   nodesCaPin: bytesOf(32).map((bytes) => Buffer.from(bytes).toString("hex")),
 });
+const listDigests = bytesOf(16).map((bytes) => Buffer.from(bytes).toString("hex"));
 
 describe("the token", () => {
   test("comes back from its text as it was", () => {
     fc.assert(
       fc.property(tokens, (token) => {
         expect(decodeToken(encodeToken(token))).toEqual(token);
+      }),
+    );
+  });
+
+  test("carries the digest of the executables behind a point, where a shell takes it off", () => {
+    fc.assert(
+      fc.property(tokens, listDigests, (token, listDigest) => {
+        const text = encodeToken({ ...token, listDigest });
+        expect(text).toBe(`${encodeToken(token)}.${listDigest}`);
+        expect(decodeToken(text)).toEqual({ ...token, listDigest });
+        expect(() => decodeToken(text.slice(0, -1))).toThrow(expect.objectContaining({ code: "token.refused" }));
+        expect(() => decodeToken(`${text}0`)).toThrow(expect.objectContaining({ code: "token.refused" }));
       }),
     );
   });

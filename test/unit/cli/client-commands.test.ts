@@ -159,6 +159,12 @@ test("tokens create prints the token alone on standard output", async () => {
     ...withKey(api),
   ]);
   expect(shell.out.text).toBe("hft_secret\n");
+  expect(shell.err.text).not.toContain("install.sh");
+  api.backend.installerSha256 = "ab".repeat(32);
+  const serving = await run(["tokens", "create", ...withKey(api)]);
+  expect(serving.shell.out.text).toBe("hft_secret\n");
+  expect(serving.shell.err.text).toContain(`\n  curl -fsSLO ${api.url}/downloads/install.sh && echo "abab`);
+  expect(serving.shell.err.text).toContain("127.0.0.1 is this machine");
   const json = await run(["tokens", "create", "--label", "role=web,env=prod", "--json", ...withKey(api)]);
   expect(JSON.parse(json.shell.out.text)).toMatchObject({ token: "hft_secret", labels: { role: "web", env: "prod" } });
 });
