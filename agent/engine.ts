@@ -196,7 +196,9 @@ export class Engine {
         return;
       case "note":
         journal.note(effect.record);
-        if (effect.record.kind === "acknowledged") this.#release(effect.record.attempt);
+        // One that still has its slot is swept on, by the same execution.
+        if (effect.record.kind === "acknowledged" && !this.#roster.holds(effect.record.attempt))
+          this.#release(effect.record.attempt);
         return;
       case "append-refusal": {
         const { session, item, refusal } = effect;
@@ -356,7 +358,14 @@ export class Engine {
         logger.info({ attempt, action: action.kind }, "recovered an attempt of an earlier process");
         if (action.kind === "orphan" || action.kind === "ignore") continue;
         const { facts, homeNo, cancelGraceMs: graceMs = 0 } = journaled;
-        this.#carryOut(this.#roster.restore(facts, action, { homeNo, graceMs, wallMs: clock.wallMs() }));
+        this.#carryOut(
+          this.#roster.restore(facts, action, {
+            homeNo,
+            graceMs,
+            wallMs: clock.wallMs(),
+            monotonicMs: clock.monotonicMs(),
+          }),
+        );
       }
     }
     if (journal.corruption !== undefined) return;
