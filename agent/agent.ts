@@ -16,7 +16,7 @@ import { systemRandom } from "../shared/random.ts";
 import type { Service } from "../shared/service.ts";
 import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
-import type { Hello } from "../shared/wire/hello.ts";
+import { capability, type Hello } from "../shared/wire/hello.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
 import { defaultFreeBytesAtLeast } from "./admission.ts";
 import { Connections } from "./connections.ts";
@@ -256,12 +256,12 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", ...interpreters()],
+      capabilities: ["no-op", capability.isolation, capability.slots, ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,
         arch: process.arch,
-        slots: slots ?? defaultRosterOptions.workSlots,
+        slots: engine.workSlots,
       },
     });
     const listFile = new NodeListFile(common, { path: join(dataPath, "nodes.json") });

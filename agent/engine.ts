@@ -79,6 +79,10 @@ export class Engine {
     return this.#roster.size;
   }
 
+  get workSlots(): number {
+    return this.#roster.workSlots;
+  }
+
   reports(): AttemptReport[] {
     return this.#roster.reports();
   }
@@ -109,6 +113,9 @@ export class Engine {
     this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: this.#deps.defer }));
     const node: NodeId = session.welcome.node.id;
     const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
+    const { slots } = session.welcome;
+    // Before the session has its first credit. A node that says nothing knows nothing of it.
+    if (slots !== undefined) this.#step({ kind: "slots", slots });
     this.#step({ kind: "session-opened", session: session.no, node, verdicts });
   }
 
@@ -139,6 +146,9 @@ export class Engine {
         return;
       case "result-ack":
         for (const { attempt, verdict } of message.items) this.#step({ kind: "result-ack", attempt, verdict });
+        return;
+      case "settings":
+        this.#step({ kind: "slots", slots: message.slots });
         return;
       case "go-away":
         this.#step({ kind: "go-away", session });

@@ -1,10 +1,11 @@
 // Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
-// sent, it would end the agent's session each time anew.
+// sent, it would end the agent's session each time anew; and so is one that the agent would run otherwise than it says.
 import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { Offer, OfferItem } from "../../shared/wire/offer.ts";
+import { capability } from "../../shared/wire/hello.ts";
 import { prescanLimits } from "../../shared/wire/prescan.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 
@@ -13,10 +14,11 @@ const startWindowMs = 60_000;
 const specBytesPerFrame = 512 * 1024;
 const valuesPerFrame = 16_000;
 /** Keys and values of an item and a spec besides arguments and environment; more than there are. */
-const fixedValues = 48;
+const fixedValues = 56;
 
 export interface UnfitAttempt {
   readonly claimed: ClaimedAttempt;
+  readonly reason: "invalid" | "unsupported";
   readonly why: string;
 }
 
@@ -25,7 +27,16 @@ export interface PackedOffers {
   readonly unfit: readonly UnfitAttempt[];
 }
 
-export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttempt[]): PackedOffers {
+export interface OfferAddressee {
+  readonly journalId: JournalId;
+  /** Of the agent's hello. */
+  readonly capabilities: ReadonlySet<string>;
+}
+
+export function packOffers(
+  { journalId, capabilities }: OfferAddressee,
+  attempts: readonly ClaimedAttempt[],
+): PackedOffers {
   const messages: Offer[] = [];
   const unfit: UnfitAttempt[] = [];
   let items: OfferItem[] = [];
@@ -39,9 +50,15 @@ export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttem
   };
   for (const claimed of attempts) {
     const parsed = taskSpecSchema.safeParse(JSON.parse(claimed.spec));
-    const why = parsed.success ? unfitness(parsed.data, claimed.spec) : "this version does not understand the spec";
-    if (!parsed.success || why !== undefined) {
-      unfit.push({ claimed, why: why ?? "" });
+    if (!parsed.success) {
+      unfit.push({ claimed, reason: "invalid", why: "this version does not understand the spec" });
+      continue;
+    }
+    const invalid = unfitness(parsed.data, claimed.spec);
+    const unsupported = incapacity(parsed.data, capabilities);
+    const why = invalid ?? unsupported;
+    if (why !== undefined) {
+      unfit.push({ claimed, reason: invalid === undefined ? "unsupported" : "invalid", why });
       continue;
     }
     const specBytes = Buffer.byteLength(claimed.spec);
@@ -56,6 +73,14 @@ export function packOffers(journalId: JournalId, attempts: readonly ClaimedAttem
   }
   flush();
   return { messages, unfit };
+}
+
+/** An agent of before isolation would run a `full` script beside others, and say nothing. */
+function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string | undefined {
+  if (spec.kind !== "script" || spec.isolation === undefined || capabilities.has(capability.isolation))
+    return undefined;
+  const asksForMore = spec.isolation.mode === "full" || spec.isolation.waitMs !== undefined;
+  return asksForMore ? "this agent's version keeps no isolation locks; update it" : undefined;
 }
 
 function valuesOf(spec: TaskSpec): number {

@@ -7,6 +7,7 @@ import { lanes, type Lane } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { FromAgent } from "../../shared/wire/from-agent.ts";
+import { capability } from "../../shared/wire/hello.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
 import { packOffers } from "./courier-offer.ts";
@@ -32,7 +33,7 @@ export function stepCourier(state: CourierState, event: CourierEvent, atMs: numb
       return event.kind === "frame" ? outOfOrder(event.message) : { state, effects: [] };
     case "reconciling":
       if (event.kind === "frame") return outOfOrder(event.message);
-      return event.kind === "reconciled" ? welcomed(state.hello, event) : { state, effects: [] };
+      return event.kind === "reconciled" ? welcomed(state, event) : { state, effects: [] };
     case "open":
       return { state, effects: openEffects(state.session, event, atMs) };
   }
@@ -59,7 +60,10 @@ type Judging = Extract<CourierState, { kind: "judging" }>["hello"];
 function judged(hello: Judging, outcome: Extract<CourierEvent, { kind: "greeted" }>["outcome"]): CourierStep {
   switch (outcome.kind) {
     case "admitted":
-      return { state: { kind: "reconciling", hello }, effects: [{ kind: "reconcile", listed: hello.attempts }] };
+      return {
+        state: { kind: "reconciling", hello, slots: outcome.slots ?? null },
+        effects: [{ kind: "reconcile", listed: hello.attempts }],
+      };
     case "superseded":
       return closing(closeCode.superseded, `superseded: expected ${outcome.expected}, seen ${hello.bootCounter}`);
     case "quarantined":
@@ -70,13 +74,16 @@ function judged(hello: Judging, outcome: Extract<CourierEvent, { kind: "greeted"
   }
 }
 
-function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconciled" }>): CourierStep {
+function welcomed(
+  { hello, slots }: Extract<CourierState, { kind: "reconciling" }>,
+  event: Extract<CourierEvent, { kind: "reconciled" }>,
+): CourierStep {
   const protocol = negotiate(hello.protocols);
   if (protocol === undefined) throw new AppError("internal", "a hello without a common protocol was admitted");
   const found = reconcile({ journalId: hello.journalId, listed: hello.attempts, rows: event.rows });
   const welcome: CourierEffect = {
     kind: "send",
-    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts },
+    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts, slots },
   };
   if (hello.probe === true) {
     return {
@@ -87,10 +94,12 @@ function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconcil
   const session: OpenSession = {
     bootId: hello.bootId,
     journalId: hello.journalId,
+    capabilities: new Set(hello.capabilities),
     credit: { work: { granted: 0, offered: 0 }, system: { granted: 0, offered: 0 } },
     offers: new Map(),
     homes: new Map(),
     trust: "trusted",
+    slots,
   };
   const effects: CourierEffect[] = [welcome, { kind: "opened" }];
   if (found.reached.length > 0) effects.push({ kind: "progress", items: found.reached });
@@ -135,6 +144,10 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       return chunks(event.items).map((items) => ({ kind: "send", message: { type: "cancel", items } }));
     case "nodes":
       return [{ kind: "send", message: { type: "nodes", ...event.list } }];
+    case "settings":
+      session.slots = event.slots;
+      if (!session.capabilities.has(capability.slots)) return [];
+      return [{ kind: "send", message: { type: "settings", slots: event.slots } }];
     case "go-away":
       return [{ kind: "send", message: { type: "go-away", afterMs: event.afterMs, reason: event.reason } }];
     case "alive":
@@ -152,7 +165,7 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
 function claimedEffects(session: OpenSession, claimed: readonly ClaimedAttempt[], atMs: number): CourierEffect[] {
   const isMine = ({ journalId = session.journalId }: ClaimedAttempt): boolean => journalId === session.journalId;
   const others = claimed.filter((attempt) => !isMine(attempt));
-  const { messages, unfit } = packOffers(session.journalId, claimed.filter(isMine));
+  const { messages, unfit } = packOffers(session, claimed.filter(isMine));
   for (const { attempt, offerNo, lane } of messages.flatMap((message) => message.items)) {
     session.credit[lane].offered += 1;
     session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs });
@@ -162,11 +175,11 @@ function claimedEffects(session: OpenSession, claimed: readonly ClaimedAttempt[]
   for (const items of chunks(unfit)) {
     effects.push({
       kind: "refuse",
-      items: items.map(({ claimed: { attempt, offerNo }, why }) => ({
+      items: items.map(({ claimed: { attempt, offerNo }, reason, why }) => ({
         attempt,
         offerNo,
         class: "never",
-        reason: "invalid",
+        reason,
         detail: why,
       })),
     });

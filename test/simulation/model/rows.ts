@@ -20,6 +20,7 @@ export interface AgentRow {
   /** Missing: never removed. */
   readonly removedAtMs?: number;
   readonly isPaused?: boolean;
+  readonly slots?: number | null;
 }
 
 export interface SubmissionRow {

@@ -49,7 +49,7 @@ describe("the greeting", () => {
     expect(kinds(second.effects)).toEqual(["reconcile"]);
     const third = stepCourier(second.state, { kind: "reconciled", rows: [], welcome }, 0);
     expect(third.effects).toEqual([
-      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [] } },
+      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null } },
       { kind: "opened" },
     ]);
     expect(third.state.kind).toBe("open");
@@ -80,7 +80,7 @@ describe("the greeting", () => {
       const states: Record<string, CourierState> = {
         "awaiting-hello": initialCourier,
         judging: { kind: "judging", hello: hello() },
-        reconciling: { kind: "reconciling", hello: hello() },
+        reconciling: { kind: "reconciling", hello: hello(), slots: null },
       };
       const step = stepCourier(
         states[kind] ?? initialCourier,

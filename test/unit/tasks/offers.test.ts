@@ -7,7 +7,7 @@ import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { fromNodeSchema } from "../../../shared/wire/from-node.ts";
 import { attempt, claimed, scene } from "./scene.ts";
 
-const { journalId } = scene();
+const addressee = { journalId: scene().journalId, capabilities: new Set<string>() };
 const withSpec = (number: number, spec: object) => claimed(number, { spec: JSON.stringify(spec) });
 const script = (change: object) => ({
   kind: "script",
@@ -20,13 +20,13 @@ const script = (change: object) => ({
   ...change,
 });
 const sizes = (attempts: Parameters<typeof packOffers>[1]) =>
-  packOffers(journalId, attempts).messages.map(({ items }) => items.length);
+  packOffers(addressee, attempts).messages.map(({ items }) => items.length);
 
 describe("packing offers", () => {
   it("puts at most 64 into a frame, in order", () => {
     const attempts = Array.from({ length: 130 }, (_, index) => claimed(index));
     expect(sizes(attempts)).toEqual([64, 64, 2]);
-    expect(packOffers(journalId, attempts).messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual(
+    expect(packOffers(addressee, attempts).messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual(
       attempts.map((one) => one.attempt),
     );
   });
@@ -38,7 +38,7 @@ describe("packing offers", () => {
 
   it("counts values, so that many arguments do not exceed what a pre-scan admits", () => {
     const attempts = Array.from({ length: 64 }, (_, index) => withSpec(index, script({ args: Array(256).fill("a") })));
-    const packed = packOffers(journalId, attempts);
+    const packed = packOffers(addressee, attempts);
     expect(packed.messages.length).toBeGreaterThan(1);
     for (const message of packed.messages) expect(() => decodeFrame(encodeFrame(message))).not.toThrow();
   });
@@ -51,7 +51,7 @@ describe("packing offers", () => {
     ],
     ["a spec this version does not know", { kind: "teleport" }],
   ])("sets apart %s and offers the others", (_what, spec) => {
-    const packed = packOffers(journalId, [withSpec(1, spec), claimed(2)]);
+    const packed = packOffers(addressee, [withSpec(1, spec), claimed(2)]);
     expect(packed.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, why: expect.stringMatching(/./) }]);
     expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
   });
@@ -85,7 +85,7 @@ describe("packing offers", () => {
         const attempts = specs
           .map((one, index) => withSpec(index, script(one)))
           .filter((one) => taskSpecSchema.safeParse(JSON.parse(one.spec)).success);
-        const { messages, unfit } = packOffers(journalId, attempts);
+        const { messages, unfit } = packOffers(addressee, attempts);
         expect(unfit).toEqual([]);
         const arrived = messages.flatMap((message) => {
           const parsed = fromNodeSchema.parse(decodeFrame(encodeFrame(message)));
