@@ -28,7 +28,7 @@ const find = {
   text: `select id, name from agent where name = $1 or id::text = $1 order by status <> 'removed' desc, id desc limit 1`,
 };
 
-const statement = {
+export const locksStatement = {
   name: "read-locks",
   text: `
 select t.lock_name as lock, t.lock_mode as mode, case when a.rank = 3 then 'holds' else 'waits' end as role,
@@ -46,5 +46,5 @@ export async function readLocks(
 ): Promise<{ readonly agent: string; readonly rows: readonly LockRow[] } | undefined> {
   const [agent] = await rowsOf(sql, find, [nameOrId], agentRow);
   if (agent === undefined) return undefined;
-  return { agent: agent.name, rows: await rowsOf(sql, statement, [agent.id], lockRow) };
+  return { agent: agent.name, rows: await rowsOf(sql, locksStatement, [agent.id], lockRow) };
 }
