@@ -230,7 +230,7 @@ export class Roster {
     const { task, attemptNumber, lane, spec } = offer;
     const facts: AttemptFacts = { attempt, task, attemptNumber, offerNo, lane, spec };
     const slot = this.#turns.enter(attempt, facts, this.#now.monotonicMs);
-    if (slot === "full") return later("busy");
+    if (slot === "full") return later("busy", this.#turns.workSlots === 0 ? "its slots are set to 0" : undefined);
     const next = beginAttempt({ facts, hostBootId: this.#options.hostBootId, wallMs: this.#now.wallMs }, { slot });
     const entry = this.#add(attempt, facts, next.state, 1);
     entry.home = session;
