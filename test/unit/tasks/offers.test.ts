@@ -96,4 +96,18 @@ describe("packing offers", () => {
       { numRuns: 60 },
     );
   });
+
+  it.each([
+    ["a full script", { mode: "full" }, "unsupported"],
+    ["a limit on the wait", { waitMs: 5 }, "unsupported"],
+    ["a name alone", { name: "deploy" }, undefined],
+    ["nothing", undefined, undefined],
+  ])("sets %s apart from an agent that keeps no locks, and from no other", (_what, isolation, reason) => {
+    const attempts = [withSpec(1, script({ isolation })), claimed(2)];
+    const old = packOffers(addressee, attempts);
+    expect(old.unfit.map((unfit) => unfit.reason)).toEqual(reason === undefined ? [] : [reason]);
+    expect(old.messages.flatMap(({ items }) => items)).toHaveLength(reason === undefined ? 2 : 1);
+    const able = packOffers({ ...addressee, capabilities: new Set(["isolation"]) }, attempts);
+    expect(able.unfit).toEqual([]);
+  });
 });
