@@ -83,7 +83,7 @@ export class Roster {
         : resumeAttempt(action, options.graceMs);
     const entry = this.#add(facts.attempt, facts, next.state, options.homeNo);
     // Whatever may have begun has its lock, also what only is being swept or may lose the gate to an older shim.
-    if (next.state.kind === "waiting") this.#turns.queue(entry.attempt, facts, options.monotonicMs);
+    if (next.state.kind === "waiting") this.#turns.queueAgain(entry.attempt, facts, options.monotonicMs);
     else if (facts.spec.kind === "script") this.#turns.retake(entry.attempt, facts);
     for (const effect of next.effects) this.#effects.push({ kind: "attempt", attempt: entry.attempt, effect });
     return this.#flush();
@@ -119,6 +119,7 @@ export class Roster {
     this.#now = now;
     switch (event.kind) {
       case "session-opened":
+        this.#turns.prove();
         this.#homes.opened(event.session, event.node);
         this.#heed(event.session, event.verdicts);
         this.#homes.settle(event.session);

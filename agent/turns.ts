@@ -15,6 +15,8 @@ interface Want {
 
 interface Waiting extends Want {
   readonly sinceMs: number;
+  /** `journal`: accepted by an earlier process. */
+  readonly from: "offer" | "journal";
 }
 
 /** Per lock what those before in line want of it: the mode that excludes most. */
@@ -33,6 +35,7 @@ export class Turns {
   readonly #held = new Map<AttemptId, Want>();
   /** In the order of acceptance. */
   readonly #waiting = new Map<AttemptId, Waiting>();
+  #journal: "unproven" | "proven" = "unproven";
   readonly #used: Record<Lane, number> = { work: 0, system: 0 };
 
   constructor(options: { readonly workSlots: number; readonly systemSlots: number; readonly waitingAtMost: number }) {
@@ -75,13 +78,21 @@ export class Turns {
       return "held";
     }
     if (this.#waiting.size >= this.#waitingAtMost) return "full";
-    this.queue(attempt, facts, nowMs);
+    this.#waiting.set(attempt, { ...want, sinceMs: nowMs, from: "offer" });
     return "wanted";
   }
 
-  /** At the end of the line, however long it is: it was accepted before. */
-  queue(attempt: AttemptId, facts: Pick<AttemptFacts, "lane" | "spec">, nowMs: number): void {
-    this.#waiting.set(attempt, { ...wantOf(facts), sinceMs: nowMs });
+  /** At the end of the line, however long it is, for one that an earlier process accepted and did not start. */
+  queueAgain(attempt: AttemptId, facts: Pick<AttemptFacts, "lane" | "spec">, nowMs: number): void {
+    this.#waiting.set(attempt, { ...wantOf(facts), sinceMs: nowMs, from: "journal" });
+  }
+
+  /**
+   * A node admitted this boot. Until then the disk may be a copy or a snapshot of one on which those who wait here have
+   * run since: `superseded` would say so only after they had begun a second time.
+   */
+  prove(): void {
+    this.#journal = "proven";
   }
 
   /** It waits no more: it ended before it began. */
@@ -103,7 +114,8 @@ export class Turns {
     const granted: AttemptId[] = [];
     const before: Before = new Map();
     for (const [attempt, want] of this.#waiting) {
-      if (this.#hasSlot(want) && this.#mayPass(want, before) && isReady(attempt)) {
+      const isProven = want.from === "offer" || this.#journal === "proven";
+      if (isProven && this.#hasSlot(want) && this.#mayPass(want, before) && isReady(attempt)) {
         this.#waiting.delete(attempt);
         this.#hold(attempt, want);
         granted.push(attempt);

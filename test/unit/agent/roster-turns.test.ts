@@ -138,7 +138,7 @@ describe("recovery", () => {
   ] as const)("re-takes the lock of what %s before anything that waits has a turn", (_what, found) => {
     restore(2, { journal: "intent", marker: "none" }, full);
     restore(1, found, full);
-    expect(acts(tick(), 2)).toEqual([]);
+    expect(acts(open(), 2)).toEqual([]);
     expect(roster.size).toMatchObject({ running: 1, waiting: 1 });
   });
 
@@ -150,7 +150,7 @@ describe("recovery", () => {
       record: { ...record, startedAtMs: 1, finishedAtMs: 2, durationMs: 1, out: empty, err: empty },
       acknowledgedAtMs: 0,
     });
-    const begun = tick();
+    const begun = open();
     expect([acts(begun, 1), acts(begun, 2)]).toEqual([["sweep"], []]);
     expect(acts(post(1, { kind: "killed", exit: undefined, left: [] }), 2)).toEqual(["append"]);
   });
@@ -159,7 +159,8 @@ describe("recovery", () => {
     restore(1, { journal: "intent", marker: "none" });
     restore(2, { journal: "intent", marker: "none" }, full);
     restore(3, { journal: "intent", marker: "none" });
-    const begun = tick();
+    expect([1, 2, 3].map((no) => acts(tick(), no))).toEqual([[], [], []]);
+    const begun = open();
     expect([1, 2, 3].map((no) => acts(begun, no))).toEqual([["append"], [], []]);
   });
 });

@@ -68,7 +68,8 @@ describe("an isolation lock", () => {
   test("is taken by what runs already, whoever holds it, and awaited by all who come then", () => {
     turns.retake(id(1), facts(full));
     turns.retake(id(2), facts(full));
-    turns.queue(id(3), facts(full), 0);
+    turns.queueAgain(id(3), facts(full), 0);
+    turns.prove();
     expect(grant()).toEqual([]);
     turns.release(id(1));
     expect(grant()).toEqual([]);
@@ -125,6 +126,15 @@ describe("one that waits", () => {
     enter(2, full);
     enter(3, { waitMs: 50 });
     expect(numbers(turns.overdue(60))).toEqual([3]);
+  });
+});
+
+describe("one that an earlier process accepted", () => {
+  test("has no turn before a node has admitted this boot: its disk may be a snapshot of one where it has run", () => {
+    turns.queueAgain(id(1), facts(), 0);
+    expect(grant()).toEqual([]);
+    turns.prove();
+    expect(grant()).toEqual([1]);
   });
 });
 
