@@ -122,6 +122,6 @@ describe("slots set for an agent", () => {
 
   it("are 0 to 1,000", async () => {
     const agent = await lab.agent();
-    await expect(setAgentSlots(sql(), { nameOrId: agent.id, slots: 1_001 }, by)).rejects.toThrow();
+    await expect(setAgentSlots(sql(), { nameOrId: agent.id, slots: 1_001 }, by)).rejects.toThrow("agent_slots_check");
   });
 });

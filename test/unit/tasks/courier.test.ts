@@ -41,6 +41,16 @@ describe("rows read again after a failover", () => {
   });
 });
 
+describe("slots that people set", () => {
+  it.each([
+    ["is told at once", ["slots"], [{ kind: "send", message: { type: "settings", slots: 3 } }]],
+    ["of before is not, for an unknown message ends its session", [], []],
+  ])("an agent %s", (_what, capabilities, effects) => {
+    const { state } = open([], { capabilities });
+    expect(stepCourier(state, { kind: "settings", slots: 3 }, 0).effects).toEqual(effects);
+  });
+});
+
 describe("the greeting", () => {
   it("judges the hello, then reconciles, then welcomes", () => {
     const first = stepCourier(initialCourier, { kind: "frame", message: hello() }, 0);
