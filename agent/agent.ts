@@ -13,11 +13,10 @@ import type { Logger } from "../shared/logger.ts";
 import { silentLogger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
 import { systemRandom } from "../shared/random.ts";
-import { secretsCapability } from "../shared/secret.ts";
 import type { Service } from "../shared/service.ts";
 import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
-import type { Hello } from "../shared/wire/hello.ts";
+import { capability, type Hello } from "../shared/wire/hello.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
 import { defaultFreeBytesAtLeast } from "./admission.ts";
 import { Connections } from "./connections.ts";
@@ -261,12 +260,12 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", secretsCapability, ...interpreters()],
+      capabilities: ["no-op", capability.isolation, capability.slots, capability.secrets, ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,
         arch: process.arch,
-        slots: slots ?? defaultRosterOptions.workSlots,
+        slots: engine.workSlots,
       },
     });
     const listFile = new NodeListFile(common, { path: join(dataPath, "nodes.json") });

@@ -14,7 +14,10 @@ import type { ExitReport, RelayMark, ShimMark } from "./shim-report.ts";
 import { parseExitReport, parseRelayMarks, parseShimMark } from "./shim-report.ts";
 
 /** Why an attempt never started; it is the result's outcome and reason. */
-const neverEndingSchema = z.object({ outcome: z.enum(["cancelled", "failed"]), reason: z.string().max(1_024) });
+const neverEndingSchema = z.object({
+  outcome: z.enum(["cancelled", "failed", "timed-out"]),
+  reason: z.string().max(1_024),
+});
 export type NeverEnding = z.infer<typeof neverEndingSchema>;
 
 export type Marker =

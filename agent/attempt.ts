@@ -57,6 +57,8 @@ export type Measurement = Pick<ResultRecord, "startedAtMs" | "finishedAtMs" | "d
 export type AttemptEvent =
   | { readonly kind: "durable"; readonly mark: DurableMark }
   | { readonly kind: "slot-granted" }
+  /** It has waited for its lock as long as it would. */
+  | { readonly kind: "lock-overdue" }
   /** The shim's marker is there: it won the gate. */
   | { readonly kind: "started"; readonly startedAtMs: number }
   /** No shim is or will be there, and this is why. */
@@ -119,6 +121,7 @@ type Measured = Extract<AttemptEvent, { readonly kind: "measured" }>;
 const emptyStream = { length: 0, sha256: sha256Hex("") };
 const step = (state: AttemptState, ...effects: AttemptEffect[]): AttemptStep => ({ state, effects });
 const cancelledBeforeStart: NeverEnding = { outcome: "cancelled", reason: "never-started" };
+const lockNotHad: NeverEnding = { outcome: "timed-out", reason: "lock-wait" };
 const kill = (cause: EndCause, graceMs: number): AttemptStep =>
   step({ kind: "ending", cause }, { kind: "kill", cause, graceMs });
 const declareNever = (ending: NeverEnding, graceMs: number): AttemptStep =>
@@ -199,6 +202,7 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
       return step({ kind: "starting" }, { kind: "spawn" }, { kind: "accept" });
     case "waiting":
       if (event.kind === "cancel") return declare(event.graceMs);
+      if (event.kind === "lock-overdue") return declareNever(lockNotHad, 0);
       if (event.kind !== "slot-granted") return step(state);
       return step(
         { kind: "committing", cancel: false },
@@ -278,9 +282,13 @@ export function stepAttempt(state: AttemptState, event: AttemptEvent, context: A
     case "concluding":
       if (event.kind === "durable" && event.mark === "intent") return step(state, { kind: "accept" });
       if (event.kind !== "durable" || event.mark !== "result") return step(state);
+      // What would not die still has its slot and its lock: it is swept until it is gone.
+      if (mayHaveLeft(state.record))
+        return step({ kind: "finished", record: state.record }, { kind: "finished" }, { kind: "sweep" });
       return step({ kind: "finished", record: state.record }, { kind: "release-slot" }, { kind: "finished" });
     case "finished":
-      return step(state);
+      if (event.kind !== "killed") return step(state);
+      return step(state, event.left.length > 0 ? { kind: "sweep" } : { kind: "release-slot" });
   }
 }
 
@@ -338,8 +346,15 @@ function reasonWith({ reason: given, outcome }: Ending, { output, memory }: Meas
   return reason === "" || reason === "exit-code" ? "output-lost" : `${reason}; output-lost`;
 }
 
+const incompleteWord = "kill-incomplete";
+
 function incomplete(left: readonly number[]): string {
-  return `kill-incomplete: ${left.slice(0, 64).join(" ")}`;
+  return `${incompleteWord}: ${left.slice(0, 64).join(" ")}`;
+}
+
+/** Whether processes of the attempt were left when its result was made; the record is all that a later agent has of it. */
+export function mayHaveLeft({ reason }: Pick<ResultRecord, "reason">): boolean {
+  return reason.startsWith(incompleteWord);
 }
 
 /** Where an attempt of an earlier process goes on. `adopt` answers `started`, or `vanished` when no shim signs in time. */

@@ -84,6 +84,10 @@ export class Engine {
     return this.#roster.size;
   }
 
+  get workSlots(): number {
+    return this.#roster.workSlots;
+  }
+
   reports(): AttemptReport[] {
     return this.#roster.reports();
   }
@@ -114,6 +118,9 @@ export class Engine {
     this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: this.#deps.defer }));
     const node: NodeId = session.welcome.node.id;
     const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
+    const { slots } = session.welcome;
+    // Before the session has its first credit. A node that says nothing knows nothing of it.
+    if (slots !== undefined) this.#step({ kind: "slots", slots });
     this.#step({ kind: "session-opened", session: session.no, node, verdicts });
   }
 
@@ -144,6 +151,9 @@ export class Engine {
         return;
       case "result-ack":
         for (const { attempt, verdict } of message.items) this.#step({ kind: "result-ack", attempt, verdict });
+        return;
+      case "settings":
+        this.#step({ kind: "slots", slots: message.slots });
         return;
       case "go-away":
         this.#step({ kind: "go-away", session });
@@ -201,7 +211,9 @@ export class Engine {
         return;
       case "note":
         journal.note(effect.record);
-        if (effect.record.kind === "acknowledged") this.#release(effect.record.attempt);
+        // One that still has its slot is swept on, by the same execution.
+        if (effect.record.kind === "acknowledged" && !this.#roster.holds(effect.record.attempt))
+          this.#release(effect.record.attempt);
         return;
       case "append-refusal": {
         const { session, item, refusal } = effect;
@@ -361,7 +373,14 @@ export class Engine {
         logger.info({ attempt, action: action.kind }, "recovered an attempt of an earlier process");
         if (action.kind === "orphan" || action.kind === "ignore") continue;
         const { facts, homeNo, cancelGraceMs: graceMs = 0 } = journaled;
-        this.#carryOut(this.#roster.restore(facts, action, { homeNo, graceMs, wallMs: clock.wallMs() }));
+        this.#carryOut(
+          this.#roster.restore(facts, action, {
+            homeNo,
+            graceMs,
+            wallMs: clock.wallMs(),
+            monotonicMs: clock.monotonicMs(),
+          }),
+        );
       }
     }
     if (journal.corruption !== undefined) return;

@@ -19,6 +19,8 @@ interface SessionState {
 export interface HomesDeps {
   readonly entries: Map<AttemptId, Entry>;
   readonly emit: (effect: RosterEffect) => void;
+  /** Whether the attempt, though finished, still has its slot: what is left of it is looked for. */
+  readonly holds: (attempt: AttemptId) => boolean;
 }
 
 /** A result whose row the node does not know is asked about this rarely: a database may be restored. */
@@ -27,6 +29,7 @@ const longResendMs = 600_000;
 export class Homes {
   readonly #entries: Map<AttemptId, Entry>;
   readonly #emit: (effect: RosterEffect) => void;
+  readonly #holds: HomesDeps["holds"];
   readonly #options: RosterOptions;
   readonly #sessions = new Map<SessionNo, SessionState>();
   /** Entries whose result is not acknowledged, and acknowledged ones, each oldest first: what ticks look at. */
@@ -38,6 +41,7 @@ export class Homes {
   constructor(deps: HomesDeps, options: RosterOptions) {
     this.#entries = deps.entries;
     this.#emit = deps.emit;
+    this.#holds = deps.holds;
     this.#options = options;
   }
 
@@ -200,7 +204,7 @@ export class Homes {
     if (entry.acknowledgedAtMs !== undefined) return;
     entry.acknowledgedAtMs = this.nowMs;
     // The result says all that may still be asked; ten minutes of scripts would not fit into memory.
-    entry.facts = undefined;
+    if (!this.#holds(attempt)) entry.facts = undefined;
     entry.resend = undefined;
     entry.home = undefined;
     this.keep(attempt);
@@ -232,14 +236,15 @@ export class Homes {
         entry.acknowledgedAtMs + this.#options.keepAcknowledgedMs > this.nowMs
       )
         break;
-      this.#closeOldest();
+      if (!this.#holds(attempt)) this.#close(attempt);
     }
   }
 
   #closeOldest(): void {
-    const oldest = this.#kept.keys().next();
-    if (oldest.done === true) return;
-    const attempt = oldest.value;
+    for (const attempt of this.#kept) if (!this.#holds(attempt)) return this.#close(attempt);
+  }
+
+  #close(attempt: AttemptId): void {
     this.#kept.delete(attempt);
     this.#entries.delete(attempt);
     // Never synced: forgetting it only means that the result is kept once more.

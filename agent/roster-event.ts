@@ -18,7 +18,7 @@ export interface RosterOptions {
   /** Attempts that run at once in the work lane. Default of the agent: 10. */
   readonly workSlots: number;
   readonly systemSlots: number;
-  /** Accepted attempts that may wait for a slot; beyond it offers are refused `busy`. */
+  /** Accepted attempts that may wait for a slot or a lock; beyond it offers are refused `busy`. */
   readonly waitingAtMost: number;
   /** How long an acknowledged result is kept for a database that forgot it, milliseconds. */
   readonly keepAcknowledgedMs: number;
@@ -31,12 +31,20 @@ export interface RosterOptions {
 export const defaultRosterOptions = {
   workSlots: 10,
   systemSlots: 4,
-  waitingAtMost: 64,
+  waitingAtMost: 100,
   keepAcknowledgedMs: 600_000,
   keptAtMost: 10_000,
   resendFirstMs: 2_000,
   resendCapMs: 30_000,
 } as const;
+
+export interface RosterSize {
+  readonly attempts: number;
+  readonly open: number;
+  readonly running: number;
+  readonly waiting: number;
+  readonly kept: number;
+}
 
 /** What the driver found out about an offer before the core decides. */
 export type Admission =
@@ -77,6 +85,8 @@ export type RosterEvent =
   | { readonly kind: "attempt"; readonly attempt: AttemptId; readonly event: AttemptEvent }
   | { readonly kind: "refusal-durable"; readonly session: SessionNo; readonly item: RefuseItem }
   | { readonly kind: "drain" }
+  /** What people set for this agent; null is its own setting. */
+  | { readonly kind: "slots"; readonly slots: number | null }
   /** At least each 500 ms while anything waits for time. */
   | { readonly kind: "tick" };
 

@@ -1,8 +1,8 @@
-// The pure core of the agent as a whole: its attempts, slots, sessions, credit, homes and resends (DESIGN 4 and 5).
+// The pure core of the agent as a whole: its attempts and what nodes say and hear of them (DESIGN 4 and 5). Who may run is
+// turns.ts's, sessions, credit, homes and resends are homes.ts's.
 // Works in place on its own state, without clock, disk, network or randomness; engine.ts carries its effects out.
 // Invariant: a node is told only what is durable in the journal, and each attempt has at most one home at a time.
 import type { AttemptId } from "../shared/ids.ts";
-import type { Lane } from "../shared/task.ts";
 import type { AttemptReport } from "../shared/wire/attempt-report.ts";
 import type { CancelItem } from "../shared/wire/cancel.ts";
 import { attemptsPerHello } from "../shared/wire/hello.ts";
@@ -11,31 +11,33 @@ import type { RefuseItem } from "../shared/wire/refuse.ts";
 import type { ResultRecord } from "../shared/wire/result.ts";
 import type { Verdict } from "../shared/wire/welcome.ts";
 import type { AttemptEvent, AttemptState, AttemptStep, ResumeAction } from "./attempt.ts";
-import { beginAttempt, concludeNoOp, neverStartedRecord, resumeAttempt, stepAttempt } from "./attempt.ts";
+import { beginAttempt, concludeNoOp, mayHaveLeft, neverStartedRecord, resumeAttempt, stepAttempt } from "./attempt.ts";
 import { Homes } from "./homes.ts";
 import type { AttemptFacts, Refusal } from "./journal-record.ts";
 import type { Entry } from "./roster-entry.ts";
-import { hasLog, isDurable, reportedState } from "./roster-entry.ts";
-import type { AdmittedOffer, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
+import { hasLog, isDurable, newEntry, reportOf } from "./roster-entry.ts";
+import type { AdmittedOffer, RosterEffect, RosterEvent, RosterOptions, RosterSize, SessionNo } from "./roster-event.ts";
+import { Turns } from "./turns.ts";
 
 export class Roster {
   readonly #options: RosterOptions;
   readonly #entries = new Map<AttemptId, Entry>();
   readonly #closed: Map<AttemptId, Refusal | undefined>;
   readonly #homes: Homes;
-  readonly #waiting = new Set<AttemptId>();
+  readonly #turns: Turns;
   /** Refused for good while the tombstone is on its way to the disk, and the session that asked last. */
   readonly #refusing = new Map<AttemptId, SessionNo>();
-  readonly #held: Record<Lane, number> = { work: 0, system: 0 };
   #mode: "open" | "draining" | "quarantined" = "open";
   #effects: RosterEffect[] = [];
-  #wallMs = 0;
+  #now = { monotonicMs: 0, wallMs: 0 };
 
   /** `closed` is the journal's own map and only read here: the journal adds to it when a record is appended. */
   constructor(deps: { readonly closed: Map<AttemptId, Refusal | undefined> }, options: RosterOptions) {
     this.#closed = deps.closed;
     this.#options = options;
-    this.#homes = new Homes({ entries: this.#entries, emit: (effect) => this.#effects.push(effect) }, options);
+    this.#turns = new Turns(options);
+    const emit = (effect: RosterEffect): void => void this.#effects.push(effect);
+    this.#homes = new Homes({ entries: this.#entries, emit, holds: (attempt) => this.#turns.holds(attempt) }, options);
   }
 
   /** A damaged journal: results go out, no work comes in. */
@@ -43,37 +45,46 @@ export class Roster {
     this.#mode = "quarantined";
   }
 
-  get size(): {
-    readonly attempts: number;
-    readonly open: number;
-    readonly running: number;
-    readonly waiting: number;
-    readonly kept: number;
-  } {
+  get size(): RosterSize {
     const open = this.#entries.size - this.#homes.kept;
     return {
       attempts: this.#entries.size,
       open,
-      running: this.#held.work + this.#held.system,
-      waiting: this.#waiting.size,
+      running: this.#turns.running,
+      waiting: this.#turns.waiting,
       kept: this.#homes.kept,
     };
   }
 
-  /** Takes over one attempt from the journal at start. */
+  /** How many attempts run at once in the work lane, as set now. */
+  get workSlots(): number {
+    return this.#turns.workSlots;
+  }
+
+  /** Whether the attempt, finished or not, still has its slot and its lock. */
+  holds(attempt: AttemptId): boolean {
+    return this.#turns.holds(attempt);
+  }
+
+  /** Takes over one attempt from the journal at start. All are, before the first step lets any that waits begin. */
   restore(
     facts: AttemptFacts,
     action: ResumeAction,
-    options: { readonly homeNo: number; readonly graceMs: number; readonly wallMs: number },
+    options: {
+      readonly homeNo: number;
+      readonly graceMs: number;
+      readonly wallMs: number;
+      readonly monotonicMs: number;
+    },
   ): RosterEffect[] {
     const next =
       facts.spec.kind === "no-op"
         ? concludeNoOp(facts.attempt, options.wallMs)
         : resumeAttempt(action, options.graceMs);
     const entry = this.#add(facts.attempt, facts, next.state, options.homeNo);
-    const holds = next.state.kind === "starting" || next.state.kind === "ending";
-    if (holds) this.#hold(entry, facts.lane);
-    if (next.state.kind === "waiting") this.#waiting.add(entry.attempt);
+    // Whatever may have begun has its lock, also what only is being swept or may lose the gate to an older shim.
+    if (next.state.kind === "waiting") this.#turns.queueAgain(entry.attempt, facts, options.monotonicMs);
+    else if (facts.spec.kind === "script") this.#turns.retake(entry.attempt, facts);
     for (const effect of next.effects) this.#effects.push({ kind: "attempt", attempt: entry.attempt, effect });
     return this.#flush();
   }
@@ -87,6 +98,9 @@ export class Roster {
     entry.acknowledgedAtMs = kept.acknowledgedAtMs;
     if (kept.acknowledgedAtMs === undefined) this.#homes.awaitAcknowledgement(attempt);
     else this.#homes.keep(attempt);
+    if (facts === undefined || !mayHaveLeft(kept.record)) return;
+    this.#turns.retake(attempt, facts);
+    this.#effects.push({ kind: "attempt", attempt, effect: { kind: "sweep" } });
   }
 
   /** What `hello` lists: everything open that is durable. */
@@ -94,7 +108,7 @@ export class Roster {
     const reports: AttemptReport[] = [];
     for (const entry of this.#entries.values()) {
       if (reports.length === attemptsPerHello) break;
-      const report = entry.acknowledgedAtMs === undefined ? this.#report(entry, undefined) : undefined;
+      const report = entry.acknowledgedAtMs === undefined ? reportOf(entry, undefined) : undefined;
       if (report !== undefined) reports.push(report);
     }
     return reports;
@@ -102,9 +116,10 @@ export class Roster {
 
   step(event: RosterEvent, now: { readonly monotonicMs: number; readonly wallMs: number }): RosterEffect[] {
     this.#homes.nowMs = now.monotonicMs;
-    this.#wallMs = now.wallMs;
+    this.#now = now;
     switch (event.kind) {
       case "session-opened":
+        this.#turns.prove();
         this.#homes.opened(event.session, event.node);
         this.#heed(event.session, event.verdicts);
         this.#homes.settle(event.session);
@@ -141,11 +156,9 @@ export class Roster {
         if (entry !== undefined) entry.log = "flowing";
         break;
       }
-      case "attempt": {
-        const entry = this.#entries.get(event.attempt);
-        if (entry !== undefined) this.#stepAttempt(entry, event.event);
+      case "attempt":
+        this.#stepKnown(event.attempt, event.event);
         break;
-      }
       case "refusal-durable":
         for (const session of new Set([event.session, this.#refusing.get(event.item.attempt)]))
           this.#homes.send(session, { type: "refuse", item: event.item });
@@ -154,13 +167,17 @@ export class Roster {
       case "drain":
         this.#mode = this.#mode === "quarantined" ? "quarantined" : "draining";
         break;
+      case "slots":
+        this.#turns.setWorkSlots(event.slots ?? this.#options.workSlots);
+        break;
       case "tick":
+        for (const attempt of this.#turns.overdue(now.monotonicMs)) this.#stepKnown(attempt, { kind: "lock-overdue" });
         this.#homes.tick();
         break;
     }
-    this.#grantSlots();
     if (this.#mode === "open") {
-      this.#homes.grantCredit({ work: this.#free("work") - this.#waiting.size, system: this.#free("system") });
+      this.#grantTurns();
+      this.#homes.grantCredit({ work: this.#turns.room("work"), system: this.#turns.room("system") });
     }
     return this.#flush();
   }
@@ -172,17 +189,7 @@ export class Roster {
   }
 
   #add(attempt: AttemptId, facts: AttemptFacts | undefined, state: AttemptState, homeNo: number): Entry {
-    const entry: Entry = {
-      attempt,
-      facts,
-      state,
-      slot: undefined,
-      home: undefined,
-      homeNo,
-      log: "flowing",
-      resend: undefined,
-      acknowledgedAtMs: undefined,
-    };
+    const entry = newEntry({ attempt, facts, state, homeNo });
     this.#entries.set(attempt, entry);
     return entry;
   }
@@ -221,18 +228,13 @@ export class Roster {
       });
       return;
     }
-    const isFree = this.#free(offer.lane) > 0;
-    if (!isFree && this.#waiting.size >= this.#options.waitingAtMost) return later("busy");
     const { task, attemptNumber, lane, spec } = offer;
     const facts: AttemptFacts = { attempt, task, attemptNumber, offerNo, lane, spec, secrets: offer.secrets?.length };
-    const next = beginAttempt(
-      { facts, hostBootId: this.#options.hostBootId, wallMs: this.#wallMs },
-      { slot: isFree ? "held" : "wanted" },
-    );
+    const slot = this.#turns.enter(attempt, facts, this.#now.monotonicMs);
+    if (slot === "full") return later("busy", this.#turns.workSlots === 0 ? "its slots are set to 0" : undefined);
+    const next = beginAttempt({ facts, hostBootId: this.#options.hostBootId, wallMs: this.#now.wallMs }, { slot });
     const entry = this.#add(attempt, facts, next.state, 1);
     entry.home = session;
-    if (isFree) this.#hold(entry, lane);
-    else this.#waiting.add(attempt);
     this.#perform(entry, next);
   }
 
@@ -272,19 +274,14 @@ export class Roster {
       }
       return;
     }
-    const item = this.#report(entry, session);
+    const item = reportOf(entry, session);
     if (item !== undefined) this.#homes.send(session, { type: "state", item });
-  }
-
-  #report(entry: Entry, session: SessionNo | undefined): AttemptReport | undefined {
-    if (!isDurable(entry)) return undefined;
-    const homeHere = session !== undefined && entry.home === session;
-    return { attempt: entry.attempt, state: reportedState(entry.state), homeNo: entry.homeNo, homeHere };
   }
 
   #cancel(session: SessionNo, item: CancelItem): void {
     const entry = this.#entries.get(item.attempt);
     if (entry !== undefined) {
+      if (item.abandoned === true && this.#abandon(entry) === "released") return;
       // A result on its way here is the answer; asked again every 2 s, its log would begin anew each time and never end.
       const isOnItsWay = entry.home === session && entry.acknowledgedAtMs === undefined;
       if (entry.state.kind === "finished") {
@@ -300,7 +297,7 @@ export class Roster {
     // The cancel overtook its offer: the tombstone makes sure that the offer finds it cancelled.
     const record = neverStartedRecord(
       { outcome: "cancelled", reason: "never-started", exitCode: null, signal: null },
-      this.#wallMs,
+      this.#now.wallMs,
     );
     const tombstone = this.#add(item.attempt, undefined, { kind: "concluding", record }, 1);
     tombstone.home = session;
@@ -311,7 +308,23 @@ export class Roster {
     });
   }
 
+  /**
+   * A person's word that what cannot be killed holds nothing any more. What runs is ended first, like by any cancel: that
+   * takes its grace and 30 s at most, and the next script under its lock would not like its company.
+   */
+  #abandon(entry: Entry): "released" | "marked" {
+    entry.standing = "abandoned";
+    if (entry.state.kind !== "finished" || !this.#turns.holds(entry.attempt)) return "marked";
+    this.#turns.release(entry.attempt);
+    return "released";
+  }
+
   // ── attempts ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #stepKnown(attempt: AttemptId, event: AttemptEvent): void {
+    const entry = this.#entries.get(attempt);
+    if (entry !== undefined) this.#stepAttempt(entry, event);
+  }
 
   #stepAttempt(entry: Entry, event: AttemptEvent): void {
     const { facts } = entry;
@@ -322,14 +335,18 @@ export class Roster {
       return;
     }
     const wasDurable = isDurable(entry);
-    const next = stepAttempt(entry.state, event, { facts, hostBootId: this.#options.hostBootId, wallMs: this.#wallMs });
+    const next = stepAttempt(entry.state, event, {
+      facts,
+      hostBootId: this.#options.hostBootId,
+      wallMs: this.#now.wallMs,
+    });
     this.#perform(entry, next);
     if (!wasDurable && this.#homes.isHomeless(entry)) this.#homes.move(entry, this.#homes.choose(undefined));
   }
 
   #perform(entry: Entry, next: AttemptStep): void {
     entry.state = next.state;
-    if (next.state.kind !== "waiting" && next.state.kind !== "recording") this.#waiting.delete(entry.attempt);
+    if (next.state.kind !== "waiting" && next.state.kind !== "recording") this.#turns.leave(entry.attempt);
     for (const effect of next.effects) {
       switch (effect.kind) {
         case "accept":
@@ -342,7 +359,12 @@ export class Roster {
           });
           break;
         case "release-slot":
-          this.#release(entry);
+          this.#turns.release(entry.attempt);
+          break;
+        case "sweep":
+          if (next.state.kind === "finished" && entry.standing === "abandoned") this.#turns.release(entry.attempt);
+          if (next.state.kind !== "finished" || this.#turns.holds(entry.attempt))
+            this.#effects.push({ kind: "attempt", attempt: entry.attempt, effect });
           break;
         case "finished":
           this.#finished(entry);
@@ -368,32 +390,8 @@ export class Roster {
     this.#homes.sendResult(entry);
   }
 
-  // ── slots and credit ────────────────────────────────────────────────────────────────────────────────────────────
-
-  #hold(entry: Entry, lane: Lane): void {
-    entry.slot = lane;
-    this.#held[lane] += 1;
-  }
-
-  #release(entry: Entry): void {
-    this.#waiting.delete(entry.attempt);
-    if (entry.slot === undefined) return;
-    this.#held[entry.slot] -= 1;
-    entry.slot = undefined;
-  }
-
-  #free(lane: Lane): number {
-    const slots = lane === "work" ? this.#options.workSlots : this.#options.systemSlots;
-    return slots - this.#held[lane];
-  }
-
-  #grantSlots(): void {
-    if (this.#mode !== "open" || this.#waiting.size === 0) return;
-    for (const attempt of this.#waiting) {
-      const entry = this.#entries.get(attempt);
-      if (entry?.facts === undefined || entry.state.kind !== "waiting" || this.#free(entry.facts.lane) <= 0) continue;
-      this.#hold(entry, entry.facts.lane);
-      this.#stepAttempt(entry, { kind: "slot-granted" });
-    }
+  #grantTurns(): void {
+    const isReady = (attempt: AttemptId): boolean => this.#entries.get(attempt)?.state.kind === "waiting";
+    for (const attempt of this.#turns.grant(isReady)) this.#stepKnown(attempt, { kind: "slot-granted" });
   }
 }

@@ -1,6 +1,7 @@
 // The client: one method per act of the HTTP API, errors as AppError by code. Works in Node and in a browser.
 import type { z } from "zod";
-import { agentViewSchema, type AgentView } from "../shared/api/agents.ts";
+import { agentViewSchema, type AgentChangeRequest, type AgentView } from "../shared/api/agents.ts";
+import { agentLocksSchema, type AgentLocks } from "../shared/api/locks.ts";
 import {
   clusterViewSchema,
   nodeRemainsSchema,
@@ -31,7 +32,7 @@ import { systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
 import type { secretSchema } from "../shared/secret.ts";
-import type { Lane, Stream, TaskState } from "../shared/task.ts";
+import type { Isolation, Lane, Stream, TaskState } from "../shared/task.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Transport } from "./transport.ts";
@@ -85,6 +86,8 @@ export interface RunOptions extends SubmitOptions {
   readonly pids?: number;
   /** Bytes of each stream that the agent sends in a second, at most; of what waits it keeps head and tail. At least 1,024. */
   readonly logBytesPerSecond?: number;
+  /** Beside which other scripts it may run on its agent; default beside all that do not ask to run alone. */
+  readonly isolation?: Partial<Isolation>;
   /** Expires while still queued after this long; default 24 h. */
   readonly queueTimeoutMs?: number;
   /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
@@ -138,6 +141,7 @@ export class Holdfast {
       memoryBytes,
       pids,
       logBytesPerSecond,
+      isolation,
       queueTimeoutMs,
       unreachableLimitMs,
       lane,
@@ -157,6 +161,7 @@ export class Holdfast {
       memoryBytes,
       pids,
       logBytesPerSecond,
+      isolation,
     };
     const listed = secrets === undefined ? {} : { secrets: secretList(secrets) };
     return this.submit({ on, spec, ...listed, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
@@ -233,6 +238,16 @@ export class Holdfast {
       this.#transport.json(agentViewSchema, {
         method: "POST",
         path: `${agentPath(nameOrId)}/revoke`,
+        repeatable: "repeatable",
+      }),
+    /** Who holds its isolation locks and who waits for them, in order. */
+    locks: (nameOrId: string): Promise<AgentLocks> => this.#read(agentLocksSchema, `${agentPath(nameOrId)}/locks`),
+    /** Holds at once, and ends nothing that runs. */
+    set: (nameOrId: string, change: AgentChangeRequest): Promise<AgentView> =>
+      this.#transport.json(agentViewSchema, {
+        method: "PATCH",
+        path: agentPath(nameOrId),
+        body: change,
         repeatable: "repeatable",
       }),
     /** It keeps what runs and is offered nothing more. */

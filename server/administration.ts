@@ -14,18 +14,21 @@ import {
 import { isFinal } from "../shared/task.ts";
 import type { AgentBackend, NodeBackend, Principal, TaskBackend } from "./api/backend.ts";
 import type { HintKind } from "./cluster/hints.ts";
+import { setAgentSlots } from "./store/agent-slots.ts";
 import { findAgent } from "./store/agents.ts";
 import type { CancelActor } from "./store/cancel-tasks.ts";
 import type { Sql } from "./store/connection.ts";
 import { moveTaskToTop } from "./store/move-task.ts";
 import { findNodes, listNodes, readRemains, type NodeListRow } from "./store/nodes.ts";
 import { readCluster, setAgentPaused, setClusterPaused } from "./store/pause.ts";
+import { readLocks } from "./store/read-locks.ts";
 import { readTask } from "./store/read-tasks.ts";
 import { retryTask } from "./store/retry-task.ts";
 import { secretsKeptHours } from "./store/task-secrets.ts";
 import { removeNode, setNode } from "./store/set-node.ts";
 import type { QueueRefusal } from "./store/submit-tasks.ts";
 import { queueRetrySeconds } from "./tasks/submit.ts";
+import { locksView } from "./tasks/locks-view.ts";
 import { agentView, taskView } from "./tasks/task-view.ts";
 
 export interface AdministrationDeps {
@@ -41,7 +44,7 @@ export interface AdministrationDeps {
 }
 
 export type Administration = Pick<TaskBackend, "retryTask" | "moveTaskToTop"> &
-  Pick<AgentBackend, "setAgentPaused"> &
+  Pick<AgentBackend, "setAgentPaused" | "setAgent" | "readLocks"> &
   NodeBackend;
 
 const pauseWaitMs = 20_000;
@@ -108,6 +111,17 @@ export function createAdministration(deps: AdministrationDeps): Administration {
       if (!paused) tell("work", [agent]);
       const row = await findAgent(sql, agent);
       return row === undefined ? null : agentView(row);
+    },
+    async setAgent(nameOrId, { slots }, principal) {
+      const agent = await setAgentSlots(sql, { nameOrId, slots }, actorOf(principal));
+      if (agent === undefined) return null;
+      tell("agents", [agent]);
+      const row = await findAgent(sql, agent);
+      return row === undefined ? null : agentView(row);
+    },
+    async readLocks(nameOrId) {
+      const found = await readLocks(sql, nameOrId);
+      return found === undefined ? null : locksView(found);
     },
     listNodes: async (query) => (await listNodes(sql, query)).map(nodeView),
     async findNode(nameOrId) {

@@ -103,11 +103,11 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     async abandonTask(id, principal) {
       const abandoned = await abandonTask(sql, id, { principal: principal.id, address: principal.address });
       if (abandoned === undefined) return null;
-      const { agent, state, changed } = abandoned;
-      if (!changed && state !== "abandoned" && state !== "cancelled")
+      const { agent, state, changed, letGo } = abandoned;
+      if (!changed && !letGo && state !== "abandoned" && state !== "cancelled")
         throw new AppError("task.finished", `task ${id} is ${state} already`);
       // Final here, but the agent may still run it.
-      if (changed && state === "abandoned") deps.announce("cancel", agent);
+      if ((changed && state === "abandoned") || letGo) deps.announce("cancel", agent);
       followers.wake(id);
       const row = await readTask(sql, id);
       return row === undefined ? null : taskView(row);

@@ -129,8 +129,11 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     {
       work: (agents, unanswered) => dispatcher.mayHaveWork(agents, unanswered),
       cancels: (cancels) => {
-        for (const { agent, attempt, graceMs } of cancels)
-          sessions.get(agent)?.apply({ kind: "cancel", items: [{ attempt, graceMs }] });
+        for (const { agent, attempt, graceMs, abandoned } of cancels)
+          sessions.get(agent)?.apply({
+            kind: "cancel",
+            items: [{ attempt, graceMs, ...(abandoned ? { abandoned } : {}) }],
+          });
       },
       distrusted: (agents) => {
         for (const { agent, status, reason, bootId } of agents) {
@@ -139,6 +142,9 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
           if (status === "other-boot" && session?.identity?.bootId !== bootId) continue;
           session?.close(distrustCode[status], `${status}: ${reason}`);
         }
+      },
+      settings: (changed) => {
+        for (const { agent, slots } of changed) sessions.get(agent)?.apply({ kind: "settings", slots });
       },
       lookAgain: async (agent) => sessions.get(agent)?.lookAgain(),
       settlePresence: () => cluster.settlePresence({ node: node.id, nodeBootId: bootId, agents: sessions.agents() }),
@@ -183,6 +189,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
       if (kind === "work") wake.feed();
       else if (kind === "cancel") wake.cancels();
       else if (kind === "trust") wake.trust();
+      else if (kind === "agents") wake.settings(agents);
       else members.look();
       if (agents.length > 0 && kind === "work") dispatcher.mayHaveWork(agents);
     },

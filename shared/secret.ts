@@ -11,9 +11,6 @@ export const secretLimits = {
   submissionBytes: 16 * 1024 * 1024,
 } as const;
 
-/** What an agent says in its hello when it can take secrets. */
-export const secretsCapability = "secrets";
-
 /** Shells keep these for themselves: some cannot be set, others would be read as a number. */
 const reserved =
   /^(HOLDFAST_.*|BASH.*|_|PPID|UID|EUID|GROUPS|SHELLOPTS|FUNCNAME|DIRSTACK|OPTIND|LINENO|SECONDS|RANDOM)$/;

@@ -56,6 +56,7 @@ export const limits = {
   labelsPerAgent: 64,
   tasksPerSubmission: 1_000,
   timeoutMs: 30 * 86_400_000,
+  lockWaitMs: 30 * 86_400_000,
   graceMs: 600_000,
   /** Slower than this, a full spool of 64 MiB would take days. */
   logBytesPerSecondAtLeast: 1_024,
@@ -93,6 +94,16 @@ export const environmentNameSchema = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "expected an environment variable's name");
 
+/** `full` runs alone under its lock's name; `none` runs beside others of mode `none`. Each agent has its own locks. */
+export const isolationModes = ["full", "none"] as const;
+export const isolationSchema = z.object({
+  name: labelSchema.default("default"),
+  mode: z.enum(isolationModes).default("none"),
+  /** Milliseconds from acceptance after which it ends `timed-out: lock-wait` when it still waits for its lock. */
+  waitMs: z.int().min(0).max(limits.lockWaitMs).optional(),
+});
+export type Isolation = z.infer<typeof isolationSchema>;
+
 export const scriptSpecSchema = z.object({
   kind: z.literal("script"),
   /** A name the agent knows (`bash`, `sh`, `python3`, `node`, `pwsh`) or an absolute path. */
@@ -114,6 +125,8 @@ export const scriptSpecSchema = z.object({
   memoryBytes: z.int().min(limits.memoryBytesAtLeast).max(Number.MAX_SAFE_INTEGER).optional(),
   /** Processes and threads that the script and all it starts may be at once. */
   pids: z.int().min(1).max(limits.pids).optional(),
+  /** Beside which others it may run on its agent; without, as mode `none` of the lock `default`. */
+  isolation: isolationSchema.optional(),
 });
 
 /** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */

@@ -10,6 +10,7 @@ import { jsonOption, option, pageOptions, urlOptions } from "../option.ts";
 import { pairs, printFields, printJson, printTable } from "../output.ts";
 import { printMore } from "../page.ts";
 import type { Shell } from "../shell.ts";
+import { locksCommand, setAgentCommand } from "./agent-turns.ts";
 
 interface JsonFlag extends ClientOptions {
   readonly json?: boolean;
@@ -17,10 +18,12 @@ interface JsonFlag extends ClientOptions {
 
 export function agentsCommand(context: CommandContext): Command {
   return group("agents", {
-    summary: "list, show, pause, revoke and remove agents",
+    summary: "list, show, set, pause, revoke and remove agents",
     commands: [
       listCommand(context),
       showCommand(context),
+      setAgentCommand(context),
+      locksCommand(context),
       pauseCommand(context, "pause"),
       pauseCommand(context, "resume"),
       revokeCommand(context),
@@ -144,6 +147,7 @@ async function printAgent(shell: Shell, agent: AgentView): Promise<void> {
     ["name", agent.name],
     ["status", agent.status],
     ["paused", agent.paused ? "yes" : "no"],
+    ["slots", agent.slots === null ? "its own setting" : String(agent.slots)],
     ["connection", agent.connection],
     ["labels", pairs(agent.labels)],
     ["version", agent.version],

@@ -4,6 +4,7 @@ import type { RunHandle } from "../../sdk/run-handle.ts";
 import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
+import { isolationModes, isolationSchema, type Isolation } from "../../shared/task.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
@@ -28,6 +29,9 @@ interface RunFlags extends ClientOptions {
   readonly grace?: number;
   readonly memory?: number;
   readonly pids?: number;
+  readonly isolation?: Isolation["mode"];
+  readonly lock?: string;
+  readonly lockWait?: number;
   readonly queueTimeout?: number;
   readonly wait?: number | false;
   readonly highPriority?: boolean;
@@ -110,6 +114,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         flags: "--timestamps",
         description: "show each line behind the time its agent saw it",
         kind: "setting",
+      }),
+      option({
+        flags: "--isolation <mode>",
+        description: "full: alone under its lock on each agent; none: beside others of mode none (default)",
+        kind: "act",
+        choices: isolationModes,
+      }),
+      option({ flags: "--lock <name>", description: "name of the isolation lock (default: default)", kind: "act" }),
+      durationOption({
+        flags: "--lock-wait <duration>",
+        description: "end as timed out when an agent that took it has not had the lock for it after this long",
+        kind: "act",
       }),
       durationOption({
         flags: "--queue-timeout <duration>",
@@ -196,6 +212,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       memoryBytes: flags.memory,
       pids: flags.pids,
       logBytesPerSecond: flags.logRate,
+      isolation: isolationOf(flags),
       queueTimeoutMs,
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),
@@ -269,6 +286,16 @@ async function report(
     { title: "REASON", cell: (task) => task.reason },
     { title: "TASK", cell: (task) => task.id },
   ]);
+}
+
+/** Absent when nothing is asked for, so that agents of before isolation run it as they always did. */
+function isolationOf({ isolation: mode, lock: name, lockWait: waitMs }: RunFlags): Isolation | undefined {
+  if (mode === undefined && name === undefined && waitMs === undefined) return undefined;
+  const parsed = isolationSchema.safeParse({ name, mode, waitMs });
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const flag = { name: "--lock", mode: "--isolation", waitMs: "--lock-wait" }[String(issue?.path[0])] ?? "--lock";
+  throw new AppError("config.invalid", `${flag}: ${issue?.message ?? "invalid"}`);
 }
 
 /** Judged here, where the option has its name; the server would speak of a field of its own. */

@@ -1,6 +1,7 @@
-// Agents: list, show, revoke, remove. An agent is named by its name or its id.
+// Agents: list, show, set, revoke, remove, and who holds their locks. An agent is named by its name or its id.
 import { z } from "zod";
-import { agentListQuerySchema, agentViewSchema } from "../../shared/api/agents.ts";
+import { agentChangeSchema, agentListQuerySchema, agentViewSchema } from "../../shared/api/agents.ts";
+import { agentLocksSchema } from "../../shared/api/locks.ts";
 import { pageOf } from "../../shared/api/page.ts";
 import { parseSelector } from "../../shared/api/selector.ts";
 import { agentIdSchema } from "../../shared/ids.ts";
@@ -33,6 +34,38 @@ export function addAgentRoutes(app: ApiInstance, agents: AgentBackend): void {
     config: { permission: "agents:read" },
     schema: { summary: "Read an agent", tags: ["agents"], params, response: { 200: agentViewSchema } },
     handler: async ({ params: { agent } }) => found(await agents.findAgent(agent), "agent.unknown", agent),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/api/v1/agents/:agent/locks",
+    config: { permission: "agents:read" },
+    schema: {
+      summary: "Read an agent's isolation locks: who holds them, since when, and who waits",
+      tags: ["agents"],
+      params,
+      response: { 200: agentLocksSchema },
+    },
+    handler: async ({ params: { agent } }) => found(await agents.readLocks(agent), "agent.unknown", agent),
+  });
+
+  app.route({
+    method: "PATCH",
+    url: "/api/v1/agents/:agent",
+    config: { permission: "agents:write" },
+    schema: {
+      summary: "Set how many scripts an agent runs at once",
+      description:
+        "Holds at once, also while it runs more; an agent without a session hears of it when it connects. Agents of before isolation keep their own setting.",
+      tags: ["agents"],
+      params,
+      body: agentChangeSchema,
+      response: { 200: agentViewSchema },
+    },
+    handler: async (request) => {
+      const { agent } = request.params;
+      return found(await agents.setAgent(agent, request.body, principalOf(request)), "agent.unknown", agent);
+    },
   });
 
   app.route({

@@ -2,7 +2,8 @@
 // server/enrolment and server/cluster. Ids arrive parsed, text from clients does not reach past here unchecked.
 // Every method throws AppError with the code docs/errors.md gives for the case; "not there" is answered with null.
 import type { AgentId, ApiKeyId, NodeId, SubmissionId, TaskId, TokenId } from "../../shared/ids.ts";
-import type { AgentView } from "../../shared/api/agents.ts";
+import type { AgentChangeRequest, AgentView } from "../../shared/api/agents.ts";
+import type { AgentLocks } from "../../shared/api/locks.ts";
 import type { Readiness } from "../../shared/api/health.ts";
 import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
@@ -126,6 +127,10 @@ export interface AgentBackend {
   revokeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
   /** Idempotent; null when there is none. */
   setAgentPaused(nameOrId: string, paused: boolean, principal: Principal): Promise<AgentView | null>;
+  /** What people set of it, told to it at once; null when there is none. */
+  setAgent(nameOrId: string, change: AgentChangeRequest, principal: Principal): Promise<AgentView | null>;
+  /** Who holds and who waits; null when there is no such agent. */
+  readLocks(nameOrId: string): Promise<AgentLocks | null>;
   /** The agent as it is then; null when there is none, `agent.unknown` when it was removed before. */
   removeAgent(nameOrId: string, principal: Principal): Promise<AgentView | null>;
 }

@@ -23,7 +23,7 @@ const checkLimitMs = 5_000;
 
 const hintSchema = z.object({
   from: z.string(),
-  kind: z.enum(["work", "cancel", "trust", "nodes"]),
+  kind: z.enum(["work", "cancel", "trust", "nodes", "agents"]),
   agents: z.array(agentIdSchema).optional(),
 });
 /** A node's word to itself; to others, of whatever version, it is no hint. */

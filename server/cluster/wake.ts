@@ -1,11 +1,12 @@
 // Finds out what this node's agents wait for when no hint tells it: new work, cancels to repeat, agents no longer
-// trusted, attempts to give up on, rows that a database failover took back. Every look is bounded and only about agents with a session here.
+// trusted, what people set for them, attempts to give up on, rows that a database failover took back. Every look is bounded and only about agents with a session here.
 import type { Background } from "../../shared/background.ts";
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import type { AgentId, TaskId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
+import type { ToldSlots } from "../store/agent-slots.ts";
 import type { PendingCancel } from "../store/read-cancels.ts";
 import type { Distrusted, SessionCredential } from "../store/read-distrusted.ts";
 import type { ClusterStore } from "../store/store.ts";
@@ -16,7 +17,7 @@ export interface WakeDeps {
   readonly clock: Clock;
   readonly background: Background;
   readonly logger: Logger;
-  readonly sessions: { agents(): AgentId[]; credentials(): SessionCredential[] };
+  readonly sessions: { agents(): AgentId[]; credentials(): SessionCredential[]; toldSlots(): ToldSlots[] };
 }
 
 export interface WakeActs {
@@ -24,6 +25,8 @@ export interface WakeActs {
   readonly work: (agents: readonly AgentId[], unanswered: readonly AgentId[]) => void;
   readonly cancels: (cancels: readonly PendingCancel[]) => void;
   readonly distrusted: (agents: readonly Distrusted[]) => void;
+  /** Agents that were told another number of slots than is set. */
+  readonly settings: (agents: readonly ToldSlots[]) => void;
   readonly ended: (tasks: readonly TaskId[]) => void;
   /** Reads the rows of one agent again and asks it about them, if it has a session here. */
   readonly lookAgain: (agent: AgentId) => Promise<void>;
@@ -75,6 +78,7 @@ export class Wake implements Service {
     every(wakePeriods.cancels, () => this.cancels());
     every(wakePeriods.trust, () => this.trust());
     every(wakePeriods.fullSweep, () => this.known(this.#deps.sessions.agents()));
+    every(wakePeriods.fullSweep, () => this.settings([]));
     every(wakePeriods.giveUp, () => this.#look("giving up", () => this.#giveUp()));
     every(wakePeriods.fullSweep, () => this.#look("presence", () => this.#acts.settlePresence()));
     return Promise.resolve();
@@ -136,6 +140,15 @@ export class Wake implements Service {
     const sessions = this.#deps.sessions.credentials();
     if (sessions.length > 0)
       this.#look("trust", async () => this.#acts.distrusted(await this.#deps.store.distrusted(sessions)));
+  }
+
+  /** Without agents, all. */
+  settings(agents: readonly AgentId[]): void {
+    this.#look(`settings ${agents.length === 0 ? "of all" : agents.join()}`, async () => {
+      const told = this.#deps.sessions.toldSlots();
+      const asked = agents.length === 0 ? told : told.filter(({ agent }) => agents.includes(agent));
+      if (asked.length > 0) this.#acts.settings(await this.#deps.store.settings(asked));
+    });
   }
 
   /** No verdict while the database's clock and ours disagree on how much time has passed (DESIGN promise 9). */

@@ -93,6 +93,11 @@ export class AgentSession {
     return this.#state.kind === "open" ? this.#state.session : undefined;
   }
 
+  /** What the agent was told last of its slots. */
+  get slots(): number | null {
+    return this.#state.kind === "open" ? this.#state.session.slots : null;
+  }
+
   /** Offers that may still be sent on a lane. */
   claimable(lane: Lane): number {
     return this.#link.queued > 256 ? 0 : claimable(this.#state, lane);

@@ -28,6 +28,11 @@ export class SessionRegistry {
     );
   }
 
+  /** What the agents were told last of their slots. */
+  toldSlots(): { readonly agent: AgentId; readonly slots: number | null }[] {
+    return [...this.#open.values()].map(({ agent, slots }) => ({ agent, slots }));
+  }
+
   add(session: AgentSession): void {
     const older = this.#open.get(session.agent);
     this.#open.set(session.agent, session);

@@ -22,6 +22,7 @@ const agentRow = z.object({
   labels: labelsSchema,
   status: agentStatus,
   paused: z.boolean(),
+  slots: z.int().nullable(),
   version: z.string(),
   host: z.record(z.string(), z.unknown()),
   createdAt: timeMs,
@@ -31,7 +32,7 @@ const agentRow = z.object({
 export type AgentRow = z.infer<typeof agentRow>;
 
 const columns = `
-select g.id, g.name, g.labels, g.status, g.paused, g.version, g.host, g.created_at as "createdAt", g.last_seen_at as "lastSeenAt",
+select g.id, g.name, g.labels, g.status, g.paused, g.slots, g.version, g.host, g.created_at as "createdAt", g.last_seen_at as "lastSeenAt",
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name,
       'live', n.heartbeat_at > clock_timestamp() - interval '15 seconds', 'since', p.since, 'roundTripUs', p.round_trip_us,
       'draining', n.draining or n.drain <> 'none', 'refusal', case when r.agent_id is not null then jsonb_build_object('reason', r.reason, 'at', r.at) end) order by n.name), '[]')

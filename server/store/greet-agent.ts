@@ -32,7 +32,8 @@ export interface Greeting {
 }
 
 export type GreetOutcome =
-  | { readonly kind: "admitted" }
+  /** `slots` is what people set for it; missing when nobody did. */
+  | { readonly kind: "admitted"; readonly slots?: number }
   | { readonly kind: "superseded"; readonly expected: string }
   | { readonly kind: "quarantined" | "revoked" | "removed"; readonly reason: string };
 
@@ -46,6 +47,7 @@ const agentRow = z.object({
   refused_boot_id: bootIdSchema.nullable(),
   refused_at: timeMsOrNull,
   now: z.date(),
+  slots: z.int().nullable(),
 });
 
 const cloneAfterMs = 10_000;
@@ -53,7 +55,7 @@ const cloneAfterMs = 10_000;
 const read = (lock: boolean) => ({
   name: lock ? "greet-lock" : "greet-read",
   text: `select status, status_reason, boot_counter, boot_id, journal_id, $2 = any(retired_journals) as retired,
-    refused_boot_id, refused_at, clock_timestamp() as now from agent where id = $1${lock ? " for update" : ""}`,
+    refused_boot_id, refused_at, clock_timestamp() as now, slots from agent where id = $1${lock ? " for update" : ""}`,
 });
 const lockAgent = read(true);
 const readAgent = read(false);
@@ -154,9 +156,11 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
   if (stored.status !== "active") return { kind: stored.status, reason: stored.status_reason };
   const judgement = judgeBoot(stored, greeting);
   if (greeting.intent === "probe" && judgement !== "superseded") return { kind: "admitted" };
+  const admitted: GreetOutcome =
+    stored.slots === null ? { kind: "admitted" } : { kind: "admitted", slots: stored.slots };
   switch (judgement) {
     case "same":
-      return { kind: "admitted" };
+      return admitted;
     case "newer":
     case "new-journal": {
       const { agent, bootCounter, bootId, journalId, version } = greeting;
@@ -170,7 +174,7 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
         JSON.stringify(greeting.host),
       ]);
       if (judgement === "new-journal") await sql.query(loseOthers, [agent, journalId]);
-      return { kind: "admitted" };
+      return admitted;
     }
     case "superseded":
       return greeting.intent === "probe" ? superseded(greeting, stored) : await refuseBoot(sql, greeting, stored);

@@ -1,5 +1,6 @@
 // What a node looks up and keeps current about the cluster, on PostgreSQL.
 import type { Database } from "./connection.ts";
+import { readAgentSlots } from "./agent-slots.ts";
 import { beatNode, joinNode, readNodeList } from "./membership.ts";
 import { countQueuedOf } from "./count-queued.ts";
 import { settlePresence } from "./presence.ts";
@@ -18,6 +19,7 @@ export function createPostgresClusterStore({ durable, relaxed }: Pick<Database, 
     knownWork: (agents) => readKnownWork(durable, agents),
     cancels: (agents) => readCancels(durable, agents),
     distrusted: (sessions) => readDistrusted(durable, sessions),
+    settings: (told) => readAgentSlots(durable, told),
     clockMs: () => readDatabaseClock(durable),
     sweep: () => sweepAttempts(durable),
     settlePresence: (presence) => settlePresence(relaxed, presence),

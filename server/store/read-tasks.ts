@@ -56,13 +56,21 @@ const taskRow = z.object({
   /** Live nodes that hold a session with the agent. */
   nodes: z.array(z.object({ name: z.string(), draining: z.boolean(), active: z.int(), cap: z.int() })),
   agentPaused: z.boolean(),
+  lock: z.string().nullable(),
+  /** Of an accepted task: whether it has waited for a second, and what it waits for, when that is a lock. */
+  line: z
+    .object({
+      long: z.boolean(),
+      before: z.object({ task: taskIdSchema, rank: z.int(), since: z.string().nullable() }).nullable(),
+    })
+    .nullable(),
   paused: z.boolean(),
 });
 export type TaskRow = z.infer<typeof taskRow>;
 
 const columns = `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
-  t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused",
+  t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused", t.lock_name as lock,
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
     where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as nodes,
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
@@ -72,7 +80,14 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
         select coalesce(jsonb_agg(jsonb_build_object('receivedAt', r.received_at, 'outcome', r.result -> 'outcome', 'reason', r.result -> 'reason',
           'exitCode', r.result -> 'exitCode', 'signal', r.result -> 'signal') order by r.received_at), '[]')
         from (select * from late_result where attempt_id = a.id order by received_at limit ${lateKept}) r)) order by a.number)
-    from attempt a left join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node where a.task_id = t.id) as attempts
+    from attempt a left join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node where a.task_id = t.id) as attempts,
+  (select jsonb_build_object('long', w.accepted_at < clock_timestamp() - interval '1 second', 'before', (
+      select jsonb_build_object('task', b.task_id, 'rank', b.rank, 'since', b.started_at)
+      from attempt b join task u on u.id = b.task_id
+      where b.agent_id = w.agent_id and b.rank in (2, 3) and b.id <> w.id and u.lock_name = t.lock_name
+        and (u.lock_mode = 'full' or t.lock_mode = 'full') and (b.rank = 3 or (b.accepted_at, b.id) < (w.accepted_at, w.id))
+      order by b.rank desc, b.started_at, b.accepted_at, b.id limit 1))
+    from attempt w where w.task_id = t.id and w.rank = 2) as line
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 
 const one = { name: "read-task", text: `${columns} where t.id = $1` };

@@ -1,6 +1,7 @@
 // The durable verbs of the courier and the promise each keeps. One SQL implementation (postgres-store.ts); a model of
 // the same names can stand in for it. `durable` verbs resolve after a synchronous commit, `relaxed` ones may be lost in
 // a database crash and are repeated by what the agent's journal makes it send again.
+import type { ToldSlots } from "./agent-slots.ts";
 import type { AgentId, NodeId } from "../../shared/ids.ts";
 import type { AttemptId, TaskId } from "../../shared/ids.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
@@ -54,6 +55,8 @@ export interface ClusterStore {
   knownWork(agents: readonly AgentId[]): Promise<readonly AgentId[]>;
   cancels(agents: readonly AgentId[]): Promise<PendingCancel[]>;
   distrusted(sessions: readonly SessionCredential[]): Promise<Distrusted[]>;
+  /** Of these agents, those told another number of slots than is set, and what is. */
+  settings(told: readonly ToldSlots[]): Promise<readonly ToldSlots[]>;
   /** The database's clock, milliseconds since 1970. */
   clockMs(): Promise<number>;
   /** durable: gives up what is due; answers whose tasks ended. */

@@ -15,7 +15,7 @@ import {
   type SubmissionId,
   type TaskId,
 } from "../../shared/ids.ts";
-import type { Lane } from "../../shared/task.ts";
+import { isolationSchema, type Isolation, type Lane } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
 
@@ -87,14 +87,14 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[], $24::text[], $25::text[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, lock_name, lock_mode, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
 new_task as (
-  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, expires_at, unreachable_limit_ms, secret_names)
-  select task_id, submission_id, agent_id, lane, spec, grace_ms, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
+  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, expires_at, unreachable_limit_ms, secret_names)
+  select task_id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
     string_to_array(secret_names, ',') from item),
 new_secret as (
   insert into task_secret (task_id, sealed)
@@ -170,7 +170,9 @@ async function store(
   sql: Sql,
   batch: readonly NewSubmission[],
 ): Promise<ReadonlyMap<SubmissionId, readonly AttemptId[]>> {
-  const tasks = batch.flatMap((submission) => submission.tasks.map((task) => ({ submission: submission.id, ...task })));
+  const tasks = batch.flatMap((submission) =>
+    submission.tasks.map((task) => ({ submission: submission.id, ...task, ...columnsOf(task.spec) })),
+  );
   const sealed = tasks.flatMap(({ task, secrets }) =>
     secrets === undefined ? [] : [{ task, sealed: secrets.sealed }],
   );
@@ -197,21 +199,33 @@ async function store(
       tasks.map((task) => task.offer?.journalId ?? null),
       first?.node,
       first?.offerWindowMs,
-      tasks.map((task) => graceOf(task.spec)),
+      tasks.map((task) => task.graceMs),
       tasks.map((task) => task.band ?? bands.normal),
       tasks.map((task) => task.secrets?.names.join(",") ?? ""),
       sealed.map(({ task }) => task),
       sealed.map((one) => one.sealed),
+      tasks.map((task) => task.lockName),
+      tasks.map((task) => task.lockMode),
     ],
     insertedRow,
   );
   return new Map(inserted.map((row) => [row.id, row.offered]));
 }
 
-const graceSchema = z.object({ graceMs: z.int().default(0) });
+const columnsSchema = z.object({
+  kind: z.string(),
+  graceMs: z.int().default(0),
+  isolation: isolationSchema.prefault({}),
+});
 
-function graceOf(spec: string): number {
-  return graceSchema.parse(JSON.parse(spec)).graceMs;
+/** What of a spec has columns of its own, so that whoever asks for it never has to read the spec. */
+function columnsOf(spec: string): {
+  readonly graceMs: number;
+  readonly lockName: string | null;
+  readonly lockMode: Isolation["mode"];
+} {
+  const { kind, graceMs, isolation } = columnsSchema.parse(JSON.parse(spec));
+  return { graceMs, lockName: kind === "script" ? isolation.name : null, lockMode: isolation.mode };
 }
 
 /** What an earlier submission with the same principal and key stored; also answers after a COMMIT of unknown outcome. */

@@ -1,11 +1,12 @@
 // Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
-// sent, it would end the agent's session each time anew.
-import { secretBytes, secretsCapability, type Secret } from "../../shared/secret.ts";
+// sent, it would end the agent's session each time anew; and so is one that the agent would run otherwise than it says.
+import { secretBytes, type Secret } from "../../shared/secret.ts";
 import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { Offer, OfferItem } from "../../shared/wire/offer.ts";
+import { capability } from "../../shared/wire/hello.ts";
 import { prescanLimits } from "../../shared/wire/prescan.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 
@@ -14,7 +15,7 @@ const startWindowMs = 60_000;
 const specBytesPerFrame = 512 * 1024;
 const valuesPerFrame = 16_000;
 /** Keys and values of an item and a spec besides arguments and environment; more than there are. */
-const fixedValues = 48;
+const fixedValues = 56;
 /** The map, its three keys and their values. */
 const valuesPerSecret = 7;
 
@@ -36,8 +37,8 @@ export interface PackedOffers {
 
 export interface OfferAddressee {
   readonly journalId: JournalId;
-  /** As its hello named them. */
-  readonly capabilities: readonly string[];
+  /** Of the agent's hello. */
+  readonly capabilities: ReadonlySet<string>;
 }
 
 export function packOffers(
@@ -57,9 +58,15 @@ export function packOffers(
   };
   for (const claimed of attempts) {
     const parsed = taskSpecSchema.safeParse(JSON.parse(claimed.spec));
-    const why = parsed.success ? unfitness(parsed.data, claimed.spec) : "this version does not understand the spec";
-    if (!parsed.success || why !== undefined) {
-      unfit.push({ claimed, reason: "invalid", why: why ?? "" });
+    if (!parsed.success) {
+      unfit.push({ claimed, reason: "invalid", why: "this version does not understand the spec" });
+      continue;
+    }
+    const invalid = unfitness(parsed.data, claimed.spec);
+    const unsupported = incapacity(parsed.data, capabilities);
+    const why = invalid ?? unsupported;
+    if (why !== undefined) {
+      unfit.push({ claimed, reason: invalid === undefined ? "unsupported" : "invalid", why });
       continue;
     }
     const refusal = secretRefusal(claimed, capabilities);
@@ -95,13 +102,21 @@ export function packOffers(
 /** An agent that would start it without them, or values that are not there: never offered. */
 function secretRefusal(
   { secretNames, secrets }: OfferedAttempt,
-  capabilities: readonly string[],
+  capabilities: ReadonlySet<string>,
 ): Pick<UnfitAttempt, "reason" | "why"> | undefined {
   if (secretNames === undefined) return undefined;
-  if (!capabilities.includes(secretsCapability))
+  if (!capabilities.has(capability.secrets))
     return { reason: "unsupported", why: "this agent's version takes no secrets: update it" };
   if (secrets === undefined) return { reason: "invalid", why: "its secrets are kept no longer: submit it again" };
   return "why" in secrets ? { reason: "invalid", why: secrets.why } : undefined;
+}
+
+/** An agent of before isolation would run a `full` script beside others, and say nothing. */
+function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string | undefined {
+  if (spec.kind !== "script" || spec.isolation === undefined || capabilities.has(capability.isolation))
+    return undefined;
+  const asksForMore = spec.isolation.mode === "full" || spec.isolation.waitMs !== undefined;
+  return asksForMore ? "this agent's version keeps no isolation locks; update it" : undefined;
 }
 
 function valuesOf(spec: TaskSpec): number {

@@ -51,18 +51,20 @@ export interface HeldHome {
 export interface OpenSession {
   readonly bootId: BootId;
   readonly journalId: JournalId;
-  readonly capabilities: readonly string[];
+  readonly capabilities: ReadonlySet<string>;
   readonly credit: Record<Lane, LaneCredit>;
   readonly offers: Map<AttemptId, OutstandingOffer>;
   readonly homes: Map<AttemptId, HeldHome>;
   /** A suspect session is silent on an offer: nothing is claimed for it until a frame arrives. */
   trust: "trusted" | "suspect";
+  /** What the agent was told last of its slots. */
+  slots: number | null;
 }
 
 export type CourierState =
   | { readonly kind: "awaiting-hello" }
   | { readonly kind: "judging"; readonly hello: Hello }
-  | { readonly kind: "reconciling"; readonly hello: Hello }
+  | { readonly kind: "reconciling"; readonly hello: Hello; readonly slots: number | null }
   | { readonly kind: "open"; readonly session: OpenSession }
   | { readonly kind: "closed" };
 
@@ -102,6 +104,7 @@ export type CourierEvent =
     }
   | { readonly kind: "cancel"; readonly items: readonly CancelItem[] }
   | { readonly kind: "nodes"; readonly list: NodeList }
+  | { readonly kind: "settings"; readonly slots: number | null }
   | { readonly kind: "go-away"; readonly afterMs: number; readonly reason: string }
   /** A ping or pong arrived: the agent lives and the connection carries. */
   | { readonly kind: "alive" }

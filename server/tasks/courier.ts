@@ -7,6 +7,7 @@ import { lanes, type Lane } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { FromAgent } from "../../shared/wire/from-agent.ts";
+import { capability } from "../../shared/wire/hello.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
 import { packOffers, type OfferedAttempt } from "./courier-offer.ts";
@@ -31,7 +32,7 @@ export function stepCourier(state: CourierState, event: CourierEvent, atMs: numb
       return event.kind === "frame" ? outOfOrder(event.message) : { state, effects: [] };
     case "reconciling":
       if (event.kind === "frame") return outOfOrder(event.message);
-      return event.kind === "reconciled" ? welcomed(state.hello, event) : { state, effects: [] };
+      return event.kind === "reconciled" ? welcomed(state, event) : { state, effects: [] };
     case "open":
       return { state, effects: openEffects(state.session, event, atMs) };
   }
@@ -58,7 +59,10 @@ type Judging = Extract<CourierState, { kind: "judging" }>["hello"];
 function judged(hello: Judging, outcome: Extract<CourierEvent, { kind: "greeted" }>["outcome"]): CourierStep {
   switch (outcome.kind) {
     case "admitted":
-      return { state: { kind: "reconciling", hello }, effects: [{ kind: "reconcile", listed: hello.attempts }] };
+      return {
+        state: { kind: "reconciling", hello, slots: outcome.slots ?? null },
+        effects: [{ kind: "reconcile", listed: hello.attempts }],
+      };
     case "superseded":
       return closing(closeCode.superseded, `superseded: expected ${outcome.expected}, seen ${hello.bootCounter}`);
     case "quarantined":
@@ -69,13 +73,16 @@ function judged(hello: Judging, outcome: Extract<CourierEvent, { kind: "greeted"
   }
 }
 
-function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconciled" }>): CourierStep {
+function welcomed(
+  { hello, slots }: Extract<CourierState, { kind: "reconciling" }>,
+  event: Extract<CourierEvent, { kind: "reconciled" }>,
+): CourierStep {
   const protocol = negotiate(hello.protocols);
   if (protocol === undefined) throw new AppError("internal", "a hello without a common protocol was admitted");
   const found = reconcile({ journalId: hello.journalId, listed: hello.attempts, rows: event.rows });
   const welcome: CourierEffect = {
     kind: "send",
-    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts },
+    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts, slots },
   };
   if (hello.probe === true) {
     return {
@@ -86,11 +93,12 @@ function welcomed(hello: Judging, event: Extract<CourierEvent, { kind: "reconcil
   const session: OpenSession = {
     bootId: hello.bootId,
     journalId: hello.journalId,
-    capabilities: hello.capabilities,
+    capabilities: new Set(hello.capabilities),
     credit: { work: { granted: 0, offered: 0 }, system: { granted: 0, offered: 0 } },
     offers: new Map(),
     homes: new Map(),
     trust: "trusted",
+    slots,
   };
   const effects: CourierEffect[] = [welcome, { kind: "opened" }];
   if (found.reached.length > 0) effects.push({ kind: "progress", items: found.reached });
@@ -135,6 +143,10 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
       return chunks(event.items).map((items) => ({ kind: "send", message: { type: "cancel", items } }));
     case "nodes":
       return [{ kind: "send", message: { type: "nodes", ...event.list } }];
+    case "settings":
+      session.slots = event.slots;
+      if (!session.capabilities.has(capability.slots)) return [];
+      return [{ kind: "send", message: { type: "settings", slots: event.slots } }];
     case "go-away":
       return [{ kind: "send", message: { type: "go-away", afterMs: event.afterMs, reason: event.reason } }];
     case "alive":

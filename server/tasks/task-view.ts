@@ -1,4 +1,4 @@
-// Rows as the API shows them, and the sentence that says why a queued task waits.
+// Rows as the API shows them, and the sentence that says why a task waits.
 import type { AgentView } from "../../shared/api/agents.ts";
 import { summarise, type TaskView } from "../../shared/api/tasks.ts";
 import { taskSpecSchema } from "../../shared/task.ts";
@@ -53,6 +53,7 @@ export function taskView(row: TaskRow): TaskView {
 }
 
 function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
+  if (state === "accepted") return waitingForTurn(row);
   if (state !== "queued" && state !== "offered") return null;
   if (row.agentStatus !== "active") return `agent ${row.agentName} is ${row.agentStatus}`;
   if (row.nodes.length === 0) {
@@ -71,6 +72,17 @@ function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {
       : null;
   }
   return waitingForNode(row) ?? `agent ${row.agentName} (connected to ${namesOf(row.nodes)}) has no free slot`;
+}
+
+/** Accepted: the agent starts it by itself, once it has its lock and a slot. */
+function waitingForTurn({ line, lock, agentName }: TaskRow): string | null {
+  if (line === null) return null;
+  const { before, long } = line;
+  if (before === null) return long ? `agent ${agentName} has no free slot` : null;
+  const { task, rank, since } = before;
+  if (rank === 2) return `isolation lock ${lock}: task ${task} is before it on agent ${agentName}`;
+  const until = since === null ? "" : ` since ${momentOf(since)}`;
+  return `isolation lock ${lock} of agent ${agentName} is held by task ${task}${until}`;
 }
 
 /** Why none of the nodes that reach the agent takes it; undefined when one may. */
@@ -103,6 +115,7 @@ export function agentView(row: AgentRow): AgentView {
     labels: row.labels,
     status: row.status,
     paused: row.paused,
+    slots: row.slots,
     connection: connected === 0 ? "offline" : connected === nodes.length ? "fully" : "partly",
     nodes,
     version: row.version === "" ? null : row.version,

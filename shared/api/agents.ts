@@ -12,6 +12,11 @@ export const agentViewSchema = z.object({
   labels: labelsSchema,
   status: z.enum(agentStatuses),
   paused: z.boolean().describe("Keeps what runs and is offered nothing more"),
+  slots: z
+    .int()
+    .nullable()
+    .default(null)
+    .describe("Scripts that run at once, as set here; null: the agent's own setting"),
   connection: z.enum(["fully", "partly", "offline"]),
   nodes: z.array(
     z.object({
@@ -31,6 +36,19 @@ export const agentViewSchema = z.object({
   lastSeenAt: momentSchema.nullable(),
 });
 export type AgentView = z.infer<typeof agentViewSchema>;
+
+/** Most scripts an agent may be told to run at once. */
+export const largestSlots = 1_000;
+
+export const agentChangeSchema = z.strictObject({
+  slots: z
+    .int()
+    .min(0)
+    .max(largestSlots)
+    .nullable()
+    .describe("Scripts that run at once; 0 takes nothing new; null: the agent's own setting. What runs goes on"),
+});
+export type AgentChangeRequest = z.infer<typeof agentChangeSchema>;
 
 export const agentListQuerySchema = z.object({
   ...pageQuery,

@@ -67,7 +67,7 @@ export const taskViewSchema = z.object({
   home,
   exitCode,
   signal,
-  waiting: z.string().nullable().describe("Why it waits, while it is queued"),
+  waiting: z.string().nullable().describe("Why it waits, while it has not started"),
   cancelRequested: z.boolean(),
   lane: laneSchema,
   spec: specSummarySchema,

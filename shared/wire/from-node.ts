@@ -8,6 +8,7 @@ import { nodesSchema } from "./nodes.ts";
 import { offerSchema } from "./offer.ts";
 import { renewedSchema } from "./renew.ts";
 import { resultAckSchema } from "./result-ack.ts";
+import { settingsSchema } from "./settings.ts";
 import { welcomeSchema } from "./welcome.ts";
 
 export const fromNodeSchema = z.discriminatedUnion("type", [
@@ -21,5 +22,6 @@ export const fromNodeSchema = z.discriminatedUnion("type", [
   renewedSchema,
   nodesSchema,
   goAwaySchema,
+  settingsSchema,
 ]);
 export type FromNode = z.infer<typeof fromNodeSchema>;

@@ -9,6 +9,12 @@ import { protocolRangeSchema } from "./version.ts";
 /** Open attempts one hello can list; an agent with more lists the oldest, the rest are asked for by `inquire`. */
 export const attemptsPerHello = 1_000;
 
+/**
+ * Words of `capabilities` that a node acts by. `isolation`: keeps isolation locks; without it a spec that asks for one is
+ * not offered. `slots`: understands `settings`. `secrets`: gives a script its secrets; without it a task that has some is not offered.
+ */
+export const capability = { isolation: "isolation", slots: "slots", secrets: "secrets" } as const;
+
 /** Boots one hello can name as its past. */
 export const bootsPerHello = 256;
 

@@ -1,6 +1,6 @@
 // Protocol versions. A node serves N and N-1; an agent offers the range it speaks and the node picks the highest common one.
 // History, one line per version:
-//   1  first version (2026-11): hello … go-away as in docs/protocol.md
+//   1  first version (2026-11): hello … go-away as in docs/protocol.md; settings, to agents with the capability `slots`
 import { z } from "zod";
 
 export const subprotocol = "holdfast.v1";

@@ -26,5 +26,7 @@ export const welcomeSchema = z.object({
   nodes: nodeListSchema,
   /** The node's clock as it answered, in milliseconds since 1970; only a probe is told, and nothing rests on it. */
   wallMs: count.optional(),
+  /** As in `settings`. */
+  slots: count.nullable().optional(),
 });
 export type Welcome = z.infer<typeof welcomeSchema>;

@@ -13,7 +13,8 @@ import type {
 import type { Downloads } from "../../server/api/download-routes.ts";
 import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
-import type { AgentView } from "../../shared/api/agents.ts";
+import type { AgentChangeRequest, AgentView } from "../../shared/api/agents.ts";
+import type { AgentLocks, LockView } from "../../shared/api/locks.ts";
 import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { SubmitAnswer } from "../../shared/api/submissions.ts";
@@ -74,6 +75,7 @@ export function agentView(change: Partial<AgentView> = {}): AgentView {
     labels: {},
     status: "active",
     paused: false,
+    slots: null,
     connection: "fully",
     nodes: [],
     version: null,
@@ -159,6 +161,7 @@ export class FakeTask {
 
 export class FakeBackend implements Backend, EnrolmentBackend {
   readonly tasks = new Map<string, FakeTask>();
+  locks: LockView[] = [];
   readonly submits: { readonly submit: Submit; readonly principal: Principal }[] = [];
   readonly keys = new Map<ApiKeyId, ApiKeyRow>();
   readonly cancelled: string[] = [];
@@ -268,6 +271,19 @@ export class FakeBackend implements Backend, EnrolmentBackend {
     const changed = { ...agent, paused };
     this.agents.set(agent.id, changed);
     return changed;
+  }
+
+  async setAgent(nameOrId: string, { slots }: AgentChangeRequest): Promise<AgentView | null> {
+    const agent = this.#agent(nameOrId);
+    if (agent === undefined) return null;
+    const changed = { ...agent, slots };
+    this.agents.set(agent.id, changed);
+    return changed;
+  }
+
+  async readLocks(nameOrId: string): Promise<AgentLocks | null> {
+    const agent = this.#agent(nameOrId);
+    return agent === undefined ? null : { agent: agent.name, locks: this.locks };
   }
 
   #agent(nameOrId: string): AgentView | undefined {

@@ -13,7 +13,7 @@ import { AppError, errorRows } from "../../shared/errors.ts";
 import type { AgentId, NodeId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
-import type { Hello } from "../../shared/wire/hello.ts";
+import { capability, type Hello } from "../../shared/wire/hello.ts";
 import { ownProtocols } from "../../shared/wire/version.ts";
 import { SimHost, type SimHostOptions, type SpoolBounds } from "./attempt-host.ts";
 import { SimProcess, type ProcessClock } from "./kernel/process.ts";
@@ -179,7 +179,7 @@ export class SimAgent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: [],
+      capabilities: [capability.isolation, capability.slots],
       host: { hostname: machine.place, os: "linux", arch: "x64", slots },
     });
     const connections: Connections = new Connections(

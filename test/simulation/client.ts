@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { AppError } from "../../shared/errors.ts";
 import { taskIdSchema, type TaskId } from "../../shared/ids.ts";
-import type { TaskSpec } from "../../shared/task.ts";
+import type { Isolation, TaskSpec } from "../../shared/task.ts";
 import type { Submitted, SubmitRequest } from "../../server/tasks/submit.ts";
 import type { SeededRandom } from "./kernel/random.ts";
 import type { World } from "./kernel/world.ts";
@@ -36,6 +36,7 @@ export class Client {
   /** For what it does more than it once did, so that the rest of a seed stays as it was. */
   readonly #second: SeededRandom;
   readonly #third: SeededRandom;
+  readonly #fourth: SeededRandom;
   readonly #closed = new Set<string>();
   /** Submissions that are neither answered nor refused for good, and retries that are not done. */
   open = 0;
@@ -46,6 +47,7 @@ export class Client {
     this.#random = deps.world.random("client");
     this.#second = deps.world.random("client, second");
     this.#third = deps.world.random("client, third");
+    this.#fourth = deps.world.random("client, fourth");
   }
 
   start(): void {
@@ -90,7 +92,18 @@ export class Client {
     const plan = planScript(random, tag, this.#options.longestScriptMs);
     const timeoutMs = random.chance(0.12) ? Math.trunc(random.between(100, 3_000)) : 60_000;
     const spec = specOf(plan, { timeoutMs, graceMs: Math.trunc(random.skewed(0, 4_000)) });
-    return spec.kind === "script" && random.chance(0.08) ? { ...spec, interpreter: "missing" } : spec;
+    if (spec.kind !== "script") return spec;
+    const isolation = this.#isolation();
+    const isolated = isolation === undefined ? spec : { ...spec, isolation };
+    return random.chance(0.08) ? { ...isolated, interpreter: "missing" } : isolated;
+  }
+
+  #isolation(): Isolation | undefined {
+    const random = this.#fourth;
+    if (!random.chance(this.#options.isolated)) return undefined;
+    const name = random.chance(0.7) ? "default" : "other";
+    const mode = random.chance(0.6) ? "full" : "none";
+    return { name, mode, ...(random.chance(0.15) ? { waitMs: Math.trunc(random.between(100, 6_000)) } : {}) };
   }
 
   #send(request: SubmitRequest, tries: number): void {

@@ -135,6 +135,7 @@ export class Nemesis {
       case "agent-held":
       case "node-set-draining":
       case "node-capped":
+      case "agent-slots-set":
         this.#people.act(kind, (lift) => this.#later(500, 6_000, lift));
         return;
       case "agent-probed":

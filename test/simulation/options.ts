@@ -32,7 +32,7 @@ export const faultKinds = [
 ] as const;
 
 /** What people do to agents while they work. */
-const peopleKinds = ["agent-removed", "agent-probed", ...peopleActs] as const;
+const peopleKinds = ["agent-removed", "agent-probed", "agent-slots-set", ...peopleActs] as const;
 export type FaultKind = (typeof faultKinds)[number] | (typeof peopleKinds)[number];
 
 /** Faults after which an agent may need a person; they come once a run at most. */
@@ -72,6 +72,8 @@ export interface SimOptions {
   readonly abandons: number;
   readonly retries: number;
   readonly noOps: number;
+  /** Share of the scripts that say beside which others they may run. */
+  readonly isolated: number;
   readonly shortLimits: number;
   readonly impatience: number;
   readonly hintLoss: number;
@@ -173,6 +175,8 @@ function deriveSwarm(seed: number): SimOptions {
   if (people.chance(0.2)) faults["agent-probed"] = people.between(1_200, 11_000);
   const settings = new SeededRandom(seed, "settings");
   for (const kind of peopleActs) if (settings.chance(0.12)) faults[kind] = settings.between(1_500, 9_000);
+  const turns = new SeededRandom(seed, "turns");
+  if (turns.chance(0.12)) faults["agent-slots-set"] = turns.between(1_200, 8_000);
   return {
     seed,
     nodes: 1 + random.below(3),
@@ -196,6 +200,7 @@ function deriveSwarm(seed: number): SimOptions {
     abandons: people.chance(0.25) ? people.unit() * 0.4 : 0,
     retries: settings.chance(0.2) ? settings.unit() * 0.5 : 0,
     noOps: rate(random, 0.5),
+    isolated: turns.chance(0.6) ? turns.unit() : 0,
     shortLimits: rate(random, 0.7),
     impatience: rate(random, 0.4),
     hintLoss: random.chance(0.5) ? 0 : random.chance(0.3) ? 1 : random.unit(),

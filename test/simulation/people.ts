@@ -1,14 +1,14 @@
-// What people set while the cluster works: pauses, drains and task caps, each stored through one node and hinted like the
+// What people set while the cluster works: pauses, drains, task caps and slots, each stored through one node and hinted like the
 // shipped acts, and lifted after a while. Everything is lifted when the run is healed.
 import type { AgentId } from "../../shared/ids.ts";
 import type { HintKind } from "../../server/cluster/hints.ts";
 import type { SeededRandom } from "./kernel/random.ts";
-import { setAgentPaused, setClusterPaused, setNode } from "./model/administer.ts";
+import { setAgentPaused, setAgentSlots, setClusterPaused, setNode } from "./model/administer.ts";
 import type { ModelDatabase } from "./model/database.ts";
 import type { Simulation } from "./simulation.ts";
 
 export const peopleActs = ["cluster-paused", "agent-held", "node-set-draining", "node-capped"] as const;
-export type PeopleAct = (typeof peopleActs)[number];
+export type PeopleAct = (typeof peopleActs)[number] | "agent-slots-set";
 
 const defaultTaskCap = 1_000;
 
@@ -38,6 +38,16 @@ export class People {
           this.#set(`agent ${nameOrId} is resumed`, (db) => void setAgentPaused(db, { nameOrId, paused: false })),
         );
         return;
+      case "agent-slots-set": {
+        const slots = random.below(4);
+        this.#set(`agent ${nameOrId} is given ${slots} slots`, (db) => setAgentSlots(db, nameOrId, slots));
+        this.#hint("agents", [nameOrId]);
+        later(() => {
+          this.#set(`agent ${nameOrId} has its own slots`, (db) => setAgentSlots(db, nameOrId, null));
+          this.#hint("agents", [nameOrId]);
+        });
+        return;
+      }
       case "node-set-draining": {
         const drain = random.chance(0.5) ? "hand-over" : "finish";
         this.#set(`node ${node} is set to ${drain}`, (db) => void setNode(db, { node, drain }));
@@ -59,8 +69,12 @@ export class People {
     this.#set("people lift what they set", (db) => {
       setClusterPaused(db, false);
       for (const { id } of nodes) setNode(db, { node: id, drain: "none", taskCap: defaultTaskCap });
-      for (const { options } of agents) setAgentPaused(db, { nameOrId: options.agent, paused: false });
+      for (const { options } of agents) {
+        setAgentPaused(db, { nameOrId: options.agent, paused: false });
+        setAgentSlots(db, options.agent, null);
+      }
     });
+    for (const { options } of agents) this.#hint("agents", [options.agent]);
   }
 
   #set(what: string, change: (db: ModelDatabase) => void): void {

@@ -1,7 +1,7 @@
 // Invariants that hold after every event (RELIABILITY 3.6): looked at where rows change, scripts start, frames arrive and
 // files go, so that the first wrong change is the one reported.
 import type { AgentId, AttemptId, TaskId } from "../../shared/ids.ts";
-import { rankOf, streams } from "../../shared/task.ts";
+import { rankOf, streams, taskSpecSchema, type Isolation } from "../../shared/task.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import type { SimAgent } from "./agent.ts";
 import type { ResumeHome } from "../../server/store/resume-attempts.ts";
@@ -226,11 +226,33 @@ export class Watch {
     const isForgotten = this.#truth.excused.has(attempt) && this.#truth.scripts.get(attempt)?.wasCutShort === true;
     if (starts > 1 && !isForgotten) this.#violated("I4", `${attempt} started ${starts} times`);
     if (!this.#offered.has(attempt)) this.#violated("I6", `${attempt} started and was never offered`);
+    this.#runsBeside(attempt);
     const row = this.#db.attempts.get(attempt);
     if (row?.rank !== 9 || this.#isExcused(attempt)) return;
     const isOver =
       row.result !== null || row.state === "cancelled" || row.state === "expired" || row.state === "refused";
     if (isOver) this.#violated("I12", `${attempt} started when it was ${row.state} already`);
+  }
+
+  /** I25: nothing of one agent runs beside it that excludes it; what a lost disk left running nobody knows of. */
+  #runsBeside(attempt: AttemptId): void {
+    const isolation = this.#isolationOf(attempt);
+    if (isolation === undefined || this.#isExcused(attempt)) return;
+    for (const other of this.#truth.scripts.values()) {
+      if (!other.isAlive || other.attempt === attempt || other.wasCutShort || this.#isExcused(other.attempt)) continue;
+      if (this.#ownerOf.get(other.attempt) !== this.#ownerOf.get(attempt)) continue;
+      const held = this.#isolationOf(other.attempt);
+      if (held?.name !== isolation.name || (held.mode === "none" && isolation.mode === "none")) continue;
+      this.#violated("I25", `${attempt} started beside ${other.attempt}: ${isolation.mode} and ${held.mode}`);
+    }
+  }
+
+  #isolationOf(attempt: AttemptId): Pick<Isolation, "name" | "mode"> | undefined {
+    const task = this.#db.attempts.get(attempt)?.task;
+    const spec = task === undefined ? undefined : this.#db.tasks.get(task)?.spec;
+    if (spec === undefined) return undefined;
+    const parsed = taskSpecSchema.parse(JSON.parse(spec));
+    return parsed.kind === "script" ? (parsed.isolation ?? { name: "default", mode: "none" }) : undefined;
   }
 
   /** I11: an agent hears of its own attempts only. I18: a journal known to be old is offered nothing. */

@@ -36,6 +36,7 @@ describe("abandoning", () => {
         state: "abandoned",
         changed: true,
         graceMs: 1_234,
+        letGo: false,
       });
       expect(await lab.attempt(queued.attempt)).toMatchObject({ ...abandoned, finished_at: expect.any(Date) });
       expect(
@@ -52,7 +53,7 @@ describe("abandoning", () => {
     for (const { task } of [first, second, queued]) await abandon(task);
     const asked = async (): Promise<unknown> => (await readCancels(sql(), [agent.id])).map(({ attempt }) => attempt);
     expect(await readCancels(sql(), [agent.id])).toEqual(
-      [first, second].map(({ attempt }) => ({ attempt, agent: agent.id, graceMs: 1_234 })),
+      [first, second].map(({ attempt }) => ({ attempt, agent: agent.id, graceMs: 1_234, abandoned: true })),
     );
     expect(await readCancels(sql(), [(await lab.agent()).id])).toEqual([]);
     expect(await finish(agent, first, { outcome: "cancelled" })).toEqual({ kind: "late" });
@@ -67,6 +68,23 @@ describe("abandoning", () => {
     expect(await lab.sql(`select attempt_id from abandoned_attempt where agent_id = $1`, [agent.id])).toEqual([
       { attempt_id: third.attempt },
     ]);
+  });
+
+  it("of a task that ended with processes left has its agent let go, for a minute, and again when asked again", async () => {
+    const agent = await lab.agent();
+    const queued = await lab.accepted(agent);
+    await finish(agent, queued, { outcome: "timed-out", reason: "kill-incomplete: 77" });
+    expect(await readCancels(sql(), [agent.id])).toEqual([]);
+    const ask = { attempt: queued.attempt, agent: agent.id, graceMs: 1_234, abandoned: true };
+    expect(await abandon(queued.task)).toMatchObject({ state: "timed-out", changed: false, letGo: true });
+    expect(await lab.attempt(queued.attempt)).toMatchObject({ state: "timed-out", reason: "kill-incomplete: 77" });
+    expect(await readCancels(sql(), [agent.id])).toEqual([ask]);
+    await lab.sql(`update abandoned_attempt set abandoned_at = abandoned_at - interval '61 seconds'`);
+    expect(await readCancels(sql(), [agent.id])).toEqual([]);
+    await abandon(queued.task);
+    expect(await readCancels(sql(), [agent.id])).toEqual([ask]);
+    const audited = await lab.sql(`select detail from audit where action = 'abandon' and target = $1`, [queued.task]);
+    expect(audited).toEqual([{ detail: { state: "timed-out" } }, { detail: { state: "timed-out" } }]);
   });
 
   it("cancels what no agent knows of: nothing may still run there", async () => {

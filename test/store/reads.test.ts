@@ -153,7 +153,9 @@ describe("reading for a session", () => {
     await lab.queueOne(agent);
     await cancelTasks(sql(), [mine.task, theirs.task, done.task], by);
     await finish(agent, done.attempt);
-    expect(await readCancels(sql(), [agent.id])).toEqual([{ attempt: mine.attempt, agent: agent.id, graceMs: 1_234 }]);
+    expect(await readCancels(sql(), [agent.id])).toEqual([
+      { attempt: mine.attempt, agent: agent.id, graceMs: 1_234, abandoned: false },
+    ]);
     expect(await readCancels(sql(), [])).toEqual([]);
   });
 

@@ -23,6 +23,8 @@ test("the commands are exactly these", () => {
     "holdfast agents",
     "holdfast agents list",
     "holdfast agents show",
+    "holdfast agents set",
+    "holdfast agents locks",
     "holdfast agents pause",
     "holdfast agents resume",
     "holdfast agents revoke",

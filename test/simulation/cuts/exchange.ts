@@ -45,6 +45,7 @@ const quiet: Omit<SimOptions, "seed"> = {
   retries: 0,
   bursts: 0,
   noOps: 0,
+  isolated: 0,
   shortLimits: 0,
   impatience: 0,
   hintLoss: 0,

@@ -1,4 +1,5 @@
 // set-node.ts, pause.ts, retry-task.ts and move-task.ts on the model: what people set, and what they have done to a task.
+import type { ToldSlots } from "../../../server/store/agent-slots.ts";
 import type { NodeChange } from "../../../server/store/set-node.ts";
 import type { MovedTask } from "../../../server/store/move-task.ts";
 import type { RetriedTask } from "../../../server/store/retry-task.ts";
@@ -86,3 +87,16 @@ export function countPending(db: ModelDatabase, agents: readonly AgentId[]): num
 }
 
 const pendingPerAgent = 100;
+
+export function setAgentSlots(db: ModelDatabase, agent: AgentId, slots: number | null): void {
+  const row = db.agents.get(agent);
+  if (row !== undefined && row.status !== "removed") db.agents.put(agent, { ...row, slots });
+}
+
+export function readAgentSlots(db: ModelDatabase, told: readonly ToldSlots[]): ToldSlots[] {
+  return told.flatMap(({ agent, slots: before }): ToldSlots[] => {
+    const row = db.agents.get(agent);
+    const slots = row?.slots ?? null;
+    return row === undefined || slots === before ? [] : [{ agent, slots }];
+  });
+}

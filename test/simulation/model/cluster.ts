@@ -40,11 +40,12 @@ export function abandonTask(db: ModelDatabase, task: TaskId): AbandonedTask | un
   if (latest === undefined) return undefined;
   const { id: attempt, agent, rank } = latest;
   const graceMs = db.tasks.get(task)?.graceMs ?? 0;
-  if (rank === 9) return { attempt, agent, state: latest.state, changed: false, graceMs };
+  const letGo = rank === 9 && latest.reason.startsWith("kill-incomplete");
+  if (rank === 9) return { attempt, agent, state: latest.state, changed: false, graceMs, letGo };
   const held = { ...latest, cancelRequested: true };
   if (rank === 0) endRow(db, held, "cancelled", "before-offer");
   else endRow(db, held, "abandoned", "may-still-run");
-  return { attempt, agent, state: rank === 0 ? "cancelled" : "abandoned", changed: true, graceMs };
+  return { attempt, agent, state: rank === 0 ? "cancelled" : "abandoned", changed: true, graceMs, letGo };
 }
 
 export function latestOf(db: ModelDatabase, task: TaskId): AttemptRow | undefined {
@@ -59,7 +60,12 @@ export function readCancels(db: ModelDatabase, agents: readonly AgentId[]): Pend
   return [...db.attempts.rows.values()]
     .filter((row) => agents.includes(row.agent) && row.cancelRequested && isAsked(row))
     .toSorted((a, b) => compare(a.id, b.id))
-    .map((row) => ({ attempt: row.id, agent: row.agent, graceMs: db.tasks.get(row.task)?.graceMs ?? 0 }));
+    .map((row) => ({
+      attempt: row.id,
+      agent: row.agent,
+      graceMs: db.tasks.get(row.task)?.graceMs ?? 0,
+      abandoned: row.rank === 9,
+    }));
 }
 
 export function readWorkFeed(db: ModelDatabase, after: number): WorkFeed {

@@ -26,9 +26,11 @@ export function greetAgent(db: ModelDatabase, greeting: Greeting): GreetOutcome 
   };
   const judgement = judgeBoot(stored, greeting);
   if (greeting.intent === "probe" && judgement !== "superseded") return { kind: "admitted" };
+  const { slots } = row;
+  const admitted: GreetOutcome = typeof slots === "number" ? { kind: "admitted", slots } : { kind: "admitted" };
   switch (judgement) {
     case "same":
-      return { kind: "admitted" };
+      return admitted;
     case "newer":
     case "new-journal": {
       const isReplaced = row.journalId !== null && row.journalId !== greeting.journalId;
@@ -46,7 +48,7 @@ export function greetAgent(db: ModelDatabase, greeting: Greeting): GreetOutcome 
         refusedAtMs: null,
       });
       if (judgement === "new-journal") loseOthers(db, row.id, greeting.journalId);
-      return { kind: "admitted" };
+      return admitted;
     }
     case "superseded": {
       const expected = expectedBoot(greeting, stored);

@@ -20,6 +20,7 @@ export interface AgentRow {
   /** Missing: never removed. */
   readonly removedAtMs?: number;
   readonly isPaused?: boolean;
+  readonly slots?: number | null;
 }
 
 export interface SubmissionRow {
@@ -37,6 +38,9 @@ export interface TaskRow {
   readonly lane: Lane;
   readonly spec: string;
   readonly graceMs: number;
+  /** Null: it runs nothing. */
+  readonly lockName: string | null;
+  readonly lockMode: "full" | "none";
   readonly unreachableLimitMs: number;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;

@@ -3,7 +3,7 @@
 import { createGroupedStore, type GroupedStore } from "../../../server/store/grouped-store.ts";
 import type { ClusterStore, CourierStore } from "../../../server/store/store.ts";
 import { claimAttempts, refuseAttempts, releaseOffers } from "./claim.ts";
-import { countPending } from "./administer.ts";
+import { countPending, readAgentSlots } from "./administer.ts";
 import {
   beatNode,
   joinNode,
@@ -62,6 +62,7 @@ export function createModelClusterStore(carry: Carry): ClusterStore {
     cancels: (agents) =>
       agents.length === 0 ? Promise.resolve([]) : carry("cancels", "read", (db) => readCancels(db, agents)),
     distrusted: (sessions) => carry("distrusted", "read", (db) => readDistrusted(db, sessions)),
+    settings: (told) => carry("settings", "read", (db) => readAgentSlots(db, told)),
     clockMs: () => carry("clock", "read", (db) => db.nowMs),
     async sweep() {
       const expired = await carry("sweep-expire", "durable", (db) => sweepExpired(db));

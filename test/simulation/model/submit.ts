@@ -2,7 +2,7 @@
 import { bands, type NewSubmission, type SubmitOutcome } from "../../../server/store/submit-tasks.ts";
 import type { AttemptId } from "../../../shared/ids.ts";
 import type { ModelDatabase } from "./database.ts";
-import type { AttemptRow } from "./rows.ts";
+import type { AttemptRow, TaskRow } from "./rows.ts";
 
 const keyOf = ({ principal, idempotencyKey }: Pick<NewSubmission, "principal" | "idempotencyKey">): string =>
   `${principal}\0${idempotencyKey}`;
@@ -55,6 +55,7 @@ function storeTasks(db: ModelDatabase, submission: NewSubmission, first: NewSubm
       lane,
       spec,
       graceMs,
+      ...lockOf(spec),
       unreachableLimitMs,
       ...times,
     });
@@ -138,6 +139,15 @@ function graceOf(spec: string): number {
   return typeof parsed === "object" && parsed !== null && "graceMs" in parsed && typeof parsed.graceMs === "number"
     ? parsed.graceMs
     : 0;
+}
+
+function lockOf(spec: string): Pick<TaskRow, "lockName" | "lockMode"> {
+  const { kind, isolation } = JSON.parse(spec) as {
+    readonly kind: string;
+    readonly isolation?: { readonly name?: string; readonly mode?: TaskRow["lockMode"] };
+  };
+  const lockMode = isolation?.mode ?? "none";
+  return { lockName: kind === "script" ? (isolation?.name ?? "default") : null, lockMode };
 }
 
 export function compare(a: string, b: string): number {

@@ -323,6 +323,22 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "  while (left.length > 1e9 && shim !== undefined) {",
     within: 60,
   },
+  {
+    name: "lock let go when the kill begins",
+    about: "the next script under an isolation lock begins while the one before is given its grace",
+    file: "agent/attempt.ts",
+    find: '  step({ kind: "ending", cause }, { kind: "kill", cause, graceMs });',
+    replace: '  step({ kind: "ending", cause }, { kind: "kill", cause, graceMs }, { kind: "release-slot" });',
+    within: 60,
+  },
+  {
+    name: "lock not re-taken after a restart",
+    about: "a script that an earlier agent started runs on, and its isolation lock is free",
+    file: "agent/roster.ts",
+    find: '    else if (facts.spec.kind === "script") this.#turns.retake(entry.attempt, facts);\n',
+    replace: "",
+    within: 60,
+  },
 ];
 
 /** What no seed shows, for seeds break connections between frames: found by a cut within one (frame-cuts.test.ts). */

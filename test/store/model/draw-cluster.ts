@@ -1,5 +1,6 @@
 // The cluster's and people's verbs with arguments drawn from the rows of the moment, and what befalls the rows from
 // outside: time that passes, agents enrolled, revoked and removed, a paused cluster, another attempt at a task.
+import { setAgentSlots as setAgentSlotsInSql } from "../../../server/store/agent-slots.ts";
 import { abandonTask as abandonInSql } from "../../../server/store/abandon-task.ts";
 import { insertAgent } from "../../../server/store/agent-certificates.ts";
 import { cancelTasks as cancelInSql } from "../../../server/store/cancel-tasks.ts";
@@ -19,6 +20,7 @@ import {
   removeNode,
   retryTask,
   setAgentPaused,
+  setAgentSlots,
   setClusterPaused,
   setNode,
 } from "../../simulation/model/administer.ts";
@@ -145,6 +147,19 @@ const pauseAgent: Draw = (dice, history) => {
   });
 };
 
+const slotsOf: Draw = (dice, history) => {
+  const input = { nameOrId: history.agent(dice), slots: dice.oneOf([null, 0, 3]) };
+  return change("set-agent-slots", input, {
+    ask: async (database) => void (await setAgentSlotsInSql(database.durable, input, actor)),
+    tell: (db) => setAgentSlots(db, input.nameOrId, input.slots),
+  });
+};
+
+const settings: Draw = (dice) => {
+  const told = allAgents.map((agent) => ({ agent, slots: dice.oneOf([null, 0, 3]) }));
+  return verb("settings", told, (store) => store.settings(told), "free");
+};
+
 const setOfNode: Draw = (dice, history) => {
   const set = {
     node: history.node(dice),
@@ -265,6 +280,8 @@ export const clusterVerbs = {
   status,
   pause,
   pauseAgent,
+  slotsOf,
+  settings,
   setOfNode,
   removeOneNode,
   retry,

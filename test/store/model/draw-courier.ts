@@ -26,6 +26,7 @@ const specs = [
   '{"kind":"no-op"}',
   '{"kind":"script","interpreter":"sh","script":"echo ü","graceMs":1234}',
   '{"kind":"script","interpreter":"sh","script":"echo \\u0000","graceMs":0}',
+  '{"kind":"script","interpreter":"sh","script":"true","isolation":{"name":"deploy","mode":"full"}}',
 ] as const;
 
 function newTask(dice: Dice, history: History): NewTask {

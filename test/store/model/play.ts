@@ -41,6 +41,8 @@ export const weights: Readonly<Record<Step["verb"], number>> = {
   status: 1,
   pause: 1,
   pauseAgent: 1,
+  slotsOf: 1,
+  settings: 1,
   setOfNode: 1,
   removeOneNode: 1,
   retry: 2,

@@ -46,6 +46,7 @@ const compared: Readonly<Record<string, Compared>> = {
       refused_at: (row) => row.refusedAtMs,
       removed_at: (row) => row.removedAtMs ?? null,
       paused: (row) => row.isPaused ?? false,
+      slots: (row) => row.slots ?? null,
     }),
   },
   submission: {
@@ -68,6 +69,8 @@ const compared: Readonly<Record<string, Compared>> = {
       lane: (row) => row.lane,
       spec: (row) => row.spec,
       grace_ms: (row) => row.graceMs,
+      lock_name: (row) => row.lockName,
+      lock_mode: (row) => row.lockMode,
       unreachable_limit_ms: (row) => row.unreachableLimitMs,
       created_at: (row) => row.createdAtMs,
       expires_at: (row) => row.expiresAtMs,

@@ -175,7 +175,12 @@ describe("a no-op whose result was torn off the journal", () => {
     const roster = new Roster({ closed: new Map() }, { ...defaultRosterOptions, journalId, hostBootId: "boot" });
     const action = recover({ journal: "starting", hostBoot, marker: "none", shim: "dead", exit: undefined });
     if (action.kind === "orphan" || action.kind === "ignore") throw new Error(action.kind);
-    const begun = roster.restore(facts({ kind: "no-op" }), action, { homeNo: 1, graceMs: 0, wallMs: 1_000 });
+    const begun = roster.restore(facts({ kind: "no-op" }), action, {
+      homeNo: 1,
+      graceMs: 0,
+      wallMs: 1_000,
+      monotonicMs: 0,
+    });
     expect(begun).toMatchObject([
       { kind: "attempt", effect: { kind: "append", mark: "result", record: { record: { outcome: "succeeded" } } } },
     ]);

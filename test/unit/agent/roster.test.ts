@@ -175,8 +175,8 @@ describe("an offer", () => {
 
   test("beyond slots and waiting places is refused busy", () => {
     open(1);
-    for (let no = 1; no <= 74; no += 1) offer(1, no);
-    expect(sent(offer(1, 75))[0]).toMatchObject({ item: { class: "later", reason: "busy" } });
+    for (let no = 1; no <= 110; no += 1) offer(1, no);
+    expect(sent(offer(1, 111))[0]).toMatchObject({ item: { class: "later", reason: "busy" } });
   });
 
   test("to a draining agent is refused stopping", () => {

@@ -34,12 +34,19 @@ beforeEach(async () => {
   refusing = new Set();
   const store = createModelStore(database);
   const wake = new Wake(
-    { store, clock, background, logger, sessions: { agents: () => agents, credentials: () => [] } },
+    {
+      store,
+      clock,
+      background,
+      logger,
+      sessions: { agents: () => agents, credentials: () => [], toldSlots: () => [] },
+    },
     {
       work: () => undefined,
       cancels: () => undefined,
       distrusted: () => undefined,
       ended: () => undefined,
+      settings: () => undefined,
       settlePresence: () => Promise.resolve(),
       lookAgain: async (agent) => {
         if (refusing.has(agent)) throw new AppError("database.unavailable", "away");

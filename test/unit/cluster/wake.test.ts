@@ -25,12 +25,19 @@ describe("a hint", () => {
     };
     const credential = { agent, thumbprint: "t", bootId: bootIdSchema.parse(uuid(2)) };
     const wake = new Wake(
-      { store, clock, background, logger, sessions: { agents: () => [agent], credentials: () => [credential] } },
+      {
+        store,
+        clock,
+        background,
+        logger,
+        sessions: { agents: () => [agent], credentials: () => [credential], toldSlots: () => [] },
+      },
       {
         work: () => undefined,
         cancels: () => undefined,
         distrusted: () => undefined,
         ended: () => undefined,
+        settings: () => undefined,
         settlePresence: () => Promise.resolve(),
         lookAgain: () => Promise.resolve(),
       },

@@ -41,6 +41,16 @@ describe("rows read again after a failover", () => {
   });
 });
 
+describe("slots that people set", () => {
+  it.each([
+    ["is told at once", ["slots"], [{ kind: "send", message: { type: "settings", slots: 3 } }]],
+    ["of before is not, for an unknown message ends its session", [], []],
+  ])("an agent %s", (_what, capabilities, effects) => {
+    const { state } = open([], { capabilities });
+    expect(stepCourier(state, { kind: "settings", slots: 3 }, 0).effects).toEqual(effects);
+  });
+});
+
 describe("the greeting", () => {
   it("judges the hello, then reconciles, then welcomes", () => {
     const first = stepCourier(initialCourier, { kind: "frame", message: hello() }, 0);
@@ -49,7 +59,7 @@ describe("the greeting", () => {
     expect(kinds(second.effects)).toEqual(["reconcile"]);
     const third = stepCourier(second.state, { kind: "reconciled", rows: [], welcome }, 0);
     expect(third.effects).toEqual([
-      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [] } },
+      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null } },
       { kind: "opened" },
     ]);
     expect(third.state.kind).toBe("open");
@@ -80,7 +90,7 @@ describe("the greeting", () => {
       const states: Record<string, CourierState> = {
         "awaiting-hello": initialCourier,
         judging: { kind: "judging", hello: hello() },
-        reconciling: { kind: "reconciling", hello: hello() },
+        reconciling: { kind: "reconciling", hello: hello(), slots: null },
       };
       const step = stepCourier(
         states[kind] ?? initialCourier,

@@ -8,7 +8,7 @@ import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { fromNodeSchema } from "../../../shared/wire/from-node.ts";
 import { attempt, claimed, scene } from "./scene.ts";
 
-const addressee = { journalId: scene().journalId, capabilities: [] };
+const addressee = { journalId: scene().journalId, capabilities: new Set<string>() };
 const withSpec = (number: number, spec: object) => claimed(number, { spec: JSON.stringify(spec) });
 const script = (change: object) => ({
   kind: "script",
@@ -58,7 +58,7 @@ describe("packing offers", () => {
   });
 
   describe("with secrets", () => {
-    const able = { ...addressee, capabilities: ["secrets"] };
+    const able = { ...addressee, capabilities: new Set(["secrets"]) };
     const secrets = [secretSchema.parse({ name: "S", value: "hunter22" })];
     const having = (change: Partial<OfferedAttempt>) => [
       { ...withSpec(1, script({})), secretNames: ["S"], ...change },
@@ -139,5 +139,19 @@ describe("packing offers", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it.each([
+    ["a full script", { mode: "full" }, "unsupported"],
+    ["a limit on the wait", { waitMs: 5 }, "unsupported"],
+    ["a name alone", { name: "deploy" }, undefined],
+    ["nothing", undefined, undefined],
+  ])("sets %s apart from an agent that keeps no locks, and from no other", (_what, isolation, reason) => {
+    const attempts = [withSpec(1, script({ isolation })), claimed(2)];
+    const old = packOffers(addressee, attempts);
+    expect(old.unfit.map((unfit) => unfit.reason)).toEqual(reason === undefined ? [] : [reason]);
+    expect(old.messages.flatMap(({ items }) => items)).toHaveLength(reason === undefined ? 2 : 1);
+    const able = packOffers({ ...addressee, capabilities: new Set(["isolation"]) }, attempts);
+    expect(able.unfit).toEqual([]);
   });
 });
