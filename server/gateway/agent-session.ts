@@ -17,12 +17,10 @@ import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
 import type { OfferedAttempt } from "../tasks/courier-offer.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
+import { Reading } from "./reading.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
 const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
-
-/** Attempts of one session with writes on their way to the database before no more frames are read. */
-const writesAtOnce = 2_000;
 
 const refusals: ReadonlySet<number> = new Set([
   closeCode.superseded,
@@ -42,7 +40,7 @@ export class AgentSession {
   readonly #writes: AttemptWrites;
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
-  #reading: "open" | "held" = "open";
+  readonly #reading: Reading;
   #renewal: "idle" | "running" = "idle";
   #tick: Timer | undefined;
   #greetingLimit: Timer | undefined;
@@ -75,6 +73,12 @@ export class AgentSession {
         deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
         this.close(closeCode.unavailable, "a write failed");
       },
+    });
+    this.#reading = new Reading({
+      socket: deps.socket,
+      budget: deps.budget,
+      writes: this.#writes,
+      onResumed: () => this.#heartbeat.heard(),
     });
   }
 
@@ -139,30 +143,12 @@ export class AgentSession {
       this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
       this.close(incoming.code, incoming.reason);
     }
-    this.#hold();
-  }
-
-  /** Reads no further while the node's memory for logs, or this session's share of waiting writes, is full. */
-  #hold(): void {
-    if (this.#reading === "held" || !this.#isFull()) return;
-    this.#reading = "held";
-    this.#deps.socket.pause?.();
-  }
-
-  #goOn(): void {
-    if (this.#reading === "open" || this.#isFull()) return;
-    this.#reading = "open";
-    this.#heartbeat.heard();
-    this.#deps.socket.resume?.();
-  }
-
-  #isFull(): boolean {
-    return this.#deps.budget.isFull || this.#writes.size > writesAtOnce;
+    this.#reading.hold();
   }
 
   #silent(): void {
     // Not reading is our doing: silence says nothing about the agent then.
-    if (this.#reading === "held") this.#heartbeat.start();
+    if (this.#reading.isHeld) this.#heartbeat.start();
     else this.close(closeCode.silent, "no frame in time");
   }
 
@@ -208,7 +194,7 @@ export class AgentSession {
     this.#state = state;
     for (const effect of effects) this.#carryOut(effect);
     this.#watchOffers();
-    if (event.kind !== "frame") this.#goOn();
+    if (event.kind !== "frame") this.#reading.goOn();
   }
 
   /** Looks once a second while an offer is unanswered. Of 10,000 agents nearly all are idle: those cost no timer. */
