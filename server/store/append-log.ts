@@ -47,7 +47,7 @@ moved as (
     out_next = case when j.out_ok then j.out_to else l.out_next end, err_next = case when j.err_ok then j.err_to else l.err_next end
   from judged j where l.attempt_id = j.attempt_id and (j.out_ok or j.err_ok)),
 stored as (
-  insert into log_chunk (attempt_id, stream, start_offset, length, at, content)
+  insert into log_chunk (attempt_id, stream, start_offset, length, seen_at, content)
   select c.attempt_id, c.stream, c.start_offset, c.length, to_timestamp(c.at_ms / 1000.0),
     case when c.place > 0 then substring($13::bytea from c.place for c.length::int) end
   from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[], $14::bigint[]) c(attempt_id, stream, start_offset, length, place, at_ms)

@@ -42,7 +42,7 @@ const chunkRow = z.object({
 
 const chunks = {
   name: "read-log-chunks",
-  text: `select stream, start_offset as offset, length, at, content from log_chunk
+  text: `select stream, start_offset as offset, length, seen_at as at, content from log_chunk
   where attempt_id = $1 and stream = $2
     and start_offset >= coalesce((select max(start_offset) from log_chunk where attempt_id = $1 and stream = $2 and start_offset <= $3), 0)
     and start_offset + length > $3

@@ -82,7 +82,7 @@ async function serve(content: string | Uint8Array): Promise<string> {
 }
 
 function update(sha256: string, ...words: string[]): Promise<{ exitCode: number; out: string; err: string }> {
-  const restart = ["--restart-command", `kill -TERM "$(cat ${join(folder, "pid")})"`, "--greet-within", "8s"];
+  const restart = ["--restart-command", `kill -TERM "$(cat ${join(folder, "pid")})"`, "--greet-within", "15s"];
   const all = [
     "agent",
     "update",

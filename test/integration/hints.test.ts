@@ -10,7 +10,7 @@ import { eventually } from "../harness/eventually.ts";
 import { FaultProxy } from "../harness/fault-proxy.ts";
 import { createDatabase } from "../harness/postgres.ts";
 
-const looks: readonly HintKind[] = ["work", "cancel", "trust", "nodes"];
+const looks: readonly HintKind[] = ["work", "cancel", "trust", "nodes", "agents"];
 
 test("a node that only listens hears again once its connection was cut without a word", async () => {
   const holder = await createDatabase(inject("databaseUrl"));
@@ -35,22 +35,22 @@ test("a node that only listens hears again once its connection was cut without a
     eventually(`${count} hints`, () => ({ done: heard.length === count, state: heard }));
   try {
     await hints.start();
-    await heardAll(4);
+    await heardAll(looks.length);
     await eventually("the listening is settled", () => ({ done: clock.timers === 1, state: clock.timers }));
     clock.advance(10_000);
     await eventually("the listening and a check are answered", () => ({ done: answers === 2, state: answers }));
     clock.advance(5_000);
-    expect(heard).toHaveLength(4);
+    expect(heard).toHaveLength(looks.length);
     proxy.change({ toTarget: { flow: "black-hole" }, toClient: { flow: "black-hole" } });
     clock.advance(5_000);
     clock.advance(5_000);
     // What was cut is closed by now; the next connection finds a network that works.
     proxy.change({});
-    await heardAll(8);
+    await heardAll(2 * looks.length);
     expect(heard).toEqual([...looks, ...looks]);
     const word = JSON.stringify({ from: "another node", kind: "trust" });
     await direct.durable.query({ name: "say", text: "select pg_notify('holdfast', $1)" }, [word]);
-    await heardAll(9);
+    await heardAll(2 * looks.length + 1);
   } finally {
     await hints.stop();
     await background.settle();

@@ -84,7 +84,12 @@ function endOf(run: LogRun): number {
 function chunksOf(run: LogRun): Chunk[] {
   let offset = run.from;
   return run.pieces.map((piece) => {
-    const chunk: Chunk = { offset, length: lengthOf(piece), content: "bytes" in piece ? piece.bytes : null };
+    const chunk: Chunk = {
+      offset,
+      length: lengthOf(piece),
+      content: "bytes" in piece ? piece.bytes : null,
+      seenAtMs: piece.atMs ?? null,
+    };
     offset += chunk.length;
     return chunk;
   });

@@ -80,6 +80,7 @@ export interface Chunk {
   readonly length: number;
   /** Null: omitted on the agent. */
   readonly content: Uint8Array | null;
+  readonly seenAtMs: number | null;
 }
 
 export interface LogRow {

@@ -146,9 +146,11 @@ const release: Draw = (dice, history) => {
 };
 
 function content(dice: Dice): LogContent {
-  if (dice.once(4)) return { omitted: dice.oneOf([1, 7, 5_000_000_000]) };
+  // The greatest time that the wire admits too: one agent's clock must not fail the batch it shares with others.
+  const time = dice.once(3) ? { atMs: dice.oneOf([0, 1_795_000_000_123, 4_102_444_800_000]) } : {};
+  if (dice.once(4)) return { omitted: dice.oneOf([1, 7, 5_000_000_000]), ...time };
   const first = dice.below(256);
-  return { bytes: Buffer.from(dice.several(5, (index) => (first + index * 37) % 256)) };
+  return { ...time, bytes: Buffer.from(dice.several(5, (index) => (first + index * 37) % 256)) };
 }
 
 const append: Draw = (dice, history) => {

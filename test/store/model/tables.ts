@@ -128,6 +128,7 @@ const compared: Readonly<Record<string, Compared>> = {
       stream: (row) => row.stream,
       start_offset: (row) => row.offset,
       length: (row) => row.length,
+      seen_at: (row) => row.seenAtMs,
       content: (row) => (row.content === null ? null : `\\x${Buffer.from(row.content).toString("hex")}`),
     }),
   },
