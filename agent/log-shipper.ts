@@ -4,7 +4,7 @@
 import type { Clock, Timer } from "../shared/clock.ts";
 import { initialWindowBytes, logFrameBytes } from "../shared/wire/fields.ts";
 import type { LogContent } from "../shared/wire/log.ts";
-import { lengthOf } from "../shared/wire/log.ts";
+import { lengthOf, seenAt } from "../shared/wire/log.ts";
 import { LogTimes } from "./log-times.ts";
 import type { Pace } from "./pace.ts";
 import type { Spool } from "./spool.ts";
@@ -211,7 +211,7 @@ export class LogShipper {
       // While it was read the home may have changed or the node may have named another position.
       if (this.#state !== state || this.#next !== offset) return;
       if ("bytes" in piece) pace?.take(piece.bytes.length);
-      const atMs = this.#times.at(offset);
+      const atMs = seenAt(this.#times.at(offset));
       state.outlet.send(offset, atMs === undefined ? piece : { ...piece, atMs });
       this.#next = offset + lengthOf(piece);
       this.#sentAtMs = this.#deps.clock.monotonicMs();

@@ -4,7 +4,14 @@ import { z } from "zod";
 import { bytes, count, logFrameBytes, logPosition } from "./fields.ts";
 
 /** Up to the year 2100: what a database and a date can hold. */
-const atMs = z.int().min(0).max(4_102_444_800_000).optional();
+const latestMs = 4_102_444_800_000;
+const atMs = z.int().min(0).max(latestMs).optional();
+
+/** As a frame may carry it; undefined for what a clock that is far off says: a log must not wait until that is set. */
+export function seenAt(wallMs: number | undefined): number | undefined {
+  const rounded = Math.round(wallMs ?? Number.NaN);
+  return rounded >= 0 && rounded <= latestMs ? rounded : undefined;
+}
 
 export const logSchema = z.object({
   type: z.literal("log"),

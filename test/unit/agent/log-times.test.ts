@@ -1,6 +1,7 @@
 // When bytes were seen, and how fast they may go: marks and buckets by hand.
 import { expect, it } from "vitest";
 import { LogTimes } from "../../../agent/log-times.ts";
+import { seenAt } from "../../../shared/wire/log.ts";
 import { Pace } from "../../../agent/pace.ts";
 
 it("a byte has the time at which its stream first reached beyond it", () => {
@@ -44,4 +45,14 @@ it("a pace lets a second's worth go at once and then what time brings, and saves
   // Asked for more than a bucket holds, it waits until that is full.
   expect(pace.waitMs(4_096)).toBe(1_000);
   expect(pace.allowance(60_000)).toBe(1_000);
+});
+
+it("a clock that is far off costs the time, not the frame", () => {
+  expect([1_795_000_000_000.4, 0, 4_102_444_800_000].map(seenAt)).toEqual([1_795_000_000_000, 0, 4_102_444_800_000]);
+  expect([-1, 4_102_444_800_001, Number.NaN, undefined].map(seenAt)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
 });
