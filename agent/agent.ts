@@ -31,6 +31,7 @@ import { makeHealthLine } from "./health-line.ts";
 import type { HealthLine } from "./health-line.ts";
 import { HealthSocket } from "./health-socket.ts";
 import { hostBootId } from "./host.ts";
+import { installCommands } from "./command-install.ts";
 import { loadIdentity, storeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import { findInterpreter, interpreterNames } from "./interpreters.ts";
@@ -142,15 +143,17 @@ class HoldfastAgent implements Agent {
     await lock.start();
     let journal: Journal | undefined;
     try {
-      const [shimPath, resetSignals, list, reach, secretKey] = await Promise.all([
+      const [shimPath, commandsPath, resetSignals, list, reach, secretKey] = await Promise.all([
         installShim(dataPath),
+        installCommands(dataPath),
         findSignalReset(),
         loadNodeList(join(dataPath, "nodes.json")),
         loadReach(dataPath),
         loadSecretKey(dataPath, this.#random),
       ]);
       journal = await this.#openJournal(bootId);
-      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId, secretKey });
+      const paths = { shimPath, commandsPath };
+      const parts = this.#join({ lock, journal, ...paths, resetSignals, list, reach, identity, bootId, secretKey });
       this.#state = { kind: "running", parts, identity };
       await parts.engine.start();
       parts.connections.start();
@@ -215,6 +218,7 @@ class HoldfastAgent implements Agent {
     readonly lock: DataLock;
     readonly journal: Journal;
     readonly shimPath: string;
+    readonly commandsPath: string;
     readonly resetSignals: string;
     readonly list: Awaited<ReturnType<typeof loadNodeList>>;
     readonly reach: Reach;
@@ -230,6 +234,7 @@ class HoldfastAgent implements Agent {
       dataPath,
       hostBootId: given.bootId,
       shimPath: given.shimPath,
+      commandsPath: given.commandsPath,
       resetSignals: given.resetSignals,
       agentName: identity.name,
       groupName: `holdfast-${identity.agentId}`,

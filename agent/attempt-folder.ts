@@ -42,6 +42,11 @@ export class AttemptFolder {
     return [join(this.path, "pipe.out"), join(this.path, "pipe.err")];
   }
 
+  /** Made by the script that sets output variables. */
+  get outputs(): string {
+    return join(this.path, "outputs");
+  }
+
   get work(): string {
     return join(this.path, "work");
   }

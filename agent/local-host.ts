@@ -11,6 +11,7 @@ import type { Cgroups } from "./cgroups.ts";
 import { bootMs } from "./host.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
+import { readOutputs, type ScriptOutputs } from "./output-variables.ts";
 import type { PipePool } from "./pipe-pool.ts";
 import { localProcesses, membersOf, type ProcessControl } from "./process-tree.ts";
 import { createRedactor, maskAll, type Redactor } from "./redact.ts";
@@ -44,6 +45,7 @@ export class LocalHost implements AttemptHost {
   #group: AttemptCgroup | undefined;
   #scriptPath: string | undefined;
   readonly #secrets: KeptSecrets;
+  readonly #redactor: Redactor | undefined;
 
   constructor(options: LocalHostOptions) {
     this.#options = options;
@@ -51,6 +53,7 @@ export class LocalHost implements AttemptHost {
     this.#secrets = this.#readSecrets();
     const { segmentBytes } = options.bounds;
     const redactor = redactorFor(this.#secrets);
+    this.#redactor = redactor;
     const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes, redactor });
     this.output = { out: spoolOf("out"), err: spoolOf("err") };
     const places = this.folder.groups();
@@ -96,6 +99,10 @@ export class LocalHost implements AttemptHost {
   /** For want of memory the kernel killed something of it. */
   ranOutOfMemory(): boolean {
     return (this.#group?.oomKills() ?? 0) > 0;
+  }
+
+  outputs(): ScriptOutputs {
+    return readOutputs(this.folder.outputs, this.#redactor);
   }
 
   release(): void {

@@ -1,6 +1,6 @@
 // `holdfast run`: the everyday act. Submits, shows the log live, and exits with the script's own code.
 import type { Command } from "commander";
-import type { RunHandle } from "../../sdk/run-handle.ts";
+import { outputsOf, type RunHandle } from "../../sdk/run-handle.ts";
 import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -255,11 +255,13 @@ async function report(
           : "failed";
     const single = tasks.length === 1 ? only : undefined;
     const { exitCode = null, signal = null, reason = null } = single ?? {};
-    await printJson(shell.out, { submission: handle.id, outcome, exitCode, signal, reason, tasks });
+    const outputs = single === undefined ? {} : outputsOf(single);
+    await printJson(shell.out, { submission: handle.id, outcome, exitCode, signal, reason, outputs, tasks });
     return;
   }
   if (only !== undefined && tasks.length === 1) {
     if (only.state !== "succeeded" && only.exitCode === null) await note(shell, `${describe(only)} (task ${only.id})`);
+    else if (only.reason?.includes("outputs-dropped") === true) await note(shell, `${only.reason} (task ${only.id})`);
     return;
   }
   await printTable(shell.out, tasks, [

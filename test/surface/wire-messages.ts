@@ -113,6 +113,22 @@ export const fromAgentSamples = {
       },
     ],
   },
+  "result-outputs": {
+    type: "result",
+    items: [
+      {
+        attempt: id(10),
+        homeNo: 1,
+        record: {
+          ...record,
+          outputs: [
+            { name: "VERSION", value: "1.2.3" },
+            { name: "constructor", value: "line\nline\u00e9" },
+          ],
+        },
+      },
+    ],
+  },
   resume: { type: "resume", items: [{ attempt: id(10), homeNo: 2 }] },
   renew: {
     type: "renew",

@@ -2,7 +2,7 @@
 import { expect, test, vi } from "vitest";
 import { main } from "../../../cli/main.ts";
 import { AppError } from "../../../shared/errors.ts";
-import { FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
+import { attemptView, FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
 import { FakeShell, type FakeShellOptions } from "../../fakes/shell.ts";
 
 function start(
@@ -265,4 +265,17 @@ test.each([
   } finally {
     vi.unstubAllEnvs();
   }
+});
+
+test("output variables are in the one value of --json; those that were dropped are told of", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  const reason = "outputs-dropped: BIG (over 65536 bytes)";
+  task.finish("succeeded", { exitCode: 0, reason, attempts: [attemptView({ outputs: { VERSION: "1.2.3" } })] });
+  const json = start(api, ["--on", "web-01", "--json", "--", "x"]);
+  expect(await json.exitCode).toBe(0);
+  expect(JSON.parse(json.shell.out.text)).toMatchObject({ outputs: { VERSION: "1.2.3" }, reason });
+  const text = start(api, ["--on", "web-01", "--", "x"]);
+  expect(await text.exitCode).toBe(0);
+  expect(text.shell.err.text).toContain(reason);
 });

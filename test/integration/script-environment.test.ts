@@ -1,0 +1,94 @@
+// What a real script finds around it and hands back, on a real agent that speaks to a fake node.
+import { tmpdir } from "node:os";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { AttemptId } from "../../shared/ids.ts";
+import type { ResultRecord } from "../../shared/wire/result.ts";
+import { AgentBench } from "../fakes/node-cluster.ts";
+
+let bench: AgentBench;
+
+beforeEach(async () => {
+  bench = new AgentBench();
+  // Commands are programs: memory may be mounted noexec.
+  await bench.start(1, { parent: tmpdir() });
+});
+
+afterEach(() => bench.stop());
+
+async function resultOf(attempt: AttemptId): Promise<ResultRecord> {
+  return bench.store.until(`the result of ${attempt}`, () => bench.store.rows.get(attempt)?.result);
+}
+
+const stderrOf = (attempt: AttemptId): string => bench.store.row(attempt).err.bytes.toString();
+const stdoutOf = (attempt: AttemptId): string => bench.store.row(attempt).out.bytes.toString();
+
+describe("output variables", () => {
+  test.each(["bash", "sh"])(
+    "set by command, from standard input and by hand come with the result (%s)",
+    async (interpreter) => {
+      await bench.agent();
+      const script = `
+      holdfast-set VERSION 1.2.3
+      holdfast-set TEXT "two
+lines = 2"
+      printf 'from\\nstdin\\n\\n' | holdfast-set PIPED -
+      echo "PLAIN=by hand" >> "$HOLDFAST_OUTPUTS"
+      holdfast-set VERSION 1.2.4
+      holdfast-set EMPTY ''
+      exit 3`;
+      const result = await resultOf(await bench.node.run(script, { interpreter }));
+      expect(result).toMatchObject({ outcome: "failed", reason: "exit-code", exitCode: 3 });
+      expect(result.outputs).toEqual([
+        { name: "VERSION", value: "1.2.4" },
+        { name: "TEXT", value: "two\nlines = 2" },
+        { name: "PIPED", value: "from\nstdin" },
+        { name: "PLAIN", value: "by hand" },
+        { name: "EMPTY", value: "" },
+      ]);
+    },
+  );
+
+  test("are no field of the result when the script set none", async () => {
+    await bench.agent();
+    expect(await resultOf(await bench.node.run("true"))).not.toHaveProperty("outputs");
+  });
+
+  test("are the same in a resend by a successor of the agent", async () => {
+    bench.store.acknowledges = false;
+    const first = await bench.agent();
+    const attempt = await bench.node.run("holdfast-set A 1");
+    await bench.store.until("a first result", () => bench.store.row(attempt).resultsSeen > 0);
+    await first.stop();
+    bench.store.acknowledges = true;
+    await bench.agent();
+    expect((await resultOf(attempt)).outputs).toEqual([{ name: "A", value: "1" }]);
+  });
+
+  test("that hold a secret of the task are masked before they leave", async () => {
+    await bench.agent();
+    const secrets = [{ name: "TOKEN", value: "correct-horse", as: "variable" as const }];
+    const script = 'holdfast-set AUTH "Bearer $TOKEN"; echo "RAW=$TOKEN" >> $HOLDFAST_OUTPUTS';
+    const { outputs } = await resultOf(await bench.node.run(script, {}, { secrets }));
+    expect(outputs).toEqual([
+      { name: "AUTH", value: "Bearer *************" },
+      { name: "RAW", value: "*************" },
+    ]);
+  });
+
+  test("beyond the bounds fail in the command and are told of in the result", async () => {
+    await bench.agent();
+    const script = `
+      head -c 65536 /dev/zero | tr '\\0' x | holdfast-set BIG -
+      echo "code $?"
+      holdfast-set 'no name' 1
+      echo "code $?"
+      { printf BY_HAND=; head -c 65536 /dev/zero | tr '\\0' x; echo; } >> $HOLDFAST_OUTPUTS
+      holdfast-set SMALL 1`;
+    const attempt = await bench.node.run(script, { interpreter: "sh" });
+    const result = await resultOf(attempt);
+    expect(result).toMatchObject({ outcome: "succeeded", reason: "outputs-dropped: BY_HAND (over 65536 bytes)" });
+    expect(result.outputs).toEqual([{ name: "SMALL", value: "1" }]);
+    expect(stdoutOf(attempt)).toBe("code 1\ncode 2\n");
+    expect(stderrOf(attempt)).toContain("holdfast-set: BIG: more than 65536 bytes");
+  });
+});
