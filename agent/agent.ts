@@ -15,6 +15,7 @@ import type { Random } from "../shared/random.ts";
 import { systemRandom } from "../shared/random.ts";
 import { secretsCapability } from "../shared/secret.ts";
 import type { Service } from "../shared/service.ts";
+import { interpreterArgumentsCapability } from "../shared/task.ts";
 import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
 import type { Hello } from "../shared/wire/hello.ts";
@@ -266,7 +267,7 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", secretsCapability, ...interpreters()],
+      capabilities: ["no-op", secretsCapability, interpreterArgumentsCapability, ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,

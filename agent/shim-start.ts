@@ -38,7 +38,13 @@ export function startShim(
   const { shimPath, commandsPath, resetSignals, bounds, agentName, environment } = options;
   const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
   if (interpreter === undefined) throw new AppError("internal", `interpreter ${spec.interpreter} is no longer there`);
-  const program = [interpreter.program, ...interpreter.args, script.path, ...spec.args];
+  const program = [
+    interpreter.program,
+    ...(spec.interpreterArgs ?? []),
+    ...interpreter.args,
+    script.path,
+    ...spec.args,
+  ];
   const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
   return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...sizes, ...program], {
     detached: true,

@@ -32,6 +32,7 @@ import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
 import type { secretSchema } from "../shared/secret.ts";
 import type { Lane, Stream, TaskState } from "../shared/task.ts";
+import { traceParentSchema } from "../shared/trace-parent.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Transport } from "./transport.ts";
@@ -55,6 +56,8 @@ export interface HoldfastOptions {
 export interface SubmitOptions {
   /** Sending a request again under the same key gives the same tasks; made up when absent. */
   readonly idempotencyKey?: string;
+  /** W3C Trace Context: the scripts find it as `TRACEPARENT`. Throws `request.invalid` when it has another form. */
+  readonly traceParent?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -67,6 +70,8 @@ export interface RunOptions extends SubmitOptions {
   readonly script: string;
   /** Default bash. */
   readonly interpreter?: string;
+  /** Of the interpreter, before the script: `["-u"]`. */
+  readonly interpreterArgs?: readonly string[];
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /**
@@ -129,6 +134,7 @@ export class Holdfast {
       on,
       script,
       interpreter,
+      interpreterArgs,
       args,
       env,
       secrets,
@@ -149,6 +155,7 @@ export class Holdfast {
       kind: "script" as const,
       script,
       interpreter,
+      interpreterArgs: interpreterArgs && [...interpreterArgs],
       args: args && [...args],
       env: env && { ...env },
       cwd,
@@ -169,7 +176,7 @@ export class Holdfast {
       method: "POST",
       path: "/api/v1/submissions",
       body: request,
-      headers: { "idempotency-key": key },
+      headers: { "idempotency-key": key, ...traceHeader(options.traceParent) },
       repeatable: "repeatable",
       signal: options.signal,
     });
@@ -382,4 +389,11 @@ function nodePath(node: string): string {
 
 function agentPath(nameOrId: string): string {
   return `/api/v1/agents/${encodeURIComponent(nameOrId)}`;
+}
+
+function traceHeader(traceParent: string | undefined): { readonly traceparent?: string } {
+  if (traceParent === undefined) return {};
+  const parsed = traceParentSchema.safeParse(traceParent);
+  if (parsed.success) return { traceparent: parsed.data };
+  throw new AppError("request.invalid", `traceParent: ${parsed.error.issues[0]?.message ?? "not allowed"}`);
 }

@@ -47,6 +47,7 @@ export const limits = {
   scriptBytes: 512 * 1024,
   specBytes: 768 * 1024,
   argumentCount: 256,
+  interpreterArgumentCount: 32,
   environmentCount: 256,
   argumentBytes: 32 * 1024,
   argumentTotalBytes: 128 * 1024,
@@ -97,6 +98,8 @@ export const scriptSpecSchema = z.object({
   kind: z.literal("script"),
   /** A name the agent knows (`bash`, `sh`, `python3`, `node`, `pwsh`) or an absolute path. */
   interpreter: printable.min(1).max(1_024).default("bash"),
+  /** Of the interpreter, before the script; only to agents with {@link interpreterArgumentsCapability}. */
+  interpreterArgs: z.array(argument).min(1).max(limits.interpreterArgumentCount).optional(),
   script: printable.refine((text) => bytesOf(text) <= limits.scriptBytes, `at most ${limits.scriptBytes} bytes`),
   args: z.array(argument).max(limits.argumentCount).default([]),
   env: z
@@ -116,6 +119,9 @@ export const scriptSpecSchema = z.object({
   pids: z.int().min(1).max(limits.pids).optional(),
 });
 
+/** An agent without it would run the script with the bare interpreter. */
+export const interpreterArgumentsCapability = "interpreter-args";
+
 /** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */
 export const noopSpecSchema = z.object({ kind: z.literal("no-op") });
 
@@ -123,7 +129,10 @@ export const taskSpecSchema = z
   .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema])
   .superRefine((spec, context) => {
     if (spec.kind !== "script") return;
-    const total = [...spec.args, ...Object.entries(spec.env).flat()].reduce((sum, text) => sum + bytesOf(text), 0);
+    const total = [...(spec.interpreterArgs ?? []), ...spec.args, ...Object.entries(spec.env).flat()].reduce(
+      (sum, text) => sum + bytesOf(text),
+      0,
+    );
     if (total > limits.argumentTotalBytes) {
       context.addIssue({
         code: "custom",

@@ -4,6 +4,7 @@ import { outputsOf, type RunHandle } from "../../sdk/run-handle.ts";
 import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
+import { isTraceParent, traceParentSchema, traceParentVariable } from "../../shared/trace-parent.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
@@ -20,6 +21,8 @@ interface RunFlags extends ClientOptions {
   readonly on?: readonly string[];
   readonly script?: string;
   readonly interpreter?: string;
+  readonly interpreterArg?: readonly string[];
+  readonly arg?: readonly string[];
   readonly env?: readonly string[];
   readonly secret?: readonly string[];
   readonly secretFile?: readonly string[];
@@ -32,6 +35,7 @@ interface RunFlags extends ClientOptions {
   readonly wait?: number | false;
   readonly highPriority?: boolean;
   readonly idempotencyKey?: string;
+  readonly traceparent?: string;
   readonly detach?: boolean;
   readonly timestamps?: boolean;
   readonly logRate?: number;
@@ -58,6 +62,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         description: "bash, sh, python3, node, pwsh or an absolute path on the agent",
         kind: "setting",
         fallback: { value: "bash", shown: "bash" },
+      }),
+      option({
+        flags: "--interpreter-arg <word>",
+        description: "argument of the interpreter, before the script, such as -u (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--arg <word>",
+        description: "argument of the script, before the words after -- (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
       }),
       option({
         flags: "--env <K=V>",
@@ -132,6 +148,11 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         description: "submitting again under the same key gives the same tasks",
         kind: "act",
       }),
+      option({
+        flags: "--traceparent <value>",
+        description: "W3C trace the script belongs to, its TRACEPARENT (else that of the command's own environment)",
+        kind: "act",
+      }),
       option({ flags: "--detach", description: "print the task ids and do not wait", kind: "act" }),
       jsonOption(),
       ...urlOptions(),
@@ -172,6 +193,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
     });
   }
   const queueTimeoutMs = queueTimeoutOf(flags);
+  const traceParent = traceParentOf(shell, flags);
   const { script, args } = await scriptOf(shell, { words, flags });
   const { secrets, exposed } = await readTaskSecrets(shell, flags);
   if (exposed.length > 0)
@@ -188,6 +210,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       script,
       args,
       interpreter: flags.interpreter,
+      interpreterArgs: flags.interpreterArg,
       env: parseEnvironment(flags.env ?? []),
       ...(secrets.length === 0 ? {} : { secrets }),
       cwd: flags.cwd,
@@ -200,6 +223,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),
       idempotencyKey: flags.idempotencyKey,
+      traceParent,
       signal: submitting.signal,
     });
   } catch (cause) {
@@ -282,6 +306,15 @@ function queueTimeoutOf({ wait, queueTimeout }: RunFlags): number | undefined {
   });
 }
 
+/** What was asked for has to be right; what happens to be in the environment is taken when it is. */
+function traceParentOf(shell: Shell, { traceparent }: RunFlags): string | undefined {
+  const inherited = shell.environment[traceParentVariable];
+  if (traceparent === undefined) return isTraceParent(inherited) ? inherited : undefined;
+  const parsed = traceParentSchema.safeParse(traceparent);
+  if (parsed.success) return parsed.data;
+  throw new AppError("config.invalid", `--traceparent: ${parsed.error.issues[0]?.message ?? "not allowed"}`);
+}
+
 function describe(task: TaskView): string {
   const why = task.reason === null || task.reason === "" ? "" : `: ${task.reason}`;
   // The signal alone says it, unless something more is known: that memory ran out, that output was lost.
@@ -294,16 +327,17 @@ function describe(task: TaskView): string {
 }
 
 async function scriptOf(shell: Shell, { words, flags }: Run): Promise<{ script: string; args: readonly string[] }> {
+  const given = flags.arg ?? [];
   if (flags.script !== undefined) {
     const script = flags.script === "-" ? await shell.readInput() : await shell.readFile(flags.script);
-    return { script, args: words };
+    return { script, args: [...given, ...words] };
   }
   if (words.length === 0) {
     throw new AppError("config.invalid", "there is nothing to run", {
       mend: "Give --script FILE, or the script's text after --.",
     });
   }
-  return { script: words.join(" "), args: [] };
+  return { script: words.join(" "), args: given };
 }
 
 /** Until the submission is answered, one Ctrl-C is enough. */

@@ -2,7 +2,7 @@
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
 // sent, it would end the agent's session each time anew.
 import { secretBytes, secretsCapability, type Secret } from "../../shared/secret.ts";
-import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
+import { interpreterArgumentsCapability, limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { Offer, OfferItem } from "../../shared/wire/offer.ts";
@@ -62,7 +62,7 @@ export function packOffers(
       unfit.push({ claimed, reason: "invalid", why: why ?? "" });
       continue;
     }
-    const refusal = secretRefusal(claimed, capabilities);
+    const refusal = specRefusal(parsed.data, capabilities) ?? secretRefusal(claimed, capabilities);
     if (refusal !== undefined) {
       unfit.push({ claimed, ...refusal });
       continue;
@@ -92,6 +92,16 @@ export function packOffers(
   return { messages, unfit };
 }
 
+/** An agent that would leave out what it does not know, and run something else. */
+function specRefusal(
+  spec: TaskSpec,
+  capabilities: readonly string[],
+): Pick<UnfitAttempt, "reason" | "why"> | undefined {
+  if (spec.kind !== "script" || spec.interpreterArgs === undefined) return undefined;
+  if (capabilities.includes(interpreterArgumentsCapability)) return undefined;
+  return { reason: "unsupported", why: "this agent's version takes no arguments of the interpreter: update it" };
+}
+
 /** An agent that would start it without them, or values that are not there: never offered. */
 function secretRefusal(
   { secretNames, secrets }: OfferedAttempt,
@@ -105,7 +115,9 @@ function secretRefusal(
 }
 
 function valuesOf(spec: TaskSpec): number {
-  return spec.kind === "script" ? fixedValues + spec.args.length + 2 * Object.keys(spec.env).length : fixedValues;
+  if (spec.kind !== "script") return fixedValues;
+  const { interpreterArgs = [], args, env } = spec;
+  return fixedValues + interpreterArgs.length + args.length + 2 * Object.keys(env).length;
 }
 
 function unfitness(spec: TaskSpec, text: string): string | undefined {

@@ -22,6 +22,22 @@ async function resultOf(attempt: AttemptId): Promise<ResultRecord> {
 const stderrOf = (attempt: AttemptId): string => bench.store.row(attempt).err.bytes.toString();
 const stdoutOf = (attempt: AttemptId): string => bench.store.row(attempt).out.bytes.toString();
 
+test("arguments of the interpreter come before the script, its own behind it", async () => {
+  await bench.agent();
+  const options = { interpreter: "python3", interpreterArgs: ["-X", "utf8", "-u"], args: ["-u", "a b"] };
+  const attempt = await bench.node.run("import sys; print(sys.flags.utf8_mode, sys.argv[1:])", options);
+  await resultOf(attempt);
+  expect(stdoutOf(attempt)).toBe("1 ['-u', 'a b']\n");
+});
+
+test("a trace of the task's reaches the script, that of the agent does not", async () => {
+  await bench.agent({ environment: { ...process.env, TRACEPARENT: "the agent's", TRACESTATE: "the agent's" } });
+  const script = 'echo "[$TRACEPARENT][$TRACESTATE]"';
+  const [none, own] = [await bench.node.run(script), await bench.node.run(script, { env: { TRACEPARENT: "given" } })];
+  await Promise.all([resultOf(none), resultOf(own)]);
+  expect([stdoutOf(none), stdoutOf(own)]).toEqual(["[][]\n", "[given][]\n"]);
+});
+
 describe("output variables", () => {
   test.each(["bash", "sh"])(
     "set by command, from standard input and by hand come with the result (%s)",

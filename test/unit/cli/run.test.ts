@@ -279,3 +279,43 @@ test("output variables are in the one value of --json; those that were dropped a
   expect(await text.exitCode).toBe(0);
   expect(text.shell.err.text).toContain(reason);
 });
+
+test("arguments of the interpreter and of the script go along in the order they are given", async () => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const words = ["--interpreter-arg", "-u", "--interpreter-arg=-X dev", "--arg", "--one", "--arg", "two words"];
+  const { exitCode } = start(
+    api,
+    ["--on", "web-01", "--interpreter", "python3", ...words, "--script", "-", "--", "three"],
+    { input: "print(1)" },
+  );
+  expect(await exitCode).toBe(0);
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({
+    spec: { interpreter: "python3", interpreterArgs: ["-u", "-X dev"], args: ["--one", "two words", "three"] },
+  });
+});
+
+const trace = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+const otherTrace = `00-${"c".repeat(32)}-${"d".repeat(16)}-00`;
+
+test.each([
+  ["from the option", ["--traceparent", trace], { TRACEPARENT: otherTrace }, trace],
+  ["from the command's environment", [], { TRACEPARENT: trace }, trace],
+  ["not from an environment of another form", [], { TRACEPARENT: "x" }, undefined],
+])("the trace comes %s", async (_whence, words, environment, expected) => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const { exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { environment });
+  expect(await exitCode).toBe(0);
+  const [got] = api.backend.submits;
+  const spec = got !== undefined && "spec" in got.submit.work ? got.submit.work.spec : undefined;
+  expect(spec?.kind === "script" ? spec.env["TRACEPARENT"] : null).toBe(expected);
+});
+
+test("an option --traceparent of another form is refused before anything is sent", async () => {
+  await using api = await startApi();
+  const { shell, exitCode } = start(api, ["--on", "web-01", "--traceparent", "x", "--", "x"]);
+  expect(await exitCode).toBe(2);
+  expect(shell.err.text).toContain("--traceparent: expected a traceparent");
+  expect(api.backend.submits).toEqual([]);
+});

@@ -57,6 +57,16 @@ describe("packing offers", () => {
     expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
   });
 
+  it("offers arguments of the interpreter only to an agent that would not leave them out", () => {
+    const attempts = [withSpec(1, script({ interpreterArgs: ["-u"] })), claimed(2)];
+    const refused = packOffers(addressee, attempts);
+    expect(refused.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, reason: "unsupported" }]);
+    expect(refused.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+    const able = packOffers({ ...addressee, capabilities: ["interpreter-args"] }, attempts);
+    expect(able.unfit).toEqual([]);
+    expect(able.messages[0]?.items[0]?.spec).toMatchObject({ interpreterArgs: ["-u"] });
+  });
+
   describe("with secrets", () => {
     const able = { ...addressee, capabilities: ["secrets"] };
     const secrets = [secretSchema.parse({ name: "S", value: "hunter22" })];
