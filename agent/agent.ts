@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
+import { attachmentsCapability } from "../shared/attachment.ts";
 import { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
 import { afterThisTurn, systemClock } from "../shared/clock.ts";
@@ -267,7 +268,13 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", secretsCapability, interpreterArgumentsCapability, ...interpreters()],
+      capabilities: [
+        "no-op",
+        secretsCapability,
+        interpreterArgumentsCapability,
+        attachmentsCapability,
+        ...interpreters(),
+      ],
       host: {
         hostname: hostname(),
         os: process.platform,

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
+import { placeAttachments } from "./attachments.ts";
 import { AttemptCgroup } from "./attempt-cgroup.ts";
 import { AttemptFolder } from "./attempt-folder.ts";
 import type { AttemptHost, FolderWatch, ShimEnd } from "./attempt-host.ts";
@@ -137,6 +138,7 @@ export class LocalHost implements AttemptHost {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
     const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    placeAttachments({ attempt: this.folder.path, work: this.folder.work }, spec.files ?? []);
     this.#makeGroups(spec);
     this.#options.pipes?.take(this.folder.pipes);
     return path;

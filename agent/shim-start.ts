@@ -58,6 +58,7 @@ export function startShim(
       [attemptIdVariable]: attempt,
       HOLDFAST_ATTEMPT: String(attemptNumber),
       HOLDFAST_AGENT: agentName,
+      HOLDFAST_WORK: folder.work,
       HOLDFAST_OUTPUTS: folder.outputs,
     },
   });

@@ -30,10 +30,9 @@ import {
 import { systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
-import type { secretSchema } from "../shared/secret.ts";
 import type { Lane, Stream, TaskState } from "../shared/task.ts";
-import { traceParentSchema } from "../shared/trace-parent.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
+import { attachmentOf, secretList, traceHeader, type FileInput, type SecretsInput } from "./run-input.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Transport } from "./transport.ts";
 
@@ -61,8 +60,6 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal;
 }
 
-export type SecretInput = z.input<typeof secretSchema>;
-
 export interface RunOptions extends SubmitOptions {
   /** `web-01`, `role=web,env in (prod,stage)`, `*`, `{agents: […]}`, `{labels: {…}}` or `{all: true}`. */
   readonly on: Target;
@@ -78,8 +75,10 @@ export interface RunOptions extends SubmitOptions {
    * Reach the script and nothing else: kept encrypted, masked in its output from 6 characters on, never shown again.
    * By name of the variable, or as a list when one is to be a file (`as: "file"`): then the variable holds its path.
    */
-  readonly secrets?: Readonly<Record<string, string>> | readonly SecretInput[];
+  readonly secrets?: SecretsInput;
   readonly cwd?: string;
+  /** Lie in the script's private work folder (`HOLDFAST_WORK`, without `cwd` the current one): 16, 256 KiB together. */
+  readonly files?: readonly FileInput[];
   /** Run time limit; default 1 h. */
   readonly timeoutMs?: number;
   /** Between TERM and KILL; default 10 s. */
@@ -138,6 +137,7 @@ export class Holdfast {
       args,
       env,
       secrets,
+      files,
       cwd,
       timeoutMs,
       graceMs,
@@ -159,6 +159,7 @@ export class Holdfast {
       args: args && [...args],
       env: env && { ...env },
       cwd,
+      files: files?.map(attachmentOf),
       timeoutMs,
       graceMs,
       memoryBytes,
@@ -371,14 +372,6 @@ export class Holdfast {
   }
 }
 
-function secretList(secrets: NonNullable<RunOptions["secrets"]>): SecretInput[] {
-  return isList(secrets) ? [...secrets] : Object.entries(secrets).map(([name, value]) => ({ name, value }));
-}
-
-function isList(secrets: NonNullable<RunOptions["secrets"]>): secrets is readonly SecretInput[] {
-  return Array.isArray(secrets);
-}
-
 function taskPath(id: string): string {
   return `/api/v1/tasks/${encodeURIComponent(id)}`;
 }
@@ -389,11 +382,4 @@ function nodePath(node: string): string {
 
 function agentPath(nameOrId: string): string {
   return `/api/v1/agents/${encodeURIComponent(nameOrId)}`;
-}
-
-function traceHeader(traceParent: string | undefined): { readonly traceparent?: string } {
-  if (traceParent === undefined) return {};
-  const parsed = traceParentSchema.safeParse(traceParent);
-  if (parsed.success) return { traceparent: parsed.data };
-  throw new AppError("request.invalid", `traceParent: ${parsed.error.issues[0]?.message ?? "not allowed"}`);
 }

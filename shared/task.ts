@@ -1,6 +1,7 @@
 // What a task is and the states of its attempts (DESIGN section 4): the vocabulary both ends and the HTTP API share.
 // Ranks only grow: queued 0, offered 1, accepted 2, running 3, final 9.
 import { z } from "zod";
+import { attachmentsSchema } from "./attachment.ts";
 
 export const finalStates = [
   "succeeded",
@@ -107,6 +108,8 @@ export const scriptSpecSchema = z.object({
     .refine((env) => Object.keys(env).length <= limits.environmentCount, `at most ${limits.environmentCount} variables`)
     .default({}),
   cwd: printable.max(1_024).optional(),
+  /** In the private work folder; only to agents with the capability `attachments`. */
+  files: attachmentsSchema.optional(),
   /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */

@@ -5,6 +5,7 @@ import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
 import { isTraceParent, traceParentSchema, traceParentVariable } from "../../shared/trace-parent.ts";
+import { readAttachments } from "../attachments.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
@@ -27,6 +28,7 @@ interface RunFlags extends ClientOptions {
   readonly secret?: readonly string[];
   readonly secretFile?: readonly string[];
   readonly cwd?: string;
+  readonly attach?: readonly string[];
   readonly timeout?: number;
   readonly grace?: number;
   readonly memory?: number;
@@ -90,6 +92,12 @@ export function runCommand({ shell, finish }: CommandContext): Command {
       option({
         flags: "--secret-file <NAME=from>",
         description: "the same as a file of the script's; the variable holds its path (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--attach <file[:name]>",
+        description: "small file for the script's work folder, HOLDFAST_WORK (repeatable; 256 KiB together)",
         kind: "act",
         repeatable: "repeatable",
       }),
@@ -195,6 +203,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
   const queueTimeoutMs = queueTimeoutOf(flags);
   const traceParent = traceParentOf(shell, flags);
   const { script, args } = await scriptOf(shell, { words, flags });
+  const files = await readAttachments(shell, flags.attach);
   const { secrets, exposed } = await readTaskSecrets(shell, flags);
   if (exposed.length > 0)
     await note(
@@ -214,6 +223,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       env: parseEnvironment(flags.env ?? []),
       ...(secrets.length === 0 ? {} : { secrets }),
       cwd: flags.cwd,
+      ...(files.length === 0 ? {} : { files }),
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
       memoryBytes: flags.memory,

@@ -1,6 +1,7 @@
 // Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
 // sent, it would end the agent's session each time anew.
+import { attachmentsCapability } from "../../shared/attachment.ts";
 import { secretBytes, secretsCapability, type Secret } from "../../shared/secret.ts";
 import { interpreterArgumentsCapability, limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
@@ -17,6 +18,7 @@ const valuesPerFrame = 16_000;
 const fixedValues = 48;
 /** The map, its three keys and their values. */
 const valuesPerSecret = 7;
+const valuesPerFile = 7;
 
 /** A claimed attempt with its secrets opened, or the reason why they cannot be. */
 export interface OfferedAttempt extends ClaimedAttempt {
@@ -97,9 +99,17 @@ function specRefusal(
   spec: TaskSpec,
   capabilities: readonly string[],
 ): Pick<UnfitAttempt, "reason" | "why"> | undefined {
-  if (spec.kind !== "script" || spec.interpreterArgs === undefined) return undefined;
-  if (capabilities.includes(interpreterArgumentsCapability)) return undefined;
-  return { reason: "unsupported", why: "this agent's version takes no arguments of the interpreter: update it" };
+  if (spec.kind !== "script") return undefined;
+  const needed = [
+    {
+      is: spec.interpreterArgs !== undefined,
+      capability: interpreterArgumentsCapability,
+      what: "interpreter arguments",
+    },
+    { is: spec.files !== undefined, capability: attachmentsCapability, what: "attached files" },
+  ];
+  const missing = needed.find(({ is, capability }) => is && !capabilities.includes(capability));
+  return missing && { reason: "unsupported", why: `this agent's version takes no ${missing.what}: update it` };
 }
 
 /** An agent that would start it without them, or values that are not there: never offered. */
@@ -116,8 +126,10 @@ function secretRefusal(
 
 function valuesOf(spec: TaskSpec): number {
   if (spec.kind !== "script") return fixedValues;
-  const { interpreterArgs = [], args, env } = spec;
-  return fixedValues + interpreterArgs.length + args.length + 2 * Object.keys(env).length;
+  const { interpreterArgs = [], files = [], args, env } = spec;
+  return (
+    fixedValues + valuesPerFile * files.length + interpreterArgs.length + args.length + 2 * Object.keys(env).length
+  );
 }
 
 function unfitness(spec: TaskSpec, text: string): string | undefined {

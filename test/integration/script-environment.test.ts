@@ -38,6 +38,30 @@ test("a trace of the task's reaches the script, that of the agent does not", asy
   expect([stdoutOf(none), stdoutOf(own)]).toEqual(["[][]\n", "[given][]\n"]);
 });
 
+describe("attached files", () => {
+  const binary = Uint8Array.from({ length: 256 }, (_, index) => index);
+  const files = [
+    { name: "data.bin", base64: Buffer.from(binary).toString("base64") },
+    { name: ".tool", base64: Buffer.from("#!/bin/sh\necho tool ran\n").toString("base64"), executable: true },
+    { name: "empty", base64: "" },
+  ];
+
+  test("lie in the work folder, byte for byte and for nobody else, when the script starts", async () => {
+    await bench.agent();
+    const attempt = await bench.node.run("./.tool; stat -c '%n %a %h %s' * .tool; cat data.bin", { files });
+    await resultOf(attempt);
+    const expected = "tool ran\ndata.bin 600 1 256\nempty 600 1 0\n.tool 700 1 24\n";
+    expect(bench.store.row(attempt).out.bytes.equals(Buffer.concat([Buffer.from(expected), binary]))).toBe(true);
+  });
+
+  test("are found where the script runs in another folder", async () => {
+    await bench.agent();
+    const attempt = await bench.node.run('pwd; "$HOLDFAST_WORK/.tool"', { files, cwd: "/usr" });
+    await resultOf(attempt);
+    expect(stdoutOf(attempt)).toBe("/usr\ntool ran\n");
+  });
+});
+
 describe("output variables", () => {
   test.each(["bash", "sh"])(
     "set by command, from standard input and by hand come with the result (%s)",

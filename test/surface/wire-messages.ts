@@ -176,6 +176,28 @@ export const fromNodeSamples = {
       },
     ],
   },
+  "offer-surroundings": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "work",
+        startWindowMs: 60_000,
+        spec: {
+          ...script,
+          interpreterArgs: ["-u", "-X dev"],
+          files: [
+            { name: "app.conf", base64: "AP8K" },
+            { name: ".tool-v2", base64: "", executable: true },
+          ],
+        },
+      },
+    ],
+  },
   "offer-secrets": {
     type: "offer",
     items: [

@@ -319,3 +319,37 @@ test("an option --traceparent of another form is refused before anything is sent
   expect(shell.err.text).toContain("--traceparent: expected a traceparent");
   expect(api.backend.submits).toEqual([]);
 });
+
+test("attached files go along byte for byte, under their own name or another, executable where they are", async () => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const files = { "./conf/app.conf": "a\u00e9\0b", "/opt/tool-v2": "#!/bin/sh" };
+  const words = ["--attach", "./conf/app.conf", "--attach", "/opt/tool-v2:tool"];
+  const { exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { files });
+  expect(await exitCode).toBe(0);
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({
+    spec: {
+      files: [
+        { name: "app.conf", base64: Buffer.from("a\u00e9\0b").toString("base64") },
+        { name: "tool", base64: Buffer.from("#!/bin/sh").toString("base64"), executable: true },
+      ],
+    },
+  });
+});
+
+test.each([
+  ["a name with a folder", ["./a:b/c"], "no name for a file"],
+  ["a name that leads out", ["./a:.."], "no name for a file"],
+  ["a file that is not there", ["./none"], "cannot read ./none"],
+  ["the same name twice", ["./a", "./b:a"], "the same name"],
+  ["too much", ["./big"], "at most 262144"],
+  ["too many", Array.from({ length: 17 }, (_, no) => `./a:f${no}`), "17 files"],
+])("%s is refused before anything is sent", async (_what, attached, told) => {
+  await using api = await startApi();
+  const files = { "./a": "a", "./b": "b", "./big": "x".repeat(256 * 1024 + 1) };
+  const words = attached.flatMap((text) => ["--attach", text]);
+  const { shell, exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { files });
+  expect(await exitCode).not.toBe(0);
+  expect(shell.err.text).toContain(told);
+  expect(api.backend.submits).toEqual([]);
+});

@@ -169,3 +169,20 @@ test("a trace of another form is refused before anything is sent", async () => {
   });
   expect(api.backend.submits).toEqual([]);
 });
+
+test("files go along byte for byte, whatever they hold and however large", async () => {
+  await using api = await startApi();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  const large = Uint8Array.from({ length: 200_000 }, (_, index) => (index * 7) % 256);
+  const files = [
+    { name: "large", content: large },
+    { name: "text", content: "gr\u00fc\u00dfe", executable: true },
+  ];
+  await holdfast.run({ on: "web-01", script: "x", files });
+  const [got] = api.backend.submits;
+  const spec = got !== undefined && "spec" in got.submit.work ? got.submit.work.spec : undefined;
+  expect(spec?.kind === "script" ? spec.files : undefined).toEqual([
+    { name: "large", base64: Buffer.from(large).toString("base64") },
+    { name: "text", base64: Buffer.from("gr\u00fc\u00dfe").toString("base64"), executable: true },
+  ]);
+});
