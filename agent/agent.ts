@@ -64,6 +64,8 @@ export interface AgentOptions {
   /** Kept for result records on a full disk; 0 keeps none. Default 32 MiB. */
   readonly reserveBytes?: number;
   readonly freeBytesAtLeast?: number;
+  /** How long the work folder of a failed attempt is kept, in milliseconds. Default 0: not at all. */
+  readonly keepFailedMs?: number;
   /** Size from which the journal is rewritten. Default 16 MiB. */
   readonly compactBytes?: number;
 }
@@ -228,7 +230,7 @@ class HoldfastAgent implements Agent {
     readonly bootId: string;
     readonly secretKey: Buffer;
   }): Parts {
-    const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast } = this.#options;
+    const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast, keepFailedMs } = this.#options;
     const { lock, journal, identity, reach } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
@@ -244,6 +246,7 @@ class HoldfastAgent implements Agent {
       bounds: bounds ?? defaultSpoolBounds,
       secretKey: given.secretKey,
       ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
+      ...(keepFailedMs === undefined ? {} : { keepFailedMs }),
     });
     const engine: Engine = new Engine(
       {

@@ -142,6 +142,13 @@ export class AttemptFolder {
     return exists(join(this.path, "run", "over")) || exists(join(this.path, "exit"));
   }
 
+  /** By what the shim left; one that never ran has not. */
+  hasFailed(): boolean {
+    const exit = this.exit()?.exit;
+    const hasSucceeded = exit?.exitCode === 0 && exit.endedFor === undefined;
+    return this.marker().kind === "shim" && !hasSucceeded;
+  }
+
   async remove(): Promise<void> {
     await rm(this.path, { recursive: true, force: true });
   }

@@ -1,4 +1,5 @@
 // What a real script finds around it and hands back, on a real agent that speaks to a fake node.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AttemptId } from "../../shared/ids.ts";
@@ -60,6 +61,26 @@ describe("attached files", () => {
     await resultOf(attempt);
     expect(stdoutOf(attempt)).toBe("/usr\ntool ran\n");
   });
+});
+
+test("after a failure the work folder is kept, after a success and without the option it is not", async () => {
+  const roster = { keepAcknowledgedMs: 0 };
+  const first = await bench.agent({ keepFailedMs: 3_600_000, roster });
+  const failed = await bench.node.run("echo why > reason; exit 1");
+  const killed = await bench.node.run("echo why > reason; kill -9 $$");
+  const succeeded = await bench.node.run("echo why > reason");
+  await Promise.all([failed, killed, succeeded].map(resultOf));
+  const folders = (parent: string): string[] => (existsSync(bench.path(parent)) ? readdirSync(bench.path(parent)) : []);
+  await bench.store.until("the attempts' folders to go", () => folders("attempts").length === 0);
+  expect(folders("kept").toSorted()).toEqual([failed, killed].toSorted());
+  expect(readFileSync(bench.path("kept", failed, "work", "reason"), "utf8")).toBe("why\n");
+  await first.stop();
+  await bench.agent({ roster });
+  await bench.store.until("what was kept to go", () => folders("kept").length === 0);
+  const again = await bench.node.run("echo why > reason; exit 1");
+  await resultOf(again);
+  await bench.store.until("its folder to go", () => folders("attempts").length === 0);
+  expect(folders("kept")).toEqual([]);
 });
 
 describe("output variables", () => {
