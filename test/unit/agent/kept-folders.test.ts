@@ -117,7 +117,8 @@ test("links in them are not followed", async () => {
   writeFileSync(join(outside, "file"), "x".repeat(500_000));
   const kept = await started({ bytesAtMost: 100_000 });
   const path = work(1);
-  symlinkSync(outside, join(path, "link"));
+  symlinkSync(outside, join(path, "folder"));
+  symlinkSync(join(outside, "file"), join(path, "link"));
   await kept.keep(attempt(1), path);
   expect(names()).toEqual([attempt(1)]);
   await advance(hourMs);
