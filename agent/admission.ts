@@ -4,6 +4,7 @@ import { statSync } from "node:fs";
 import type { ScriptSpec } from "../shared/task.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
 import type { Controller } from "./cgroup-layout.ts";
+import { attachedBytes } from "../shared/attachment.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { Admission } from "./roster-event.ts";
 
@@ -29,8 +30,9 @@ export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
     return { kind: "later", reason: "window-passed" };
   const { spec } = offer;
   if (spec.kind === "no-op") return { kind: "ok" };
-  // The spec is written twice: into the journal and as the script's file.
-  const needed = facts.freeBytesAtLeast + 2 * Buffer.byteLength(spec.script);
+  // The spec is written twice: into the journal and as the files of the script.
+  const given = Buffer.byteLength(spec.script) + attachedBytes(spec.files ?? []);
+  const needed = facts.freeBytesAtLeast + 2 * given;
   if (facts.freeBytes < needed) {
     return { kind: "later", reason: "disk-full", detail: `${facts.freeBytes} bytes are free, ${needed} are needed` };
   }

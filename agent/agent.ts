@@ -30,6 +30,7 @@ import { makeHealthLine } from "./health-line.ts";
 import type { HealthLine } from "./health-line.ts";
 import { HealthSocket } from "./health-socket.ts";
 import { hostBootId } from "./host.ts";
+import { installCommands } from "./command-install.ts";
 import { loadIdentity, storeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import { findInterpreter, interpreterNames } from "./interpreters.ts";
@@ -60,6 +61,8 @@ export interface AgentOptions {
   /** Kept for result records on a full disk; 0 keeps none. Default 32 MiB. */
   readonly reserveBytes?: number;
   readonly freeBytesAtLeast?: number;
+  /** How long the work folder of a failed attempt is kept, in milliseconds. Default 0: not at all. */
+  readonly keepFailedMs?: number;
   /** Size from which the journal is rewritten. Default 16 MiB. */
   readonly compactBytes?: number;
 }
@@ -141,15 +144,17 @@ class HoldfastAgent implements Agent {
     await lock.start();
     let journal: Journal | undefined;
     try {
-      const [shimPath, resetSignals, list, reach, secretKey] = await Promise.all([
+      const [shimPath, commandsPath, resetSignals, list, reach, secretKey] = await Promise.all([
         installShim(dataPath),
+        installCommands(dataPath),
         findSignalReset(),
         loadNodeList(join(dataPath, "nodes.json")),
         loadReach(dataPath),
         loadSecretKey(dataPath, this.#random),
       ]);
       journal = await this.#openJournal(bootId);
-      const parts = this.#join({ lock, journal, shimPath, resetSignals, list, reach, identity, bootId, secretKey });
+      const paths = { shimPath, commandsPath };
+      const parts = this.#join({ lock, journal, ...paths, resetSignals, list, reach, identity, bootId, secretKey });
       this.#state = { kind: "running", parts, identity };
       await parts.engine.start();
       parts.connections.start();
@@ -214,6 +219,7 @@ class HoldfastAgent implements Agent {
     readonly lock: DataLock;
     readonly journal: Journal;
     readonly shimPath: string;
+    readonly commandsPath: string;
     readonly resetSignals: string;
     readonly list: Awaited<ReturnType<typeof loadNodeList>>;
     readonly reach: Reach;
@@ -221,7 +227,7 @@ class HoldfastAgent implements Agent {
     readonly bootId: string;
     readonly secretKey: Buffer;
   }): Parts {
-    const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast } = this.#options;
+    const { dataPath, slots, environment, roster, bounds, freeBytesAtLeast, keepFailedMs } = this.#options;
     const { lock, journal, identity, reach } = given;
     const common = { clock: this.#clock, random: this.#random, logger: this.#logger, background: this.#background };
     const scripts = scriptEnvironment(environment ?? process.env);
@@ -229,6 +235,7 @@ class HoldfastAgent implements Agent {
       dataPath,
       hostBootId: given.bootId,
       shimPath: given.shimPath,
+      commandsPath: given.commandsPath,
       resetSignals: given.resetSignals,
       agentName: identity.name,
       groupName: `holdfast-${identity.agentId}`,
@@ -236,6 +243,7 @@ class HoldfastAgent implements Agent {
       bounds: bounds ?? defaultSpoolBounds,
       secretKey: given.secretKey,
       ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
+      ...(keepFailedMs === undefined ? {} : { keepFailedMs }),
     });
     const engine: Engine = new Engine(
       {
@@ -260,7 +268,7 @@ class HoldfastAgent implements Agent {
       journalId: journal.id,
       lineage: [...journal.state.lineage],
       attempts: engine.reports(),
-      capabilities: ["no-op", capability.isolation, capability.slots, capability.secrets, ...interpreters()],
+      capabilities: ["no-op", ...Object.values(capability), ...interpreters()],
       host: {
         hostname: hostname(),
         os: process.platform,

@@ -45,6 +45,11 @@ export class AttemptFolder {
     return [join(this.path, "pipe.out"), join(this.path, "pipe.err")];
   }
 
+  /** Made by the script that sets output variables. */
+  get outputs(): string {
+    return join(this.path, "outputs");
+  }
+
   get work(): string {
     return join(this.path, "work");
   }
@@ -138,6 +143,13 @@ export class AttemptFolder {
   /** The script is over; the shim is writing down how. */
   isConcluding(): boolean {
     return exists(join(this.path, "run", "over")) || exists(join(this.path, "exit"));
+  }
+
+  /** By what the shim left; one that never ran has not. */
+  hasFailed(): boolean {
+    const exit = this.exit()?.exit;
+    const hasSucceeded = exit?.exitCode === 0 && exit.endedFor === undefined;
+    return this.marker().kind === "shim" && !hasSucceeded;
   }
 
   async remove(): Promise<void> {

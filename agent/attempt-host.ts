@@ -2,6 +2,7 @@
 // the time since boot. One interface, so that the simulator runs the shipped execution on a machine of its own.
 import type { Stream } from "../shared/task.ts";
 import type { AttemptFolder } from "./attempt-folder.ts";
+import type { ScriptOutputs } from "./output-variables.ts";
 import type { ProcessControl } from "./process-tree.ts";
 import type { ShimMark } from "./shim-report.ts";
 import type { Spool } from "./spool.ts";
@@ -45,6 +46,8 @@ export interface AttemptHost {
   signedAtMs(mark: ShimMark): number | undefined;
   /** Whether the kernel killed something of it for want of memory. */
   ranOutOfMemory(): boolean;
+  /** The output variables that the script has set. */
+  outputs(): ScriptOutputs;
   /** Nothing of it lives any more: gives back what stood outside its folder, secrets in files among it. */
   release(): void;
 }

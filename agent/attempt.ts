@@ -52,7 +52,7 @@ export interface Seen {
 export type DurableMark = "intent" | "starting" | "cancelling" | "result";
 
 /** What the driver measured of streams and times. */
-export type Measurement = Pick<ResultRecord, "startedAtMs" | "finishedAtMs" | "durationMs" | "out" | "err">;
+export type Measurement = Pick<ResultRecord, "startedAtMs" | "finishedAtMs" | "durationMs" | "out" | "err" | "outputs">;
 
 export type AttemptEvent =
   | { readonly kind: "durable"; readonly mark: DurableMark }
@@ -80,6 +80,8 @@ export type AttemptEvent =
       readonly output: "complete" | "lost";
       /** `exceeded`: the kernel killed something of it for want of memory. */
       readonly memory: "kept" | "exceeded";
+      /** Output variables that are not in the measurement, and why; empty or missing when they all are. */
+      readonly droppedOutputs?: string;
     };
 
 export type AttemptEffect =
@@ -338,12 +340,18 @@ function swept(ending: Ending, left: readonly number[]): Ending {
   return left.length === 0 ? ending : { ...ending, reason: incomplete(left) };
 }
 
-/** An exit code speaks for itself; that output is missing, or the kernel's hand in it, does not. */
-function reasonWith({ reason: given, outcome }: Ending, { output, memory }: Measured): string {
+/** An exit code speaks for itself; that output or variables are missing, or the kernel's hand in it, does not. */
+function reasonWith({ reason: given, outcome }: Ending, measured: Measured): string {
+  const { output, memory, droppedOutputs = "" } = measured;
   const speaks = given === "exit-code" || given === "signal";
   const reason = memory === "exceeded" && outcome === "failed" && speaks ? "oom-killed" : given;
-  if (output === "complete") return reason;
-  return reason === "" || reason === "exit-code" ? "output-lost" : `${reason}; output-lost`;
+  const missing = [
+    ...(output === "complete" ? [] : ["output-lost"]),
+    ...(droppedOutputs === "" ? [] : [`outputs-dropped: ${droppedOutputs}`]),
+  ];
+  if (missing.length === 0) return reason;
+  const said = reason === "" || reason === "exit-code" ? [] : [reason];
+  return [...said, ...missing].join("; ").slice(0, 1_000);
 }
 
 const incompleteWord = "kill-incomplete";

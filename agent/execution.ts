@@ -358,12 +358,14 @@ export class Execution {
     // After a reboot the two clocks have nothing in common.
     const durationMs = mark === undefined ? 0 : Math.max(0, Math.round(endUptimeMs - mark.uptimeMs));
     const startedAtMs = mark === undefined ? null : this.#startedAtMs(mark);
-    const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs };
+    const { variables, dropped } = this.#host.outputs();
+    const outputs = variables.length === 0 ? {} : { outputs: variables };
+    const measurement: Measurement = { out, err, durationMs, startedAtMs, finishedAtMs: nowMs, ...outputs };
     for (const stream of streams) this.#shippers[stream].seal();
     const output = streams.some((stream) => this.#folder.hasLost(stream)) ? "lost" : "complete";
     const memory = this.#host.ranOutOfMemory() ? "exceeded" : "kept";
     this.#host.release();
-    this.#deps.onEvent({ kind: "measured", measurement, output, memory });
+    this.#deps.onEvent({ kind: "measured", measurement, output, memory, droppedOutputs: dropped });
   }
 
   /** The signature's time on the wall clock. */

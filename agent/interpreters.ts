@@ -15,6 +15,8 @@ const known: Readonly<Record<string, Known>> = {
   pwsh: { scriptName: "script.ps1", args: ["-NoLogo", "-NoProfile", "-NonInteractive", "-File"] },
 };
 
+export const defaultSearchPath = "/usr/local/bin:/usr/bin:/bin";
+
 export const interpreterNames: readonly string[] = Object.keys(known);
 
 export interface Interpreter {
@@ -29,7 +31,7 @@ export function findInterpreter(name: string, searchPath: string | undefined): I
   if (isAbsolute(name)) return isExecutable(name) ? { program: name, args: [], scriptName: "script" } : undefined;
   const entry = Object.hasOwn(known, name) ? known[name] : undefined;
   if (entry === undefined) return undefined;
-  const program = (searchPath ?? "/usr/local/bin:/usr/bin:/bin")
+  const program = (searchPath ?? defaultSearchPath)
     .split(delimiter)
     .filter((folder) => isAbsolute(folder))
     .map((folder) => join(folder, name))

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
+import { placeAttachments } from "./attachments.ts";
 import { AttemptCgroup } from "./attempt-cgroup.ts";
 import { AttemptFolder } from "./attempt-folder.ts";
 import type { AttemptHost, FolderWatch, ShimEnd } from "./attempt-host.ts";
@@ -11,6 +12,7 @@ import type { Cgroups } from "./cgroups.ts";
 import { bootMs } from "./host.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
+import { readOutputs, type ScriptOutputs } from "./output-variables.ts";
 import type { PipePool } from "./pipe-pool.ts";
 import { localProcesses, membersOf, type ProcessControl } from "./process-tree.ts";
 import { createRedactor, maskAll, type Redactor } from "./redact.ts";
@@ -44,6 +46,7 @@ export class LocalHost implements AttemptHost {
   #group: AttemptCgroup | undefined;
   #scriptPath: string | undefined;
   readonly #secrets: KeptSecrets;
+  readonly #redactor: Redactor | undefined;
 
   constructor(options: LocalHostOptions) {
     this.#options = options;
@@ -51,6 +54,7 @@ export class LocalHost implements AttemptHost {
     this.#secrets = this.#readSecrets();
     const { segmentBytes } = options.bounds;
     const redactor = redactorFor(this.#secrets);
+    this.#redactor = redactor;
     const spoolOf = (stream: Stream): Spool => new Spool({ path: this.folder.stream(stream), segmentBytes, redactor });
     this.output = { out: spoolOf("out"), err: spoolOf("err") };
     const places = this.folder.groups();
@@ -98,6 +102,10 @@ export class LocalHost implements AttemptHost {
     return (this.#group?.oomKills() ?? 0) > 0;
   }
 
+  outputs(): ScriptOutputs {
+    return readOutputs(this.folder.outputs, this.#redactor);
+  }
+
   release(): void {
     this.#group?.remove();
     this.#dropSecretFiles();
@@ -130,6 +138,7 @@ export class LocalHost implements AttemptHost {
     const { spec } = this.#facts;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
     const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
+    placeAttachments({ attempt: this.folder.path, work: this.folder.work }, spec.files ?? []);
     this.#makeGroups(spec);
     this.#options.pipes?.take(this.folder.pipes);
     return path;

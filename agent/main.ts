@@ -11,6 +11,8 @@ import { openNotifier } from "./service/notifier.ts";
 import { checkStart } from "./start-checks.ts";
 
 export interface RunAgentOptions extends AgentConfig {
+  /** How long the work folder of a failed attempt is kept. Default 0: not at all. */
+  readonly keepFailedMs?: number;
   /** Written once the first session is open; for service managers and tests. */
   readonly onReady?: () => void;
 }
@@ -41,8 +43,9 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       notifier?.look();
       options.onReady?.();
     };
+    const { dataPath, slots, keepFailedMs = 0 } = options;
     const deps: AgentDeps = { logger, onFatal, onReady };
-    const running = createAgent({ dataPath: options.dataPath, slots: options.slots }, deps);
+    const running = createAgent({ dataPath, slots, keepFailedMs }, deps);
     agent = running;
     const signals = listenForSignals();
     try {

@@ -1,6 +1,7 @@
 // Gathers the small messages of one session during one turn of the event loop into frames of up to 64 items.
 // Invariant: of one attempt, what was put first leaves first, and a log frame follows everything put before it.
 import type { Link } from "../shared/link.ts";
+import { bytesOfOutputs } from "../shared/output-variables.ts";
 import { itemsPerMessage } from "../shared/wire/fields.ts";
 import type { FromAgent } from "../shared/wire/from-agent.ts";
 import type { RosterItem } from "./roster-event.ts";
@@ -50,7 +51,7 @@ export class Outbox {
     for (const part of chunks(items.resume)) this.#link.send({ type: "resume", items: part });
     for (const part of chunks(items.state)) this.#link.send({ type: "state", items: part });
     for (const part of chunks(items.started)) this.#link.send({ type: "started", items: part });
-    for (const part of chunks(items.result)) this.#link.send({ type: "result", items: part });
+    for (const part of resultChunks(items.result)) this.#link.send({ type: "result", items: part });
   }
 }
 
@@ -82,4 +83,25 @@ function add(items: Items, message: RosterItem): void {
 
 function* chunks<Item>(items: readonly Item[]): Generator<Item[]> {
   for (let at = 0; at < items.length; at += itemsPerMessage) yield items.slice(at, at + itemsPerMessage);
+}
+
+/** Output variables make results as large as 64 KiB and of as many values as a frame may hold: then fewer go together. */
+const resultWeightPerFrame = 512 * 1024;
+const weightPerVariable = 256;
+
+function* resultChunks(items: Items["result"]): Generator<Items["result"]> {
+  let part: Items["result"] = [];
+  let weight = 0;
+  for (const item of items) {
+    const { outputs = [] } = item.record;
+    const own = bytesOfOutputs(outputs) + weightPerVariable * outputs.length;
+    if (part.length === itemsPerMessage || (part.length > 0 && weight + own > resultWeightPerFrame)) {
+      yield part;
+      part = [];
+      weight = 0;
+    }
+    part.push(item);
+    weight += own;
+  }
+  if (part.length > 0) yield part;
 }

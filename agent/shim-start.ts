@@ -5,7 +5,7 @@ import type { ChildProcess } from "node:child_process";
 import { AppError } from "../shared/errors.ts";
 import type { ScriptSpec } from "../shared/task.ts";
 import type { AttemptFolder } from "./attempt-folder.ts";
-import { findInterpreter } from "./interpreters.ts";
+import { defaultSearchPath, findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { secretsDescriptor } from "./script-secrets.ts";
 import { attemptIdVariable } from "./process-tree.ts";
@@ -13,6 +13,8 @@ import type { SpoolBounds } from "./segments.ts";
 
 export interface ShimStartOptions {
   readonly shimPath: string;
+  /** Folder of the commands that scripts may call. */
+  readonly commandsPath: string;
   /** Words before the program that undo the shell's ignoring of INT and QUIT; empty where `env` cannot. */
   readonly resetSignals: string;
   /** What a stream may take of the disk. */
@@ -33,10 +35,16 @@ export function startShim(
   options: ShimStartOptions,
 ): ChildProcess {
   const { spec, task, attempt, attemptNumber } = script.facts;
-  const { shimPath, resetSignals, bounds, agentName, environment } = options;
+  const { shimPath, commandsPath, resetSignals, bounds, agentName, environment } = options;
   const interpreter = findInterpreter(spec.interpreter, environment["PATH"]);
   if (interpreter === undefined) throw new AppError("internal", `interpreter ${spec.interpreter} is no longer there`);
-  const program = [interpreter.program, ...interpreter.args, script.path, ...spec.args];
+  const program = [
+    interpreter.program,
+    ...(spec.interpreterArgs ?? []),
+    ...interpreter.args,
+    script.path,
+    ...spec.args,
+  ];
   const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
   return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...sizes, ...program], {
     detached: true,
@@ -44,11 +52,14 @@ export function startShim(
     cwd: "/",
     env: {
       ...environment,
+      PATH: `${environment["PATH"] ?? defaultSearchPath}:${commandsPath}`,
       ...spec.env,
       HOLDFAST_TASK_ID: task,
       [attemptIdVariable]: attempt,
       HOLDFAST_ATTEMPT: String(attemptNumber),
       HOLDFAST_AGENT: agentName,
+      HOLDFAST_WORK: folder.work,
+      HOLDFAST_OUTPUTS: folder.outputs,
     },
   });
 }

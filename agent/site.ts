@@ -2,6 +2,7 @@
 // so that the simulator can stand in for a whole machine. Decides nothing.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Clock } from "../shared/clock.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { Random } from "../shared/random.ts";
 import type { Stream } from "../shared/task.ts";
@@ -18,6 +19,7 @@ import type { ExecutionDeps, ExecutionOptions } from "./execution.ts";
 import { bootMs, freeBytesNow } from "./host.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import type { JournaledAttempt } from "./journal-state.ts";
+import { KeptFolders } from "./kept-folders.ts";
 import { LocalHost } from "./local-host.ts";
 import type { LogOutlet, LogShipper } from "./log-shipper.ts";
 import { isAlive } from "./process-table.ts";
@@ -68,6 +70,8 @@ export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions
   readonly groupName?: string;
   /** Of this data directory, for the secrets of scripts. */
   readonly secretKey: Buffer;
+  /** How long the work folder of a failed attempt stays after the attempt's own. Default 0: not at all. */
+  readonly keepFailedMs?: number;
   /** Free space below which offers are refused `disk-full`. Default 32 MiB. */
   readonly freeBytesAtLeast?: number;
 }
@@ -78,12 +82,24 @@ export class HostSite implements Site {
   readonly #pipes: PipePool;
   readonly #secrets: SecretStore;
   readonly #cgroups: Cgroups | undefined;
+  readonly #kept: KeptFolders;
 
-  constructor(deps: PipePoolDeps & { readonly random: Pick<Random, "bytes"> }, options: HostSiteOptions) {
+  constructor(
+    deps: PipePoolDeps & { readonly random: Pick<Random, "bytes">; readonly clock: Clock },
+    options: HostSiteOptions,
+  ) {
     this.#options = options;
     this.#pipes = new PipePool(deps, { path: join(options.dataPath, "pipes") });
     this.#attemptsPath = join(options.dataPath, "attempts");
     this.#secrets = new SecretStore(deps, { attemptsPath: this.#attemptsPath, key: options.secretKey });
+    this.#kept = new KeptFolders(
+      { ...deps, freeBytes: () => this.freeBytes() },
+      {
+        path: join(options.dataPath, "kept"),
+        keptMs: options.keepFailedMs ?? 0,
+        freeBytesAtLeast: 2 * (options.freeBytesAtLeast ?? defaultFreeBytesAtLeast),
+      },
+    );
     this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
@@ -108,6 +124,7 @@ export class HostSite implements Site {
   async prepare(): Promise<void> {
     await mkdir(this.#attemptsPath, { recursive: true, mode: 0o700 });
     await this.#pipes.start();
+    this.#kept.start();
   }
 
   admit(offer: OfferItem, facts: { readonly freeBytes: number; readonly stoodMs: number }): Admission {
@@ -134,6 +151,7 @@ export class HostSite implements Site {
   async removeFolder(attempt: AttemptId): Promise<void> {
     this.#cgroups?.remove(attempt);
     const folder = this.#folder(attempt);
+    if ((this.#options.keepFailedMs ?? 0) > 0 && folder.hasFailed()) await this.#kept.keep(attempt, folder.work);
     await removeSecretFiles({ attempt, folder: folder.path, memory: memoryFolder });
     await folder.remove();
   }
@@ -155,6 +173,7 @@ export class HostSite implements Site {
   }
 
   close(): void {
+    this.#kept.stop();
     this.#cgroups?.close();
   }
 

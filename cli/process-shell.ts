@@ -1,6 +1,6 @@
 // The Shell of a real process. The only place of the command line that touches process, files and descriptors.
 import { once } from "node:events";
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { mkdir, open, readFile, rename, stat } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { homedir, hostname } from "node:os";
 import { dirname } from "node:path";
@@ -23,6 +23,14 @@ export function processShell(): Shell {
     readFile: async (path) => {
       try {
         return await readFile(path, "utf8");
+      } catch (cause) {
+        throw new AppError("file.unreadable", `cannot read ${path}: ${describeError(cause)}`, { cause });
+      }
+    },
+    readBytes: async (path) => {
+      try {
+        const [bytes, { mode }] = await Promise.all([readFile(path), stat(path)]);
+        return { bytes, executable: (mode & 0o100) !== 0 };
       } catch (cause) {
         throw new AppError("file.unreadable", `cannot read ${path}: ${describeError(cause)}`, { cause });
       }

@@ -17,6 +17,8 @@ export interface Shell {
   readInput(): Promise<string>;
   /** Throws `file.unreadable`. */
   readFile(path: string): Promise<string>;
+  /** A plain file as it is, and whether its owner may execute it. Throws `file.unreadable`. */
+  readBytes(path: string): Promise<{ readonly bytes: Uint8Array; readonly executable: boolean }>;
   /** Makes the folder (0700) and replaces the file in one step, with mode 0600. */
   writeSecretFile(path: string, text: string): Promise<void>;
   /** Whole text of an open descriptor. */

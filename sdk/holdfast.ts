@@ -31,9 +31,9 @@ import {
 import { systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
-import type { secretSchema } from "../shared/secret.ts";
 import type { Isolation, Lane, Stream, TaskState } from "../shared/task.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
+import { attachmentOf, secretList, traceHeader, type FileInput, type SecretsInput } from "./run-input.ts";
 import { RunHandle } from "./run-handle.ts";
 import { Transport } from "./transport.ts";
 
@@ -56,10 +56,10 @@ export interface HoldfastOptions {
 export interface SubmitOptions {
   /** Sending a request again under the same key gives the same tasks; made up when absent. */
   readonly idempotencyKey?: string;
+  /** W3C Trace Context: the scripts find it as `TRACEPARENT`. Throws `request.invalid` when it has another form. */
+  readonly traceParent?: string;
   readonly signal?: AbortSignal;
 }
-
-export type SecretInput = z.input<typeof secretSchema>;
 
 export interface RunOptions extends SubmitOptions {
   /** `web-01`, `role=web,env in (prod,stage)`, `*`, `{agents: […]}`, `{labels: {…}}` or `{all: true}`. */
@@ -68,14 +68,18 @@ export interface RunOptions extends SubmitOptions {
   readonly script: string;
   /** Default bash. */
   readonly interpreter?: string;
+  /** Of the interpreter, before the script: `["-u"]`. */
+  readonly interpreterArgs?: readonly string[];
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /**
    * Reach the script and nothing else: kept encrypted, masked in its output from 6 characters on, never shown again.
    * By name of the variable, or as a list when one is to be a file (`as: "file"`): then the variable holds its path.
    */
-  readonly secrets?: Readonly<Record<string, string>> | readonly SecretInput[];
+  readonly secrets?: SecretsInput;
   readonly cwd?: string;
+  /** Lie in the script's private work folder (`HOLDFAST_WORK`, without `cwd` the current one): 16, 256 KiB together. */
+  readonly files?: readonly FileInput[];
   /** Run time limit; default 1 h. */
   readonly timeoutMs?: number;
   /** Between TERM and KILL; default 10 s. */
@@ -132,9 +136,11 @@ export class Holdfast {
       on,
       script,
       interpreter,
+      interpreterArgs,
       args,
       env,
       secrets,
+      files,
       cwd,
       timeoutMs,
       graceMs,
@@ -153,9 +159,11 @@ export class Holdfast {
       kind: "script" as const,
       script,
       interpreter,
+      interpreterArgs: interpreterArgs && [...interpreterArgs],
       args: args && [...args],
       env: env && { ...env },
       cwd,
+      files: files?.map(attachmentOf),
       timeoutMs,
       graceMs,
       memoryBytes,
@@ -174,7 +182,7 @@ export class Holdfast {
       method: "POST",
       path: "/api/v1/submissions",
       body: request,
-      headers: { "idempotency-key": key },
+      headers: { "idempotency-key": key, ...traceHeader(options.traceParent) },
       repeatable: "repeatable",
       signal: options.signal,
     });
@@ -377,14 +385,6 @@ export class Holdfast {
   #newKey(): string {
     return [...this.#transport.platform.random.bytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
-}
-
-function secretList(secrets: NonNullable<RunOptions["secrets"]>): SecretInput[] {
-  return isList(secrets) ? [...secrets] : Object.entries(secrets).map(([name, value]) => ({ name, value }));
-}
-
-function isList(secrets: NonNullable<RunOptions["secrets"]>): secrets is readonly SecretInput[] {
-  return Array.isArray(secrets);
 }
 
 function taskPath(id: string): string {

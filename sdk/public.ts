@@ -17,6 +17,7 @@ export {
   type SubmitOptions,
   type TaskFilter,
 } from "./holdfast.ts";
+export type { FileInput, SecretInput } from "./run-input.ts";
 export {
   RunHandle,
   type LogBytes,

@@ -60,6 +60,8 @@ export interface RunResult {
   readonly exitCode: number | null;
   readonly signal: string | null;
   readonly reason: string | null;
+  /** What the script set with `holdfast-set`; of several tasks empty: see their attempts. */
+  readonly outputs: Readonly<Record<string, string>>;
   readonly tasks: readonly TaskView[];
 }
 
@@ -142,7 +144,7 @@ export class RunHandle {
     const only = tasks.length === 1 ? tasks[0] : undefined;
     if (only !== undefined) {
       const { state, exitCode, signal, reason } = only;
-      return { succeeded, state, exitCode, signal, reason, tasks };
+      return { succeeded, state, exitCode, signal, reason, outputs: outputsOf(only), tasks };
     }
     return {
       succeeded,
@@ -150,6 +152,7 @@ export class RunHandle {
       exitCode: succeeded ? 0 : null,
       signal: null,
       reason: null,
+      outputs: {},
       tasks,
     };
   }
@@ -206,4 +209,9 @@ export class RunHandle {
 
 function either(one: AbortSignal, other: AbortSignal | undefined): AbortSignal {
   return other === undefined ? one : AbortSignal.any([one, other]);
+}
+
+/** Of the latest attempt. A server that knows of none says nothing. */
+export function outputsOf(task: TaskView): Readonly<Record<string, string>> {
+  return task.attempts.at(-1)?.outputs ?? {};
 }

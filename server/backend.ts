@@ -88,7 +88,7 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       const row = await readTask(sql, id);
       return row === undefined ? null : taskView(row);
     },
-    listTasks: async (query) => (await listTasks(sql, query)).map(taskView),
+    listTasks: async (query) => (await listTasks(sql, query)).map((row) => taskView(row, "listed")),
     async cancelTask(id, principal) {
       const [cancelled] = await cancelTasks(sql, [id], { principal: principal.id, address: principal.address });
       if (cancelled === undefined) return null;

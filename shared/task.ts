@@ -1,6 +1,7 @@
 // What a task is and the states of its attempts (DESIGN section 4): the vocabulary both ends and the HTTP API share.
 // Ranks only grow: queued 0, offered 1, accepted 2, running 3, final 9.
 import { z } from "zod";
+import { attachmentsSchema } from "./attachment.ts";
 
 export const finalStates = [
   "succeeded",
@@ -47,6 +48,7 @@ export const limits = {
   scriptBytes: 512 * 1024,
   specBytes: 768 * 1024,
   argumentCount: 256,
+  interpreterArgumentCount: 32,
   environmentCount: 256,
   argumentBytes: 32 * 1024,
   argumentTotalBytes: 128 * 1024,
@@ -108,6 +110,8 @@ export const scriptSpecSchema = z.object({
   kind: z.literal("script"),
   /** A name the agent knows (`bash`, `sh`, `python3`, `node`, `pwsh`) or an absolute path. */
   interpreter: printable.min(1).max(1_024).default("bash"),
+  /** Of the interpreter, before the script; only to agents with the capability `interpreter-args`. */
+  interpreterArgs: z.array(argument).min(1).max(limits.interpreterArgumentCount).optional(),
   script: printable.refine((text) => bytesOf(text) <= limits.scriptBytes, `at most ${limits.scriptBytes} bytes`),
   args: z.array(argument).max(limits.argumentCount).default([]),
   env: z
@@ -115,6 +119,8 @@ export const scriptSpecSchema = z.object({
     .refine((env) => Object.keys(env).length <= limits.environmentCount, `at most ${limits.environmentCount} variables`)
     .default({}),
   cwd: printable.max(1_024).optional(),
+  /** In the private work folder; only to agents with the capability `attachments`. */
+  files: attachmentsSchema.optional(),
   /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */
@@ -136,7 +142,10 @@ export const taskSpecSchema = z
   .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema])
   .superRefine((spec, context) => {
     if (spec.kind !== "script") return;
-    const total = [...spec.args, ...Object.entries(spec.env).flat()].reduce((sum, text) => sum + bytesOf(text), 0);
+    const total = [...(spec.interpreterArgs ?? []), ...spec.args, ...Object.entries(spec.env).flat()].reduce(
+      (sum, text) => sum + bytesOf(text),
+      0,
+    );
     if (total > limits.argumentTotalBytes) {
       context.addIssue({
         code: "custom",

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { AppError } from "../../shared/errors.ts";
 import type { LogLevel } from "../../shared/logger.ts";
 import { command, group, type CommandContext } from "../command.ts";
-import { logLevelOption, option, parseCount } from "../option.ts";
+import { durationOption, logLevelOption, option, parseCount } from "../option.ts";
 import { stateDirectory } from "../state-directory.ts";
 import { installCommand, statusCommand, uninstallCommand } from "./agent-service.ts";
 import { doctorCommand } from "./doctor.ts";
@@ -15,7 +15,14 @@ export interface AgentOptions {
   readonly dataPath: string;
   /** Scripts that run at once. */
   readonly slots: number;
+  /** How long the work folder of a failed attempt is kept. */
+  readonly keepFailedMs: number;
   readonly logLevel: LogLevel;
+}
+
+interface RunAgentFlags extends Pick<AgentOptions, "slots" | "logLevel"> {
+  readonly dataDir?: string;
+  readonly keepFailed: number;
 }
 
 export function agentCommand(context: CommandContext): Command {
@@ -54,13 +61,20 @@ function runAgentCommand({ shell, finish }: CommandContext): Command {
         parse: parseCount,
         fallback: { value: 10, shown: "10" },
       }),
+      durationOption({
+        flags: "--keep-failed <duration>",
+        description: "how long the work folder of a failed script stays in kept/ of the data directory, such as 24h",
+        kind: "setting",
+        fallback: { value: 0, shown: "0" },
+      }),
       logLevelOption(),
     ],
     examples: [["holdfast agent run --data-dir /var/lib/holdfast/agent", "in the foreground"]],
-  }).action(async (flags: Omit<AgentOptions, "dataPath"> & { readonly dataDir?: string }) => {
-    const { slots, logLevel } = flags;
+  }).action(async (flags: RunAgentFlags) => {
+    const { slots, logLevel, keepFailed } = flags;
     if (slots > mostSlots) throw new AppError("config.invalid", `--slots: ${slots} is more than ${mostSlots}`);
-    const options: AgentOptions = { dataPath: flags.dataDir ?? stateDirectory(shell, "agent"), slots, logLevel };
+    const dataPath = flags.dataDir ?? stateDirectory(shell, "agent");
+    const options: AgentOptions = { dataPath, slots, keepFailedMs: keepFailed, logLevel };
     const { runAgent } = await import("../../agent/main.ts");
     finish(await runAgent(options));
   });

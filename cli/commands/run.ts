@@ -1,10 +1,12 @@
 // `holdfast run`: the everyday act. Submits, shows the log live, and exits with the script's own code.
 import type { Command } from "commander";
-import type { RunHandle } from "../../sdk/run-handle.ts";
+import { outputsOf, type RunHandle } from "../../sdk/run-handle.ts";
 import { queueTimeoutBounds } from "../../shared/api/submissions.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { AppError } from "../../shared/errors.ts";
 import { isolationModes, isolationSchema, type Isolation } from "../../shared/task.ts";
+import { isTraceParent, traceParentSchema, traceParentVariable } from "../../shared/trace-parent.ts";
+import { readAttachments } from "../attachments.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, type CommandContext } from "../command.ts";
 import { exitCodeOfInterrupt, exitCodeOfRun, exitCodes } from "../exit-code.ts";
@@ -21,10 +23,13 @@ interface RunFlags extends ClientOptions {
   readonly on?: readonly string[];
   readonly script?: string;
   readonly interpreter?: string;
+  readonly interpreterArg?: readonly string[];
+  readonly arg?: readonly string[];
   readonly env?: readonly string[];
   readonly secret?: readonly string[];
   readonly secretFile?: readonly string[];
   readonly cwd?: string;
+  readonly attach?: readonly string[];
   readonly timeout?: number;
   readonly grace?: number;
   readonly memory?: number;
@@ -36,6 +41,7 @@ interface RunFlags extends ClientOptions {
   readonly wait?: number | false;
   readonly highPriority?: boolean;
   readonly idempotencyKey?: string;
+  readonly traceparent?: string;
   readonly detach?: boolean;
   readonly timestamps?: boolean;
   readonly logRate?: number;
@@ -64,6 +70,18 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         fallback: { value: "bash", shown: "bash" },
       }),
       option({
+        flags: "--interpreter-arg <word>",
+        description: "argument of the interpreter, before the script, such as -u (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--arg <word>",
+        description: "argument of the script, before the words after -- (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
         flags: "--env <K=V>",
         description: "environment variable of the script (repeatable)",
         kind: "act",
@@ -78,6 +96,12 @@ export function runCommand({ shell, finish }: CommandContext): Command {
       option({
         flags: "--secret-file <NAME=from>",
         description: "the same as a file of the script's; the variable holds its path (repeatable)",
+        kind: "act",
+        repeatable: "repeatable",
+      }),
+      option({
+        flags: "--attach <file[:name]>",
+        description: "small file for the script's work folder, HOLDFAST_WORK (repeatable; 256 KiB together)",
         kind: "act",
         repeatable: "repeatable",
       }),
@@ -148,6 +172,11 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         description: "submitting again under the same key gives the same tasks",
         kind: "act",
       }),
+      option({
+        flags: "--traceparent <value>",
+        description: "W3C trace the script belongs to, its TRACEPARENT (else that of the command's own environment)",
+        kind: "act",
+      }),
       option({ flags: "--detach", description: "print the task ids and do not wait", kind: "act" }),
       jsonOption(),
       ...urlOptions(),
@@ -188,7 +217,9 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
     });
   }
   const queueTimeoutMs = queueTimeoutOf(flags);
+  const traceParent = traceParentOf(shell, flags);
   const { script, args } = await scriptOf(shell, { words, flags });
+  const files = await readAttachments(shell, flags.attach);
   const { secrets, exposed } = await readTaskSecrets(shell, flags);
   if (exposed.length > 0)
     await note(
@@ -204,9 +235,11 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       script,
       args,
       interpreter: flags.interpreter,
+      interpreterArgs: flags.interpreterArg,
       env: parseEnvironment(flags.env ?? []),
       ...(secrets.length === 0 ? {} : { secrets }),
       cwd: flags.cwd,
+      ...(files.length === 0 ? {} : { files }),
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
       memoryBytes: flags.memory,
@@ -217,6 +250,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       ...(flags.wait === false ? { ifOffline: "refuse" as const } : {}),
       ...(flags.highPriority === true ? { priority: "high" as const } : {}),
       idempotencyKey: flags.idempotencyKey,
+      traceParent,
       signal: submitting.signal,
     });
   } catch (cause) {
@@ -272,11 +306,13 @@ async function report(
           : "failed";
     const single = tasks.length === 1 ? only : undefined;
     const { exitCode = null, signal = null, reason = null } = single ?? {};
-    await printJson(shell.out, { submission: handle.id, outcome, exitCode, signal, reason, tasks });
+    const outputs = single === undefined ? {} : outputsOf(single);
+    await printJson(shell.out, { submission: handle.id, outcome, exitCode, signal, reason, outputs, tasks });
     return;
   }
   if (only !== undefined && tasks.length === 1) {
     if (only.state !== "succeeded" && only.exitCode === null) await note(shell, `${describe(only)} (task ${only.id})`);
+    else if (only.reason?.includes("outputs-dropped") === true) await note(shell, `${only.reason} (task ${only.id})`);
     return;
   }
   await printTable(shell.out, tasks, [
@@ -307,6 +343,15 @@ function queueTimeoutOf({ wait, queueTimeout }: RunFlags): number | undefined {
   });
 }
 
+/** What was asked for has to be right; what happens to be in the environment is taken when it is. */
+function traceParentOf(shell: Shell, { traceparent }: RunFlags): string | undefined {
+  const inherited = shell.environment[traceParentVariable];
+  if (traceparent === undefined) return isTraceParent(inherited) ? inherited : undefined;
+  const parsed = traceParentSchema.safeParse(traceparent);
+  if (parsed.success) return parsed.data;
+  throw new AppError("config.invalid", `--traceparent: ${parsed.error.issues[0]?.message ?? "not allowed"}`);
+}
+
 function describe(task: TaskView): string {
   const why = task.reason === null || task.reason === "" ? "" : `: ${task.reason}`;
   // The signal alone says it, unless something more is known: that memory ran out, that output was lost.
@@ -319,16 +364,17 @@ function describe(task: TaskView): string {
 }
 
 async function scriptOf(shell: Shell, { words, flags }: Run): Promise<{ script: string; args: readonly string[] }> {
+  const given = flags.arg ?? [];
   if (flags.script !== undefined) {
     const script = flags.script === "-" ? await shell.readInput() : await shell.readFile(flags.script);
-    return { script, args: words };
+    return { script, args: [...given, ...words] };
   }
   if (words.length === 0) {
     throw new AppError("config.invalid", "there is nothing to run", {
       mend: "Give --script FILE, or the script's text after --.",
     });
   }
-  return { script: words.join(" "), args: [] };
+  return { script: words.join(" "), args: given };
 }
 
 /** Until the submission is answered, one Ctrl-C is enough. */

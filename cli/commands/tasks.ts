@@ -257,6 +257,17 @@ async function printTask(shell: Shell, task: TaskView): Promise<void> {
     { title: "ERR", cell: (attempt) => attempt.errBytes },
     { title: "REASON", cell: (attempt) => attempt.reason },
   ]);
+  const outputs = task.attempts.flatMap(({ number, outputs: set = {} }) =>
+    Object.entries(set).map(([name, value]) => ({ number, name, value })),
+  );
+  if (outputs.length > 0) {
+    await shell.out.write("\nOutput variables:\n");
+    await printTable(shell.out, outputs, [
+      { title: "ATTEMPT", cell: (output) => output.number },
+      { title: "NAME", cell: (output) => output.name },
+      { title: "VALUE", cell: (output) => output.value },
+    ]);
+  }
   const late = task.attempts.flatMap((attempt) =>
     attempt.lateResults.map((result) => ({ ...result, attempt: attempt.number })),
   );

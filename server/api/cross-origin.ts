@@ -3,7 +3,7 @@
 import { AppError } from "../../shared/errors.ts";
 import type { ApiInstance } from "./route.ts";
 
-const requestHeaders = "authorization, content-type, idempotency-key, last-event-id, x-request-id";
+const requestHeaders = "authorization, content-type, idempotency-key, last-event-id, traceparent, x-request-id";
 const shownHeaders = "retry-after, x-request-id";
 /** How long a browser may remember a preflight: an hour. */
 const rememberSeconds = 3_600;

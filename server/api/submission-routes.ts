@@ -13,6 +13,8 @@ import { AppError } from "../../shared/errors.ts";
 import { submissionIdSchema } from "../../shared/ids.ts";
 import type { Secret } from "../../shared/secret.ts";
 import { limits } from "../../shared/task.ts";
+import { isTraceParent } from "../../shared/trace-parent.ts";
+import { withTrace } from "../tasks/trace-environment.ts";
 import { principalOf } from "./authorize.ts";
 import type { Submit, TaskBackend } from "./backend.ts";
 import { requestDigest } from "./request-digest.ts";
@@ -32,7 +34,13 @@ export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void 
       description:
         "One spec for every agent that `on` means, or up to 1,000 independent `tasks`. 201 means stored durably; 429 `queue.full` that too much waits already, and that nothing was stored.",
       tags: ["submissions"],
-      headers: z.object({ "idempotency-key": idempotencyKeySchema.optional() }),
+      headers: z.object({
+        "idempotency-key": idempotencyKeySchema.optional(),
+        traceparent: z
+          .string()
+          .optional()
+          .describe("W3C Trace Context; in the scripts' environment as TRACEPARENT. One of another form is ignored"),
+      }),
       body: submitRequestSchema,
       response: { 201: submitAnswerSchema },
     },
@@ -40,7 +48,10 @@ export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void 
     handler: async (request, reply) => {
       // Without a key every request is a new one; the request id is the client's to repeat and no key.
       const key = request.headers["idempotency-key"] ?? randomUUID();
-      const answer = await tasks.submit(toSubmit(key, request.body), principalOf(request));
+      const answer = await tasks.submit(
+        toSubmit({ key, trace: request.headers.traceparent }, request.body),
+        principalOf(request),
+      );
       return reply.code(201).send(answer);
     },
   });
@@ -62,14 +73,17 @@ export function addSubmissionRoutes(app: ApiInstance, tasks: TaskBackend): void 
   });
 }
 
-function toSubmit(key: string, request: SubmitRequest): Submit {
+/** The digest is without the trace: a client that sends a request again may be in another span. */
+function toSubmit(given: { readonly key: string; readonly trace: string | undefined }, request: SubmitRequest): Submit {
+  const { key } = given;
+  const trace = isTraceParent(given.trace) ? given.trace : undefined;
   return {
     key,
     digest: requestDigest(withoutValues(request)),
     work:
       "tasks" in request
-        ? { items: request.tasks }
-        : { selector: selectorOf(request.on), spec: request.spec, secrets: request.secrets },
+        ? { items: request.tasks.map((item) => ({ ...item, spec: withTrace(item.spec, trace) })) }
+        : { selector: selectorOf(request.on), spec: withTrace(request.spec, trace), secrets: request.secrets },
     queueTimeoutMs: request.queueTimeoutMs,
     unreachableLimitMs: request.unreachableLimitMs,
     lane: request.lane ?? "work",

@@ -65,9 +65,7 @@ const row = z.object({
 });
 
 export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promise<FinishOutcome[]> {
-  const texts = items.map((item) =>
-    JSON.stringify(item.record, (_key, value: unknown) => (typeof value === "string" ? storable(value) : value)),
-  );
+  const texts = items.map(({ record }) => textOf(record));
   const rows = await rowsOf(
     sql,
     statement,
@@ -83,7 +81,8 @@ export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promis
       items.map((item) => item.record.out.length),
       items.map((item) => item.record.err.length),
       texts,
-      texts.map((text) => sha256(text)),
+      // A node of an earlier version drops the outputs: a resend through another is no second result.
+      items.map(({ record: { outputs: _outputs, ...verdict } }) => sha256(textOf(verdict))),
     ],
     row,
   );
@@ -101,4 +100,8 @@ export async function finishAttempts(sql: Sql, items: readonly Finish[]): Promis
     (item) => item.attempt,
     () => ({ kind: "unknown" }),
   );
+}
+
+function textOf(record: ResultRecord): string {
+  return JSON.stringify(record, (_key, value: unknown) => (typeof value === "string" ? storable(value) : value));
 }

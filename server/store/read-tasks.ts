@@ -9,6 +9,7 @@ import {
   type SubmissionId,
   type TaskId,
 } from "../../shared/ids.ts";
+import { outputVariablesSchema } from "../../shared/output-variables.ts";
 import { laneSchema, outcomes, taskStates, type TaskState } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { lateKept } from "./finish-attempts.ts";
@@ -39,6 +40,8 @@ const attemptRow = z.object({
   outBytes: z.number(),
   errBytes: z.number(),
   late: z.array(lateRow),
+  /** Null in listings, where they would be too much, and where there are none. */
+  outputs: outputVariablesSchema.nullable(),
 });
 
 const taskRow = z.object({
@@ -68,7 +71,7 @@ const taskRow = z.object({
 });
 export type TaskRow = z.infer<typeof taskRow>;
 
-const columns = `
+const columnsWith = (outputs: string): string => `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
   t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused", t.lock_name as lock,
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
@@ -76,7 +79,7 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
       'signal', a.signal, 'home', n.name, 'offers', a.offer_no, 'cancelRequested', a.cancel_requested, 'createdAt', a.created_at,
       'acceptedAt', a.accepted_at, 'startedAt', a.started_at, 'finishedAt', a.finished_at,
-      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'late', (
+      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'outputs', ${outputs}, 'late', (
         select coalesce(jsonb_agg(jsonb_build_object('receivedAt', r.received_at, 'outcome', r.result -> 'outcome', 'reason', r.result -> 'reason',
           'exitCode', r.result -> 'exitCode', 'signal', r.result -> 'signal') order by r.received_at), '[]')
         from (select * from late_result where attempt_id = a.id order by received_at limit ${lateKept}) r)) order by a.number)
@@ -90,10 +93,10 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
     from attempt w where w.task_id = t.id and w.rank = 2) as line
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 
-const one = { name: "read-task", text: `${columns} where t.id = $1` };
+const one = { name: "read-task", text: `${columnsWith("a.result -> 'outputs'")} where t.id = $1` };
 const page = {
   name: "list-tasks",
-  text: `${columns}
+  text: `${columnsWith("null")}
   where ($2::uuid is null or t.id < $2)
     and ($3::text is null or t.agent_id in (select id from agent where name = $3 or id::text = $3))
     and ($4::text is null or (select a.state from attempt a where a.task_id = t.id order by a.number desc limit 1) = $4)

@@ -18,6 +18,7 @@ const valuesPerFrame = 16_000;
 const fixedValues = 56;
 /** The map, its three keys and their values. */
 const valuesPerSecret = 7;
+const valuesPerFile = 7;
 
 /** A claimed attempt with its secrets opened, or the reason why they cannot be. */
 export interface OfferedAttempt extends ClaimedAttempt {
@@ -111,16 +112,26 @@ function secretRefusal(
   return "why" in secrets ? { reason: "invalid", why: secrets.why } : undefined;
 }
 
-/** An agent of before isolation would run a `full` script beside others, and say nothing. */
+/** An agent of before these would run a `full` script beside others, or leave out what it does not know, and say nothing. */
 function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string | undefined {
-  if (spec.kind !== "script" || spec.isolation === undefined || capabilities.has(capability.isolation))
-    return undefined;
-  const asksForMore = spec.isolation.mode === "full" || spec.isolation.waitMs !== undefined;
-  return asksForMore ? "this agent's version keeps no isolation locks; update it" : undefined;
+  if (spec.kind !== "script") return undefined;
+  const { isolation, interpreterArgs, files } = spec;
+  const asksForLock = isolation?.mode === "full" || isolation?.waitMs !== undefined;
+  if (asksForLock && !capabilities.has(capability.isolation))
+    return "this agent's version keeps no isolation locks: update it";
+  if (interpreterArgs !== undefined && !capabilities.has(capability.interpreterArgs))
+    return "this agent's version takes no interpreter arguments: update it";
+  if (files !== undefined && !capabilities.has(capability.attachments))
+    return "this agent's version takes no attached files: update it";
+  return undefined;
 }
 
 function valuesOf(spec: TaskSpec): number {
-  return spec.kind === "script" ? fixedValues + spec.args.length + 2 * Object.keys(spec.env).length : fixedValues;
+  if (spec.kind !== "script") return fixedValues;
+  const { interpreterArgs = [], files = [], args, env } = spec;
+  return (
+    fixedValues + valuesPerFile * files.length + interpreterArgs.length + args.length + 2 * Object.keys(env).length
+  );
 }
 
 function unfitness(spec: TaskSpec, text: string): string | undefined {

@@ -8,7 +8,8 @@ import type { TaskRow } from "../store/read-tasks.ts";
 const moment = (ms: number): string => new Date(ms).toISOString();
 const momentOf = (text: string | null): string | null => (text === null ? null : new Date(text).toISOString());
 
-export function taskView(row: TaskRow): TaskView {
+/** `listed`: without what would be too much in a list. */
+export function taskView(row: TaskRow, form: "whole" | "listed" = "whole"): TaskView {
   const attempts = row.attempts.map((attempt) => ({
     id: attempt.id,
     number: attempt.number,
@@ -24,6 +25,7 @@ export function taskView(row: TaskRow): TaskView {
     finishedAt: momentOf(attempt.finishedAt),
     outBytes: attempt.outBytes,
     errBytes: attempt.errBytes,
+    ...(form === "whole" ? { outputs: outputsOf(attempt) } : {}),
     lateResults: attempt.late.map((late) => ({
       ...late,
       receivedAt: moment(Date.parse(late.receivedAt)),
@@ -50,6 +52,10 @@ export function taskView(row: TaskRow): TaskView {
     finishedAt: latest.finishedAt,
     attempts,
   };
+}
+
+function outputsOf({ outputs }: TaskRow["attempts"][number]): Record<string, string> {
+  return Object.fromEntries((outputs ?? []).map(({ name, value }) => [name, value]));
 }
 
 function waitingFor(row: TaskRow, state: TaskView["state"]): string | null {

@@ -40,6 +40,10 @@ export const attemptViewSchema = z.object({
   finishedAt: momentSchema.nullable(),
   outBytes: z.int().describe("Bytes of standard output known so far, omitted ones counted"),
   errBytes: z.int(),
+  outputs: z
+    .record(z.string(), z.string())
+    .optional()
+    .describe("Output variables that the script set; left out in listings"),
   lateResults: z
     .array(lateResultSchema)
     .default([])

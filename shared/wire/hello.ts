@@ -12,8 +12,15 @@ export const attemptsPerHello = 1_000;
 /**
  * Words of `capabilities` that a node acts by. `isolation`: keeps isolation locks; without it a spec that asks for one is
  * not offered. `slots`: understands `settings`. `secrets`: gives a script its secrets; without it a task that has some is not offered.
+ * `interpreter-args` and `attachments`: know these fields of a spec; without them one that has the field is not offered.
  */
-export const capability = { isolation: "isolation", slots: "slots", secrets: "secrets" } as const;
+export const capability = {
+  isolation: "isolation",
+  slots: "slots",
+  secrets: "secrets",
+  interpreterArgs: "interpreter-args",
+  attachments: "attachments",
+} as const;
 
 /** Boots one hello can name as its past. */
 export const bootsPerHello = 256;

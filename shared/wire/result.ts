@@ -1,6 +1,7 @@
 // The end of an attempt as the agent's journal holds it; resends are equal in every field but the home number.
 import { z } from "zod";
 import { attemptIdSchema } from "../ids.ts";
+import { outputVariablesSchema } from "../output-variables.ts";
 import { outcomes } from "../task.ts";
 import { count, digestHex, itemsOf, text } from "./fields.ts";
 
@@ -20,6 +21,8 @@ export const resultRecordSchema = z.object({
   durationMs: count,
   out: streamEndSchema,
   err: streamEndSchema,
+  /** Named values that the script set; missing when there are none, and from agents that know of none. */
+  outputs: outputVariablesSchema.optional(),
 });
 export type ResultRecord = z.infer<typeof resultRecordSchema>;
 

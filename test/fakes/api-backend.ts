@@ -18,7 +18,7 @@ import type { AgentLocks, LockView } from "../../shared/api/locks.ts";
 import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { SubmitAnswer } from "../../shared/api/submissions.ts";
-import { summarise, type TaskView } from "../../shared/api/tasks.ts";
+import { summarise, type AttemptView, type TaskView } from "../../shared/api/tasks.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { apiKeyIdSchema, createIdSource, newId, type ApiKeyId } from "../../shared/ids.ts";
@@ -47,6 +47,27 @@ export function taskView(change: Partial<TaskView> = {}): TaskView {
     createdAt: "2026-11-23T16:00:00.000Z",
     finishedAt: null,
     attempts: [],
+    ...change,
+  };
+}
+
+export function attemptView(change: Partial<AttemptView> = {}): AttemptView {
+  return {
+    id: ids.next(),
+    number: 1,
+    state: "running",
+    reason: null,
+    exitCode: null,
+    signal: null,
+    home: null,
+    offers: 1,
+    createdAt: "2026-11-23T16:00:00.000Z",
+    acceptedAt: null,
+    startedAt: null,
+    finishedAt: null,
+    outBytes: 0,
+    errBytes: 0,
+    lateResults: [],
     ...change,
   };
 }

@@ -83,6 +83,12 @@ export class FakeShell implements Shell {
     return text;
   }
 
+  /** A script's first line makes it executable. */
+  async readBytes(path: string): Promise<{ bytes: Uint8Array; executable: boolean }> {
+    const text = await this.readFile(path);
+    return { bytes: Buffer.from(text), executable: text.startsWith("#!") };
+  }
+
   async writeSecretFile(path: string, text: string): Promise<void> {
     this.files.set(path, text);
   }

@@ -54,6 +54,7 @@ function hostOf(attempt: AttemptId): LocalHost {
     attemptsPath: bench.path("attempts"),
     secrets: { read: () => ({ kind: "none" }) },
     shimPath: "",
+    commandsPath: "",
     resetSignals: "",
     bounds: defaultSpoolBounds,
     agentName: "web-01",

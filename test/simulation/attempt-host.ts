@@ -3,6 +3,7 @@
 import type { AttemptFiles, AttemptHost, FolderWatch, ShimEnd } from "../../agent/attempt-host.ts";
 import type { Marker } from "../../agent/attempt-folder.ts";
 import type { AttemptFacts } from "../../agent/journal-record.ts";
+import { noOutputs, type ScriptOutputs } from "../../agent/output-variables.ts";
 import type { ProcessControl } from "../../agent/process-tree.ts";
 import type { ExitReport } from "../../agent/shim-report.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -73,6 +74,10 @@ export class SimHost implements AttemptHost {
 
   ranOutOfMemory(): boolean {
     return false;
+  }
+
+  outputs(): ScriptOutputs {
+    return noOutputs;
   }
 
   release(): void {

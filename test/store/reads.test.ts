@@ -55,6 +55,25 @@ describe("reading tasks", () => {
     expect(await readTask(sql(), newId(ids, taskIdSchema))).toBeUndefined();
   });
 
+  it("shows output variables of one task, lists tasks without them, and takes a resend that lost them for the same", async () => {
+    const agent = await lab.agent();
+    const { task, attempt } = await lab.queueOne(agent);
+    await lab.claim(agent);
+    const outputs = [
+      { name: "constructor", value: "one\ntwo" },
+      { name: "NUL", value: "a\0b" },
+    ];
+    const { id: finisher, journalId } = agent;
+    const send = (record: Parameters<typeof lab.store.finish>[0]["record"]) =>
+      lab.store.finish({ attempt, agent: finisher, journalId, node: lab.node.id, record });
+    expect(await send(resultRecord({ outputs }))).toEqual({ kind: "stored" });
+    // A node of an earlier version passes on what it knows.
+    expect(await send(resultRecord())).toEqual({ kind: "same" });
+    const stored = [outputs[0], { name: "NUL", value: "a\u{FFFD}b" }];
+    expect((await readTask(sql(), task))?.attempts).toMatchObject([{ outputs: stored, late: [] }]);
+    expect((await page({ agent: agent.name }))[0]?.attempts).toMatchObject([{ outputs: null }]);
+  });
+
   it("shows a task whose agent's row is gone", async () => {
     const agent = await lab.agent();
     const { task } = await lab.queueOne(agent);

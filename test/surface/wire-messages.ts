@@ -113,6 +113,22 @@ export const fromAgentSamples = {
       },
     ],
   },
+  "result-outputs": {
+    type: "result",
+    items: [
+      {
+        attempt: id(10),
+        homeNo: 1,
+        record: {
+          ...record,
+          outputs: [
+            { name: "VERSION", value: "1.2.3" },
+            { name: "constructor", value: "line\nline\u00e9" },
+          ],
+        },
+      },
+    ],
+  },
   resume: { type: "resume", items: [{ attempt: id(10), homeNo: 2 }] },
   renew: {
     type: "renew",
@@ -157,6 +173,28 @@ export const fromNodeSamples = {
         lane: "system",
         startWindowMs: 60_000,
         spec: { kind: "no-op" },
+      },
+    ],
+  },
+  "offer-surroundings": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "work",
+        startWindowMs: 60_000,
+        spec: {
+          ...script,
+          interpreterArgs: ["-u", "-X dev"],
+          files: [
+            { name: "app.conf", base64: "AP8K" },
+            { name: ".tool-v2", base64: "", executable: true },
+          ],
+        },
       },
     ],
   },

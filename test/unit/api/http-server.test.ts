@@ -1,7 +1,7 @@
 // The HTTP edge on a real socket in front of a fake backend: contracts, errors, headers, permissions.
 import { fastify } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { installAuthorization } from "../../../server/api/authorize.ts";
 import { parseTrustedProxies } from "../../../server/api/client-address.ts";
 import { AppError } from "../../../shared/errors.ts";
@@ -53,6 +53,41 @@ test("the digest is the same for another key order and differs for another scrip
   const digests = api.backend.submits.map(({ submit: one }) => one.digest);
   expect(digests[0]).toBe(digests[1]);
   expect(digests[2]).not.toBe(digests[0]);
+});
+
+describe("the trace of a request", () => {
+  const trace = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+  const envOf = async (env: Record<string, string>, headers: Record<string, string>, form: "run" | "batch" = "run") => {
+    await using api = await startApi();
+    const one = { on: "a", spec: { kind: "script", script: "x", env } };
+    const answer = await submit(api, form === "run" ? one : { tasks: [one] }, headers);
+    expect(answer.status).toBe(201);
+    const got = api.backend.submits[0]?.submit;
+    if (got === undefined) throw new Error("nothing was submitted");
+    const found = "items" in got.work ? got.work.items[0]?.spec : got.work.spec;
+    return { env: found?.kind === "script" ? found.env : undefined, digest: got.digest };
+  };
+
+  test.each(["run", "batch"] as const)("reaches the environment of its scripts (%s)", async (form) => {
+    expect((await envOf({ A: "1" }, { traceparent: trace }, form)).env).toEqual({ A: "1", TRACEPARENT: trace });
+  });
+
+  test("does not make the request another one", async () => {
+    expect((await envOf({}, { traceparent: trace })).digest).toBe((await envOf({}, {})).digest);
+  });
+
+  test.each([
+    ["of another form is ignored", {}, "not-a-trace", undefined],
+    ["leaves the task's own alone", { TRACEPARENT: "own" }, trace, "own"],
+    [
+      "is left out where it would go beyond a bound",
+      Object.fromEntries(Array.from({ length: 256 }, (_, no) => [`N${no}`, ""])),
+      trace,
+      undefined,
+    ],
+  ])("%s", async (_how, env, traceparent, expected) => {
+    expect((await envOf(env, { traceparent })).env?.["TRACEPARENT"]).toBe(expected);
+  });
 });
 
 test("a batch of 1,000 independent tasks is one submission; 1,001 are refused", async () => {

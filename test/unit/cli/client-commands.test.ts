@@ -1,7 +1,7 @@
 // The other client commands: listings, JSON, login and what wins over what.
 import { afterEach, expect, test, vi } from "vitest";
 import { main } from "../../../cli/main.ts";
-import { agentView, FakeTask, ids, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
+import { attemptView, agentView, FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
 import { FakeShell, type FakeShellOptions } from "../../fakes/shell.ts";
 
 afterEach(() => vi.unstubAllEnvs());
@@ -95,23 +95,7 @@ test("tasks abandon says that it may still run; of a queued task that it is canc
 
 test("tasks show prints results that came too late below the attempts, and nothing where there are none", async () => {
   await using api = await startApi();
-  const attempt = {
-    id: ids.next(),
-    number: 1,
-    state: "abandoned" as const,
-    reason: "may-still-run",
-    exitCode: null,
-    signal: null,
-    home: null,
-    offers: 1,
-    createdAt: "2026-11-23T16:00:00.000Z",
-    acceptedAt: null,
-    startedAt: null,
-    finishedAt: null,
-    outBytes: 0,
-    errBytes: 0,
-    lateResults: [],
-  };
+  const attempt = attemptView({ state: "abandoned", reason: "may-still-run" });
   const late = {
     receivedAt: "2026-11-23T17:00:00.000Z",
     outcome: "failed" as const,
@@ -126,6 +110,20 @@ test("tasks show prints results that came too late below the attempts, and nothi
   };
   expect(await show([late])).toMatch(/too late to count:\n.*OUTCOME.*\n1 +failed +77 +2026-11-23T17:00:00.000Z/);
   expect(await show([])).not.toContain("too late");
+});
+
+test("tasks show prints output variables, made safe, and nothing where there are none", async () => {
+  await using api = await startApi();
+  const show = async (outputs: Record<string, string> | undefined) => {
+    const view = taskView({ attempts: [attemptView(outputs === undefined ? {} : { outputs })] });
+    api.backend.add(new FakeTask(view));
+    return (await run(["tasks", "show", view.id, ...withKey(api)])).shell.out.text;
+  };
+  const shown = await show({ VERSION: "1.2.3", TRICK: "\x1b[2Jgone" });
+  expect(shown).toMatch(/Output variables:\n.*NAME.*VALUE\n1 +VERSION +1\.2\.3\n1 +TRICK/);
+  expect(shown).not.toContain("\x1b");
+  expect(await show({})).not.toContain("Output");
+  expect(await show(undefined)).not.toContain("Output");
 });
 
 test("agents remove does nothing without --yes, says what it would do, and with it removes what it looked at", async () => {

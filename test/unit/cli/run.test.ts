@@ -2,7 +2,7 @@
 import { expect, test, vi } from "vitest";
 import { main } from "../../../cli/main.ts";
 import { AppError } from "../../../shared/errors.ts";
-import { FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
+import { attemptView, FakeTask, startApi, taskView, type RunningApi } from "../../fakes/api-backend.ts";
 import { FakeShell, type FakeShellOptions } from "../../fakes/shell.ts";
 
 function start(
@@ -265,4 +265,91 @@ test.each([
   } finally {
     vi.unstubAllEnvs();
   }
+});
+
+test("output variables are in the one value of --json; those that were dropped are told of", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  const reason = "outputs-dropped: BIG (over 65536 bytes)";
+  task.finish("succeeded", { exitCode: 0, reason, attempts: [attemptView({ outputs: { VERSION: "1.2.3" } })] });
+  const json = start(api, ["--on", "web-01", "--json", "--", "x"]);
+  expect(await json.exitCode).toBe(0);
+  expect(JSON.parse(json.shell.out.text)).toMatchObject({ outputs: { VERSION: "1.2.3" }, reason });
+  const text = start(api, ["--on", "web-01", "--", "x"]);
+  expect(await text.exitCode).toBe(0);
+  expect(text.shell.err.text).toContain(reason);
+});
+
+test("arguments of the interpreter and of the script go along in the order they are given", async () => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const words = ["--interpreter-arg", "-u", "--interpreter-arg=-X dev", "--arg", "--one", "--arg", "two words"];
+  const { exitCode } = start(
+    api,
+    ["--on", "web-01", "--interpreter", "python3", ...words, "--script", "-", "--", "three"],
+    { input: "print(1)" },
+  );
+  expect(await exitCode).toBe(0);
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({
+    spec: { interpreter: "python3", interpreterArgs: ["-u", "-X dev"], args: ["--one", "two words", "three"] },
+  });
+});
+
+const trace = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+const otherTrace = `00-${"c".repeat(32)}-${"d".repeat(16)}-00`;
+
+test.each([
+  ["from the option", ["--traceparent", trace], { TRACEPARENT: otherTrace }, trace],
+  ["from the command's environment", [], { TRACEPARENT: trace }, trace],
+  ["not from an environment of another form", [], { TRACEPARENT: "x" }, undefined],
+])("the trace comes %s", async (_whence, words, environment, expected) => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const { exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { environment });
+  expect(await exitCode).toBe(0);
+  const [got] = api.backend.submits;
+  const spec = got !== undefined && "spec" in got.submit.work ? got.submit.work.spec : undefined;
+  expect(spec?.kind === "script" ? spec.env["TRACEPARENT"] : null).toBe(expected);
+});
+
+test("an option --traceparent of another form is refused before anything is sent", async () => {
+  await using api = await startApi();
+  const { shell, exitCode } = start(api, ["--on", "web-01", "--traceparent", "x", "--", "x"]);
+  expect(await exitCode).toBe(2);
+  expect(shell.err.text).toContain("--traceparent: expected a traceparent");
+  expect(api.backend.submits).toEqual([]);
+});
+
+test("attached files go along byte for byte, under their own name or another, executable where they are", async () => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  const files = { "./conf/app.conf": "a\u00e9\0b", "/opt/tool-v2": "#!/bin/sh" };
+  const words = ["--attach", "./conf/app.conf", "--attach", "/opt/tool-v2:tool"];
+  const { exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { files });
+  expect(await exitCode).toBe(0);
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({
+    spec: {
+      files: [
+        { name: "app.conf", base64: Buffer.from("a\u00e9\0b").toString("base64") },
+        { name: "tool", base64: Buffer.from("#!/bin/sh").toString("base64"), executable: true },
+      ],
+    },
+  });
+});
+
+test.each([
+  ["a name with a folder", ["./a:b/c"], "no name for a file"],
+  ["a name that leads out", ["./a:.."], "no name for a file"],
+  ["a file that is not there", ["./none"], "cannot read ./none"],
+  ["the same name twice", ["./a", "./b:a"], "the same name"],
+  ["too much", ["./big"], "at most 262144"],
+  ["too many", Array.from({ length: 17 }, (_, no) => `./a:f${no}`), "17 files"],
+])("%s is refused before anything is sent", async (_what, attached, told) => {
+  await using api = await startApi();
+  const files = { "./a": "a", "./b": "b", "./big": "x".repeat(256 * 1024 + 1) };
+  const words = attached.flatMap((text) => ["--attach", text]);
+  const { shell, exitCode } = start(api, ["--on", "web-01", ...words, "--", "x"], { files });
+  expect(await exitCode).not.toBe(0);
+  expect(shell.err.text).toContain(told);
+  expect(api.backend.submits).toEqual([]);
 });

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Holdfast } from "../../../sdk/holdfast.ts";
 import { systemClock, type Clock } from "../../../shared/clock.ts";
 import { AppError } from "../../../shared/errors.ts";
-import { startApi } from "../../fakes/api-backend.ts";
+import { attemptView, startApi } from "../../fakes/api-backend.ts";
 
 /** Back-off costs no time. */
 const hastyClock: Clock = { ...systemClock, sleep: (_delayMs, signal) => systemClock.sleep(0, signal) };
@@ -144,4 +144,45 @@ test("a URL that is none is refused before anything is sent", () => {
   expect(() => new Holdfast({ url: "holdfast:8080", apiKey: "k" })).toThrowError(
     expect.objectContaining({ code: "config.invalid" }),
   );
+});
+
+test("a run's trace and the arguments of its interpreter go along, and its output variables come back", async () => {
+  await using api = await startApi();
+  const traceParent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+  const task = api.backend.add();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  const handle = await holdfast.run({ on: "web-01", script: "x", interpreterArgs: ["-u"], traceParent });
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({
+    spec: { interpreterArgs: ["-u"], env: { TRACEPARENT: traceParent } },
+  });
+  const earlier = attemptView({ outputs: { VERSION: "1" } });
+  const latest = attemptView({ number: 2, outputs: { VERSION: "2" } });
+  task.finish("succeeded", { exitCode: 0, attempts: [earlier, latest] });
+  expect((await handle.result()).outputs).toEqual({ VERSION: "2" });
+});
+
+test("a trace of another form is refused before anything is sent", async () => {
+  await using api = await startApi();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  await expect(holdfast.run({ on: "web-01", script: "x", traceParent: "x" })).rejects.toMatchObject({
+    code: "request.invalid",
+  });
+  expect(api.backend.submits).toEqual([]);
+});
+
+test("files go along byte for byte, whatever they hold and however large", async () => {
+  await using api = await startApi();
+  const holdfast = new Holdfast({ url: api.url, apiKey: api.apiKey });
+  const large = Uint8Array.from({ length: 200_000 }, (_, index) => (index * 7) % 256);
+  const files = [
+    { name: "large", content: large },
+    { name: "text", content: "gr\u00fc\u00dfe", executable: true },
+  ];
+  await holdfast.run({ on: "web-01", script: "x", files });
+  const [got] = api.backend.submits;
+  const spec = got !== undefined && "spec" in got.submit.work ? got.submit.work.spec : undefined;
+  expect(spec?.kind === "script" ? spec.files : undefined).toEqual([
+    { name: "large", base64: Buffer.from(large).toString("base64") },
+    { name: "text", base64: Buffer.from("gr\u00fc\u00dfe").toString("base64"), executable: true },
+  ]);
 });

@@ -57,6 +57,19 @@ describe("packing offers", () => {
     expect(packed.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
   });
 
+  it.each([
+    ["arguments of the interpreter", "interpreter-args", { interpreterArgs: ["-u"] }],
+    ["attached files", "attachments", { files: [{ name: "a", base64: "AA==" }] }],
+  ])("offers %s only to an agent that would not leave them out", (_what, capability, change) => {
+    const attempts = [withSpec(1, script(change)), claimed(2)];
+    const refused = packOffers(addressee, attempts);
+    expect(refused.unfit).toMatchObject([{ claimed: { attempt: attempt(1) }, reason: "unsupported" }]);
+    expect(refused.messages.flatMap(({ items }) => items.map((item) => item.attempt))).toEqual([attempt(2)]);
+    const able = packOffers({ ...addressee, capabilities: new Set([capability]) }, attempts);
+    expect(able.unfit).toEqual([]);
+    expect(able.messages[0]?.items[0]?.spec).toMatchObject(change);
+  });
+
   describe("with secrets", () => {
     const able = { ...addressee, capabilities: new Set(["secrets"]) };
     const secrets = [secretSchema.parse({ name: "S", value: "hunter22" })];

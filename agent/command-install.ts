@@ -1,0 +1,22 @@
+// Puts the commands that scripts may call into a folder for their PATH. They are POSIX sh and need no Node.
+// Invariant: a command that may be running is never overwritten: a changed text gets a folder of another name.
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { sha256Hex } from "../shared/thumbprint.ts";
+import { replaceFile } from "./durable-file.ts";
+
+const names = ["holdfast-set"] as const;
+
+/** Writes the commands into the data directory where they are missing; gives their folder. */
+export async function installCommands(dataPath: string): Promise<string> {
+  const texts = await Promise.all(names.map((name) => readFile(new URL(`${name}.sh`, import.meta.url))));
+  const folder = join(dataPath, `commands-${sha256Hex(Buffer.concat(texts)).slice(0, 12)}`);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const [index, name] of names.entries()) {
+    const text = texts[index] ?? Buffer.alloc(0);
+    const path = join(folder, name);
+    const there = await readFile(path).catch(() => undefined);
+    if (there?.equals(text) !== true) await replaceFile(path, text, 0o700);
+  }
+  return folder;
+}

@@ -1,0 +1,32 @@
+// Whether an offer finds room on the disk for all that it brings.
+import { expect, test } from "vitest";
+import { admitOffer } from "../../../agent/admission.ts";
+import { attemptIdSchema, journalIdSchema, taskIdSchema } from "../../../shared/ids.ts";
+import { taskSpecSchema } from "../../../shared/task.ts";
+
+const id = "00000000-0000-7000-8000-000000000001";
+
+function verdictOn(change: object, freeBytes: number): string {
+  const offer = {
+    attempt: attemptIdSchema.parse(id),
+    task: taskIdSchema.parse(id),
+    attemptNumber: 1,
+    offerNo: 1,
+    journalId: journalIdSchema.parse(id),
+    lane: "work" as const,
+    startWindowMs: 3_000,
+    spec: taskSpecSchema.parse({ kind: "script", interpreter: "/bin/sh", script: "x".repeat(100), ...change }),
+  };
+  const facts = { freeBytes, stoodMs: 0, freeBytesAtLeast: 1_000, searchPath: "/bin", canLimit: () => false };
+  const admission = admitOffer(offer, facts);
+  return admission.kind === "ok" ? "ok" : admission.kind === "later" ? admission.reason : admission.refusal.reason;
+}
+
+const files = [{ name: "a", base64: Buffer.alloc(500).toString("base64") }];
+
+test.each([
+  ["its script, twice", {}, 1_200],
+  ["its script and its attached files, twice", { files }, 2_200],
+])("an offer needs room for %s, beside what is to stay free", (_what, change, needed) => {
+  expect([verdictOn(change, needed), verdictOn(change, needed - 1)]).toEqual(["ok", "disk-full"]);
+});
