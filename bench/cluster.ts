@@ -12,6 +12,8 @@ export interface BenchCluster {
   readonly client: Holdfast;
   readonly apiKey: string;
   readonly databaseUrl: string;
+  /** An agent's data directory. */
+  agentFolder(name: string): string;
   stop(): Promise<void>;
 }
 
@@ -48,7 +50,7 @@ export async function startBenchCluster(agentCount: number): Promise<BenchCluste
     await stop();
     throw cause;
   }
-  return { server, agents, agentNames, client, apiKey, databaseUrl, stop };
+  return { server, agents, agentNames, client, apiKey, databaseUrl, agentFolder: (name) => join(folder, name), stop };
 }
 
 async function connected(client: Holdfast, count: number): Promise<void> {

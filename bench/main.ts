@@ -2,7 +2,16 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
-const known = ["dispatch-latency", "task-rate", "failover", "reconnect-storm", "idle-fleet"];
+const known = [
+  "dispatch-latency",
+  "task-rate",
+  "start-rate",
+  "log-throughput",
+  "agent-footprint",
+  "failover",
+  "reconnect-storm",
+  "idle-fleet",
+];
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !known.includes(name));
 if (unknown.length > 0) {

@@ -1,4 +1,5 @@
 // The faults of one run: when each strikes, whom, and how everything is healed at the end.
+import type { JournalId } from "../../shared/ids.ts";
 import type { SimAgent } from "./agent.ts";
 import { calmRates, databasePlace } from "./database-server.ts";
 import type { SeededRandom } from "./kernel/random.ts";
@@ -12,6 +13,7 @@ import type { Simulation } from "./simulation.ts";
 interface Snapshot {
   readonly state: MachineSnapshot;
   readonly bootCounter: number;
+  readonly journalId: JournalId;
 }
 
 export class Nemesis {
@@ -319,20 +321,29 @@ export class Nemesis {
   #takeSnapshots(): void {
     this.#later(500, 2_500, () => {
       for (const agent of this.#sim.agents) {
-        const bootCounter = agent.journal?.state.boot?.counter;
-        if (bootCounter === undefined) continue;
+        const { journal } = agent;
+        const bootCounter = journal?.state.boot?.counter;
+        if (journal === undefined || bootCounter === undefined) continue;
         const taken = this.#snapshots.get(agent) ?? [];
-        taken.push({ state: agent.machine.snapshot(), bootCounter });
+        taken.push({ state: agent.machine.snapshot(), bootCounter, journalId: journal.id });
         this.#snapshots.set(agent, taken);
       }
       this.#takeSnapshots();
     });
   }
 
-  /** To a snapshot of an earlier boot: one of the boot the cluster knows is told from a crash by nobody. */
+  /**
+   * To a snapshot of an earlier boot: one of the boot the cluster knows is told from a crash by nobody, and a journal that
+   * was on another disk and never greeted from a new one.
+   */
   #earlierBoot(agent: SimAgent): (Snapshot & { readonly known: number }) | undefined {
-    const known = this.#sim.database.model.agents.get(agent.options.agent)?.bootCounter ?? 0;
-    const snapshot = this.#snapshots.get(agent)?.findLast(({ bootCounter }) => bootCounter < known);
+    const row = this.#sim.database.model.agents.get(agent.options.agent);
+    const known = row?.bootCounter ?? 0;
+    const isKnown = (journal: JournalId): boolean =>
+      row?.journalId === journal || row?.retiredJournals.includes(journal) === true;
+    const snapshot = this.#snapshots
+      .get(agent)
+      ?.findLast(({ bootCounter, journalId }) => bootCounter < known && isKnown(journalId));
     return snapshot === undefined ? undefined : { ...snapshot, known };
   }
 

@@ -10,8 +10,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "            const outcome = await store.finish({",
     replace:
       '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
-    from: 70,
-    within: 219,
+    from: 108,
+    within: 333,
   },
   {
     name: "journal never synced",
@@ -180,8 +180,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/processes.ts",
     find: '    if (folder.gate !== "open") {',
     replace: '    if (folder.gate === "never") {',
-    from: 275,
-    within: 834,
+    from: 664,
+    within: 2_001,
   },
   {
     name: "reboot not noticed",
@@ -225,8 +225,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "return isHome && run !== undefined && endOf(run) > run.from && log.next[stream] === run.from;",
     replace: "return isHome && run !== undefined && endOf(run) > run.from;",
-    from: 27,
-    within: 90,
+    within: 60,
   },
   {
     name: "lower rank accepted",
@@ -267,8 +266,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/flow.ts",
     find: "      if (db.lateResults.get(key) === undefined && kept < lateKept)",
     replace: '      if (row.state !== "abandoned" && db.lateResults.get(key) === undefined && kept < lateKept)',
-    from: 36,
-    within: 117,
+    from: 24,
+    within: 81,
   },
   {
     name: "removal ends what is queued only",
@@ -276,8 +275,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/remove-agent.ts",
     find: ".filter((row) => row.agent === agent.id && row.rank < 9)",
     replace: ".filter((row) => row.agent === agent.id && row.rank === 0)",
-    from: 434,
-    within: 1_311,
+    from: 60,
+    within: 189,
   },
   {
     name: "key looked at after the agents",
@@ -303,8 +302,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/execution.ts",
     find: "      if (!members.some(({ isScript }) => isScript)) return;\n",
     replace: "      void members;\n",
-    from: 252,
-    within: 765,
+    from: 898,
+    within: 2_703,
   },
   {
     name: "slow shim given up",
@@ -312,8 +311,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/execution.ts",
     find: "waitedMs > (this.#options.signMs ?? 5_000)",
     replace: "waitedMs > 0",
-    from: 1_389,
-    within: 4_176,
+    from: 100,
+    within: 309,
   },
   {
     name: "exit believed while its tree lives",
@@ -329,7 +328,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/attempt.ts",
     find: '  step({ kind: "ending", cause }, { kind: "kill", cause, graceMs });',
     replace: '  step({ kind: "ending", cause }, { kind: "kill", cause, graceMs }, { kind: "release-slot" });',
-    within: 60,
+    from: 96,
+    within: 297,
   },
   {
     name: "lock not re-taken after a restart",
@@ -337,7 +337,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/roster.ts",
     find: '    else if (facts.spec.kind === "script") this.#turns.retake(entry.attempt, facts);\n',
     replace: "",
-    within: 60,
+    from: 369,
+    within: 1_116,
   },
 ];
 
