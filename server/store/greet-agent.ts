@@ -113,21 +113,29 @@ export function judgeBoot(
 
 const known = {
   name: "greet-known",
-  text: `select g.id, g.status, g.boot_counter, g.boot_id, g.journal_id, i.journal_id = any(g.retired_journals) as retired
+  text: `select g.id, g.status, g.boot_counter, g.boot_id, g.journal_id, i.journal_id = any(g.retired_journals) as retired, g.slots
     from unnest($1::uuid[], $2::uuid[]) i(agent_id, journal_id) join agent g on g.id = i.agent_id`,
 };
 const knownRow = agentRow
-  .pick({ status: true, boot_counter: true, boot_id: true, journal_id: true, retired: true })
+  .pick({ status: true, boot_counter: true, boot_id: true, journal_id: true, retired: true, slots: true })
   .extend({ id: agentIdSchema });
 
-/** Whether each of them is active under the very boot and journal it names. */
-async function areKnown(sql: Sql, greetings: readonly Greeting[]): Promise<boolean[]> {
+type KnownOutcome = Extract<GreetOutcome, { kind: "admitted" }> | { readonly kind: "unknown" };
+
+/** Each that is active under the very boot and journal it names is admitted. */
+async function readKnown(sql: Sql, greetings: readonly Greeting[]): Promise<KnownOutcome[]> {
   const ids = [greetings.map(({ agent }) => agent), greetings.map(({ journalId }) => journalId)];
   const rows = new Map((await rowsOf(sql, known, ids, knownRow)).map((row) => [row.id, row]));
   return greetings.map((greeting) => {
     const stored = rows.get(greeting.agent);
-    return stored?.status === "active" && judgeBoot(stored, greeting) === "same";
+    return stored?.status === "active" && judgeBoot(stored, greeting) === "same"
+      ? admitted(stored)
+      : { kind: "unknown" };
   });
+}
+
+function admitted({ slots }: Pick<Row, "slots">): Extract<GreetOutcome, { kind: "admitted" }> {
+  return slots === null ? { kind: "admitted" } : { kind: "admitted", slots };
 }
 
 /**
@@ -135,14 +143,14 @@ async function areKnown(sql: Sql, greetings: readonly Greeting[]): Promise<boole
  * others are being read share the next statement.
  */
 export function createGreeter(database: Database): (greeting: Greeting) => Promise<GreetOutcome> {
-  const reads = new GroupCommit<Greeting, boolean>(
-    { commit: (greetings) => areKnown(database.durable, greetings), keyOf: ({ agent }) => agent },
+  const reads = new GroupCommit<Greeting, KnownOutcome>(
+    { commit: (greetings) => readKnown(database.durable, greetings), keyOf: ({ agent }) => agent },
     { largestBatch: 256, capacity: 20_000 },
   );
-  return async (greeting) =>
-    greeting.intent === "session" && (await reads.add(greeting))
-      ? { kind: "admitted" }
-      : await greetAgent(database, greeting);
+  return async (greeting) => {
+    const outcome = greeting.intent === "session" ? await reads.add(greeting) : ({ kind: "unknown" } as const);
+    return outcome.kind === "admitted" ? outcome : await greetAgent(database, greeting);
+  };
 }
 
 export function greetAgent(database: Database, greeting: Greeting): Promise<GreetOutcome> {
@@ -156,11 +164,9 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
   if (stored.status !== "active") return { kind: stored.status, reason: stored.status_reason };
   const judgement = judgeBoot(stored, greeting);
   if (greeting.intent === "probe" && judgement !== "superseded") return { kind: "admitted" };
-  const admitted: GreetOutcome =
-    stored.slots === null ? { kind: "admitted" } : { kind: "admitted", slots: stored.slots };
   switch (judgement) {
     case "same":
-      return admitted;
+      return admitted(stored);
     case "newer":
     case "new-journal": {
       const { agent, bootCounter, bootId, journalId, version } = greeting;
@@ -174,7 +180,7 @@ async function greet(sql: Sql, greeting: Greeting, statement: typeof lockAgent):
         JSON.stringify(greeting.host),
       ]);
       if (judgement === "new-journal") await sql.query(loseOthers, [agent, journalId]);
-      return admitted;
+      return admitted(stored);
     }
     case "superseded":
       return greeting.intent === "probe" ? superseded(greeting, stored) : await refuseBoot(sql, greeting, stored);
