@@ -293,8 +293,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal.ts",
     find: "    await this.#disk.syncDirectory(dirname(path));\n    this.#compactAtBytes",
     replace: "    if (file === undefined) await this.#disk.syncDirectory(dirname(path));\n    this.#compactAtBytes",
-    from: 2_142,
-    within: 6_435,
+    from: 4_760,
+    within: 14_289,
   },
   {
     name: "what a script left behind taken for it",
