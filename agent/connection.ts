@@ -74,6 +74,7 @@ export class Connection {
   readonly #refusals: Backoff;
   #state: State = { kind: "idle" };
   #dials = 0;
+  #dialled: string | undefined;
   #pingedAtMs = 0;
   #lastEnd: DialEnd | undefined;
 
@@ -95,6 +96,11 @@ export class Connection {
   /** Why it is not open, for status displays. */
   get lastEnd(): string | undefined {
     return this.#lastEnd === undefined ? undefined : describeEnd(this.#lastEnd);
+  }
+
+  /** Of the current or last dial. */
+  get dialled(): string | undefined {
+    return this.#dialled;
   }
 
   /** Whether the last dial met somebody who could not prove to be this node. */
@@ -168,6 +174,7 @@ export class Connection {
       return;
     }
     const { address } = target;
+    this.#dialled = address;
     const isMine = (): boolean =>
       (this.#state.kind === "dialing" || this.#state.kind === "greeting" || this.#state.kind === "open") &&
       this.#state.socket === socket;

@@ -251,8 +251,7 @@ export class Connections {
    */
   #isDialled(address: string): boolean {
     return [...this.#nodes.values()].some(
-      ({ connection, listed }) =>
-        listed.addresses.includes(address) && connection.kind !== "idle" && !connection.metStranger,
+      ({ connection }) => connection.dialled === address && connection.kind !== "idle" && !connection.metStranger,
     );
   }
 

@@ -188,8 +188,10 @@ export class LogShipper {
   #pauseOf(outlet: LogOutlet): { readonly kind: "gathering" | "resting"; readonly forMs: number } | undefined {
     if (outlet.queued > this.#pauseAtQueued) return { kind: "resting", forMs: queuedMs };
     const { pace, clock } = this.#deps;
-    if (pace !== undefined && pace.allowance(clock.monotonicMs()) < 1)
-      return { kind: "resting", forMs: Math.max(1, pace.waitMs(pacedBytes)) };
+    // What there is, when it is less: the end of a stream, or of a window, must not wait for bytes that never come.
+    const least = Math.min(pacedBytes, this.#available());
+    if (pace?.admits(least, clock.monotonicMs()) === false)
+      return { kind: "resting", forMs: Math.max(1, pace.waitMs(least)) };
     const pending = this.#deps.spool.size - this.#next;
     if (this.#end !== "open" || pending >= logFrameBytes) return undefined;
     const forMs = Math.ceil(this.#sentAtMs + this.#coalesceMs - this.#deps.clock.monotonicMs());

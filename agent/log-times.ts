@@ -33,7 +33,8 @@ export class LogTimes {
     }
     this.#marks.push({ upTo: size, atMs });
     // The bytes of a mark that goes belong to the next one: said to be seen a little later than they were.
-    if (this.#marks.length > this.#most) this.#marks = this.#marks.filter((_, index) => index % 2 === 1);
+    if (this.#marks.length > this.#most)
+      this.#marks = this.#marks.filter((_, index) => (this.#marks.length - 1 - index) % 2 === 0);
   }
 
   /** When the byte at this offset was seen. */

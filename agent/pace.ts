@@ -20,6 +20,11 @@ export class Pace {
     return Math.floor(this.#left);
   }
 
+  /** Whether so much may go now, or a full bucket if that is less. */
+  admits(bytes: number, nowMs: number): boolean {
+    return this.allowance(nowMs) >= Math.min(bytes, this.#bytesPerSecond);
+  }
+
   take(bytes: number): void {
     this.#left -= bytes;
   }

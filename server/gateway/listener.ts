@@ -139,7 +139,10 @@ export class AgentListener implements Service {
     const { remoteAddress = "", remotePort = 0 } = socket;
     const key = `${remoteAddress} ${remotePort}`;
     this.#strangers.set(key, socket);
-    socket.once("close", () => this.#strangers.delete(key));
+    // Another may have the same address and port by then: nobody sees a socket end that waits unread.
+    socket.once("close", () => {
+      if (this.#strangers.get(key) === socket) this.#strangers.delete(key);
+    });
     // Its errors are TLS's later on; one that breaks while it waits must not end the process.
     endOnError(socket);
     this.#line.arrive(socket);
@@ -157,6 +160,8 @@ export class AgentListener implements Service {
       return;
     }
     this.#judging += 1;
+    // It has shown a certificate of ours, and is bounded as one that is judged: a slow database makes no stranger of it.
+    this.#leaveLine(socket);
     this.#deps.background.run("admit", async () => {
       try {
         const verdict = await admit(this.#deps, { request, socket, path: agentPath });
@@ -177,12 +182,14 @@ export class AgentListener implements Service {
     });
   }
 
-  #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
-    const { remoteAddress = "", remotePort = 0 } = stream;
+  #leaveLine({ remoteAddress = "", remotePort = 0 }: Socket): void {
     const key = `${remoteAddress} ${remotePort}`;
     const raw = this.#strangers.get(key);
     this.#strangers.delete(key);
     if (raw !== undefined) this.#line.forget(raw);
+  }
+
+  #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
     this.#sockets.add(webSocket);
     const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
     const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>

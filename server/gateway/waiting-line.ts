@@ -63,7 +63,7 @@ export class WaitingLine<S extends Stranger> {
   readonly #addressOf = new WeakMap<S, string>();
   #waitingInAll = 0;
   #timer: Timer | undefined;
-  #stage: "open" | "closed" = "open";
+  #stage: "open" | "choosing" | "closed" = "open";
 
   constructor(deps: WaitingLineDeps<S>, options: WaitingLineOptions = {}) {
     this.#deps = deps;
@@ -78,7 +78,8 @@ export class WaitingLine<S extends Stranger> {
     const address = socket.remoteAddress ?? "";
     const there = this.#waiting.get(address) ?? new Map<S, number>();
     const { waitingAtMost, waitingPerAddress } = this.#options;
-    if (this.#waitingInAll >= waitingAtMost || there.size >= waitingPerAddress) {
+    const isCrowd = there.size >= waitingPerAddress;
+    if (isCrowd || (this.#waitingInAll >= waitingAtMost && !this.#dropFromCrowd(there.size))) {
       this.#deps.onRefused("too many strangers");
       socket.destroy();
       return;
@@ -112,9 +113,15 @@ export class WaitingLine<S extends Stranger> {
   }
 
   #goOn(): void {
-    if (this.#stage === "closed") return;
+    // A socket that is cut off to make room may say so at once: whoever chooses goes on by itself.
+    if (this.#stage !== "open") return;
+    this.#stage = "choosing";
     const nowMs = this.#deps.clock.monotonicMs();
-    for (let next = this.#next(nowMs); next !== undefined; next = this.#next(nowMs)) this.#deps.begin(next);
+    try {
+      for (let next = this.#next(nowMs); next !== undefined; next = this.#next(nowMs)) this.#deps.begin(next);
+    } finally {
+      this.#stage = "open";
+    }
     if (this.#waitingInAll === 0) {
       this.#timer?.cancel();
       this.#timer = undefined;
@@ -123,19 +130,11 @@ export class WaitingLine<S extends Stranger> {
 
   /** Takes the next one whose handshake may begin. */
   #next(nowMs: number): S | undefined {
-    if (this.#waitingInAll === 0 || this.#busy(nowMs) >= this.#options.atOnce || !this.#hasRoom(nowMs))
-      return undefined;
+    if (this.#waitingInAll === 0 || this.#busy(nowMs) >= this.#options.atOnce) return undefined;
     for (const [address, there] of this.#waiting) {
-      for (const [socket, sinceMs] of there) {
-        const hasTime = nowMs - sinceMs <= this.#options.waitMs;
-        if (hasTime && !socket.destroyed) break;
-        this.#leave(address, socket);
-        if (socket.destroyed) continue;
-        this.#deps.onRefused("waited too long");
-        socket.destroy();
-      }
+      this.#dropOverdue(address, nowMs);
       const [first] = there.keys();
-      if (first === undefined || (this.#underWayAt.get(address) ?? 0) >= this.#options.underWayPerAddress) continue;
+      if (first === undefined || !this.#hasRoom(address, nowMs)) continue;
       this.#leave(address, first);
       if (there.size > 0) {
         this.#waiting.delete(address);
@@ -148,6 +147,29 @@ export class WaitingLine<S extends Stranger> {
     return undefined;
   }
 
+  #dropOverdue(address: string, nowMs: number): void {
+    for (const [socket, sinceMs] of this.#waiting.get(address) ?? []) {
+      const hasTime = nowMs - sinceMs <= this.#options.waitMs;
+      if (hasTime && !socket.destroyed) return;
+      this.#leave(address, socket);
+      if (socket.destroyed) continue;
+      this.#deps.onRefused("waited too long");
+      socket.destroy();
+    }
+  }
+
+  /** The newest of the address that has most goes for one of an address that has fewer: a crowd keeps nobody else out. */
+  #dropFromCrowd(fewer: number): boolean {
+    let [crowded, most] = ["", fewer];
+    for (const [address, { size }] of this.#waiting) if (size > most) [crowded, most] = [address, size];
+    const newest = [...(this.#waiting.get(crowded)?.keys() ?? [])].at(-1);
+    if (newest === undefined) return false;
+    this.#leave(crowded, newest);
+    this.#deps.onRefused("too many strangers");
+    newest.destroy();
+    return true;
+  }
+
   /** Handshakes under way that do not dawdle: the youngest stand last. */
   #busy(nowMs: number): number {
     let dawdling = 0;
@@ -158,17 +180,24 @@ export class WaitingLine<S extends Stranger> {
     return this.#underWay.size - dawdling;
   }
 
-  /** At the bound the one that has dawdled longest goes, for somebody who may be in earnest. */
-  #hasRoom(nowMs: number): boolean {
-    const { underWayAtMost } = this.#options;
-    if (this.#underWay.size < underWayAtMost) return true;
-    const [oldest] = this.#underWay;
-    if (oldest === undefined || nowMs - oldest[1].sinceMs < spentAfterMs) return false;
-    this.#underWay.delete(oldest[0]);
-    count(this.#underWayAt, oldest[1].address, -1);
-    this.#deps.onRefused("dawdled");
-    oldest[0].destroy();
-    return true;
+  /** At a bound the one that has dawdled longest goes, for somebody who may be in earnest: of all, or of that address. */
+  #hasRoom(address: string, nowMs: number): boolean {
+    const { underWayAtMost, underWayPerAddress } = this.#options;
+    if ((this.#underWayAt.get(address) ?? 0) >= underWayPerAddress) return this.#dropSpent(nowMs, address);
+    return this.#underWay.size < underWayAtMost || this.#dropSpent(nowMs);
+  }
+
+  #dropSpent(nowMs: number, address?: string): boolean {
+    for (const [socket, spent] of this.#underWay) {
+      if (nowMs - spent.sinceMs < spentAfterMs) return false;
+      if (address !== undefined && spent.address !== address) continue;
+      this.#underWay.delete(socket);
+      count(this.#underWayAt, spent.address, -1);
+      this.#deps.onRefused("dawdled");
+      socket.destroy();
+      return true;
+    }
+    return false;
   }
 
   #leave(address: string, socket: S): void {

@@ -9,19 +9,26 @@ export interface ReadStream {
 }
 
 export function interleave(read: readonly ReadStream[]): StoredPiece[] {
-  const sources = read.map(({ pieces, isWhole }) => ({ left: [...pieces], isWhole }));
+  const sources = read.map(({ pieces, isWhole }) => ({ left: [...pieces], isWhole, taken: 0 }));
   const merged: StoredPiece[] = [];
   for (;;) {
     const waiting = sources.filter(({ left }) => left.length > 0);
+    // Without times they take turns, for neither is to wait for the other's end.
+    const [first] = waiting.toSorted(
+      (one, other) => timeOf(one.left[0]) - timeOf(other.left[0]) || one.taken - other.taken,
+    );
+    const next = first?.left[0];
+    if (first === undefined || next === undefined) return merged;
     // The end of what was read of one stream: what the other has from here on may be later than what comes next in this one.
     const isCut = sources.some(({ left, isWhole }) => left.length === 0 && !isWhole);
-    const first = waiting.toSorted((one, other) => timeOf(one.left[0]) - timeOf(other.left[0]))[0];
-    const next = first?.left.shift();
-    if (next === undefined || (isCut && merged.length > 0)) return merged;
+    if (isCut && merged.length > 0 && next.atMs !== null) return merged;
+    first.left.shift();
+    first.taken += 1;
     merged.push(next);
   }
 }
 
+/** Pieces without one come first; not -Infinity, of which two have no difference. */
 function timeOf(piece: StoredPiece | undefined): number {
-  return piece?.atMs ?? -Infinity;
+  return piece?.atMs ?? -1;
 }

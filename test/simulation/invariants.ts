@@ -69,7 +69,7 @@ const outcomeFits: Check = (evidence) =>
     if (script.exit === undefined || row === undefined || row.result === null || isExcused(evidence, row)) return [];
     if (script.wasSignalled || script.wasCutShort || serverStates.has(row.state)) return [];
     // Its agent had begun to end it, and died before the first signal: a successor cannot tell that from a script that obeyed.
-    if (row.state === script.endedFor) return [];
+    if (script.wasRunningThen && row.state === script.endedFor) return [];
     const expected = script.exit.exitCode === 0 ? "succeeded" : "failed";
     return row.state === expected ? [] : [`I7: ${row.id} ended by itself and is ${row.state}: ${row.reason}`];
   });

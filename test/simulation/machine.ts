@@ -116,7 +116,9 @@ export class Machine {
   markEnding(attempt: AttemptId, cause: EndCause): void {
     const folder = this.makeFolder(attempt);
     folder.endedFor ??= cause;
-    this.truth.script(attempt, this.place).endedFor ??= cause;
+    const truth = this.truth.script(attempt, this.place);
+    if (truth.endedFor === undefined) truth.wasRunningThen = folder.shim?.script === "running";
+    truth.endedFor ??= cause;
   }
 
   /** Tries to win the gate so that the attempt never starts. */

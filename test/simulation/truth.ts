@@ -19,6 +19,8 @@ export interface ScriptTruth {
   wasSignalled: boolean;
   /** For what an agent began to end it while it ran. */
   endedFor: EndCause | undefined;
+  /** It ran when that was written. */
+  wasRunningThen: boolean;
   /** Part of its output was punched out: what the digest covers depends on what had been sent by then. */
   isPunched: boolean;
   /** The machine lost its power or its disk after the start: what was not synced may be gone. */
@@ -58,6 +60,7 @@ export class Truth {
         isAlive: false,
         wasSignalled: false,
         endedFor: undefined,
+        wasRunningThen: false,
         isPunched: false,
         wasCutShort: false,
       };

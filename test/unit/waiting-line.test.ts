@@ -77,11 +77,11 @@ it("a silent handshake loses its place after a while, and its connection only at
   expect(clock.timers).toBe(0);
 });
 
-it("refuses at once who would be too many in all or from one address", () => {
+it("refuses at once who would be too many from one address, and makes room for one of another", () => {
   const { line, refused, arrive } = scene({ atOnce: 1, waitingAtMost: 3, waitingPerAddress: 2 });
   const there = arrive("a", 4);
   const others = arrive("b", 2);
-  expect([...there, ...others].map(({ destroyed }) => destroyed)).toEqual([false, false, false, true, false, true]);
+  expect([...there, ...others].map(({ destroyed }) => destroyed)).toEqual([false, false, true, true, false, false]);
   expect(refused).toEqual(["too many strangers", "too many strangers"]);
   expect(line.size).toBe(4);
 });
@@ -91,6 +91,30 @@ it("begins at most so many handshakes with one address, and goes on with the oth
   arrive("a", 4);
   arrive("b", 1);
   expect(addresses()).toEqual(["a", "a", "b"]);
+});
+
+it("one of few gets in where a crowd fills the line: the newest of the crowd goes", () => {
+  const { refused, arrive } = scene({ atOnce: 1, waitingAtMost: 4, waitingPerAddress: 4 });
+  const crowd = arrive("crowd", 5);
+  const [other] = arrive("b");
+  expect(crowd.map(({ destroyed }) => destroyed)).toEqual([false, false, false, false, true]);
+  expect(other?.destroyed).toBe(false);
+  const [more] = arrive("crowd");
+  expect(more?.destroyed).toBe(true);
+  expect(refused).toHaveLength(2);
+});
+
+it("of an address whose handshakes are all spent the oldest goes for its next one; another's are not touched", () => {
+  const { clock, begun, refused, arrive } = scene({ atOnce: 9, underWayPerAddress: 2 });
+  const [elsewhere] = arrive("b");
+  const silent = arrive("a", 2);
+  const [third] = arrive("a");
+  clock.advance(2_999);
+  expect(begun).not.toContain(third);
+  clock.advance(250);
+  expect(begun).toContain(third);
+  expect([elsewhere, ...silent].map((caller) => caller?.destroyed)).toEqual([false, true, false]);
+  expect(refused).toEqual(["dawdled"]);
 });
 
 it("lets go whom the wait has outlasted, without a handshake", () => {

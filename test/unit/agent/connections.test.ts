@@ -208,6 +208,20 @@ describe("a listed address", () => {
     expect(clock.timers).toBe(0);
   });
 
+  it("is a seed within 3 s when its node's own connection is busy with another address", () => {
+    const list = listOf(1, [1]);
+    const [node] = list.nodes;
+    if (node === undefined) throw new Error("there is a node");
+    const { connections, clock, nodes } = bench({
+      ...list,
+      nodes: [{ ...node, addresses: ["inside:1", "node-1:10943"] }],
+    });
+    connections.start();
+    clock.advance(3_000);
+    expect(nodes()).toEqual(["node-1 dialing", "node-1:10943 dialing"]);
+    connections.stop();
+  });
+
   it("is a seed within 3 s when another node answers there", () => {
     const { connections, clock, nodes, meetStranger } = bench(listOf(1, [1]));
     connections.start();

@@ -330,6 +330,30 @@ describe("with a limit", () => {
   });
 });
 
+test("with a limit, pieces are no crumbs although time passes while they are read and sent", async () => {
+  const { piece } = spool;
+  spool.piece = async (offset, most) => {
+    clock.advance(1);
+    return piece.call(spool, offset, most);
+  };
+  const pace = new Pace({ bytesPerSecond: 65_536, nowMs: clock.monotonicMs() });
+  shipper = new LogShipper({
+    clock,
+    spool,
+    pace,
+    onDrained: () => (drained += 1),
+    onError: (cause) => errors.push(cause),
+  });
+  shipper.attach(outlet, "start");
+  await grow(200_001);
+  shipper.acknowledged(0, 1_000_000);
+  shipper.seal();
+  await pass(5_000);
+  expect(drained).toBe(1);
+  expectWhole(sent, 0, 200_001);
+  expect(sent.slice(0, -1).every(({ content }) => lengthOf(content) >= 4_096)).toBe(true);
+});
+
 describe("a file that cannot be read", () => {
   test("is tried again each second, not as fast as it fails", async () => {
     spool.failures = 3;

@@ -25,7 +25,10 @@ it("what comes within 100 ms of a mark belongs to it, also when the clock is set
 
 it("keeps a bounded number of marks, gets coarser, and never says a time before the byte was there", () => {
   const times = new LogTimes({ most: 8 });
-  for (let second = 1; second <= 1_000; second += 1) times.note(second, second * 1_000);
+  for (let second = 1; second <= 1_000; second += 1) {
+    times.note(second, second * 1_000);
+    expect(times.at(second - 1)).toBe(second * 1_000);
+  }
   for (let offset = 0; offset < 1_000; offset += 1)
     expect(times.at(offset)).toBeGreaterThanOrEqual((offset + 1) * 1_000);
   const distinct = new Set(Array.from({ length: 1_000 }, (_, offset) => times.at(offset)));

@@ -39,3 +39,13 @@ it("pieces without a time come first, as they were read", () => {
   ];
   expect(names(interleave(read))).toEqual(["err0", "err1", "out0"]);
 });
+
+it("streams without times take turns, and neither waits for the other's end", () => {
+  const out = [piece("out", 0, null), piece("out", 1, null)];
+  const err = [piece("err", 0, null), piece("err", 1, null), piece("err", 2, null)];
+  const read = [
+    { pieces: out, isWhole: false },
+    { pieces: err, isWhole: true },
+  ];
+  expect(names(interleave(read))).toEqual(["out0", "err0", "out1", "err1", "err2"]);
+});
