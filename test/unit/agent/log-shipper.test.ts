@@ -331,10 +331,10 @@ describe("with a limit", () => {
 });
 
 test("with a limit, pieces are no crumbs although time passes while they are read and sent", async () => {
-  const { piece } = spool;
+  const piece = spool.piece.bind(spool);
   spool.piece = async (offset, most) => {
     clock.advance(1);
-    return piece.call(spool, offset, most);
+    return piece(offset, most);
   };
   const pace = new Pace({ bytesPerSecond: 65_536, nowMs: clock.monotonicMs() });
   shipper = new LogShipper({
