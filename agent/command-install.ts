@@ -2,14 +2,20 @@
 // Invariant: a command that may be running is never overwritten: a changed text gets a folder of another name.
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { packedFile } from "../shared/packed.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import { replaceFile } from "./durable-file.ts";
 
 const names = ["holdfast-set"] as const;
 
+async function textOf(name: (typeof names)[number]): Promise<Buffer> {
+  const packed = packedFile(`${name}.sh`);
+  return packed === undefined ? await readFile(new URL(`${name}.sh`, import.meta.url)) : Buffer.from(packed);
+}
+
 /** Writes the commands into the data directory where they are missing; gives their folder. */
 export async function installCommands(dataPath: string): Promise<string> {
-  const texts = await Promise.all(names.map((name) => readFile(new URL(`${name}.sh`, import.meta.url))));
+  const texts = await Promise.all(names.map(textOf));
   const folder = join(dataPath, `commands-${sha256Hex(Buffer.concat(texts)).slice(0, 12)}`);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   for (const [index, name] of names.entries()) {
