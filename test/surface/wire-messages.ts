@@ -212,7 +212,7 @@ export const fromNodeSamples = {
         spec: script,
         secrets: [
           { name: "DB_PASSWORD", value: "correct horse", as: "variable" },
-          { name: "TLS_KEY", value: "-----BEGIN PRIVATE KEY-----\nMIIB\n", as: "file" },
+          { name: "LICENCE", value: "first line\nsecond line\n", as: "file" },
         ],
       },
     ],
