@@ -142,7 +142,9 @@ export class AttemptFolder {
 
   /** The script is over; the shim is writing down how. */
   isConcluding(): boolean {
-    return exists(join(this.path, "run", "over")) || exists(join(this.path, "exit"));
+    return (
+      isOver(read(join(this.path, "run", "over"))) || parseExitReport(read(join(this.path, "exit")) ?? "") !== undefined
+    );
   }
 
   /** By what the shim left; one that never ran has not. */
@@ -164,6 +166,11 @@ export async function listAttemptFolders(attemptsPath: string): Promise<AttemptI
     const parsed = attemptIdSchema.safeParse(name);
     return parsed.success ? [parsed.data] : [];
   });
+}
+
+/** The shim lays the file out with dots and writes over them. */
+function isOver(text: string | undefined): boolean {
+  return text !== undefined && !text.startsWith(".");
 }
 
 function parseNeverEnding(text: string): NeverEnding | undefined {

@@ -16,7 +16,7 @@ import { Pace } from "./pace.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import type { ShimMark } from "./shim-report.ts";
 import type { KillDeps, Member } from "./process-tree.ts";
-import { endTree } from "./tree-end.ts";
+import { endTree, lingerMs } from "./tree-end.ts";
 
 export interface ExecutionDeps {
   readonly clock: Clock;
@@ -66,6 +66,7 @@ export class Execution {
   #events = 0;
   #lookedAtMs = 0;
   #soon: Timer | undefined;
+  #overAtMs: number | undefined;
   /** Whether the script had ended by itself before anything was signalled; the first kill finds out. */
   #wasOver: boolean | undefined;
 
@@ -218,6 +219,7 @@ export class Execution {
       if (this.#phase !== "following") return;
       const before = this.#spools.out.size + this.#spools.err.size;
       this.#look();
+      this.#hurryShim();
       const grown = this.#spools.out.size + this.#spools.err.size > before;
       this.#pollMs = grown ? quickestPollMs : Math.min(this.#options.slowestPollMs ?? 250, this.#pollMs * 2);
       if (this.#watcher === undefined && !grown) this.#watch();
@@ -249,6 +251,14 @@ export class Execution {
       return;
     }
     if (this.#mark !== undefined && !this.#host.processes.isAlive(this.#mark)) this.#vanished();
+  }
+
+  /** The script is over, and its shim still waits for whoever holds the output open: it waits no longer. */
+  #hurryShim(): void {
+    if (this.#phase !== "following" || this.#mark === undefined || !this.#folder.isConcluding()) return;
+    this.#overAtMs ??= this.#deps.clock.monotonicMs();
+    if (this.#deps.clock.monotonicMs() - this.#overAtMs < lingerMs) return;
+    this.#host.processes.signal(this.#mark.pid, "SIGALRM");
   }
 
   #lookForMark(): void {

@@ -1,7 +1,8 @@
 # Runs one attempt's script, independent of the agent that spawned it and of that agent's version.
 #   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back>
 #              <head bytes> <tail bytes> <segment bytes> <program> [argument ...]
-# Secrets, when the folder holds any, come on descriptor 5; only the script reads them.
+# Secrets, when the folder holds any, come on descriptor 5; only the script reads them. ALRM, once `run/over` says so, ends the
+# wait for output that somebody else still holds open.
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
 attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
 shift 6
@@ -16,8 +17,9 @@ start_time() { read -r stat < /proc/$1/stat; start_of ${stat##*) }; }
 start_time $$
 read -r up rest < /proc/uptime
 echo "1 $$ $start $up ." > run/shim
-# Room for the end, taken while there is some: a full disk must not cost the exit code.
-echo "................................................................" > exit.tmp
+# Room for the end, taken while there is some: a full disk must not cost the exit code. Dots are no report; its line is
+# written over them at once.
+echo "................................................................" > exit
 echo 500 2>/dev/null > /proc/self/oom_score_adj
 
 # Moves one stream from its pipe into segments named by the offset of their first byte, in order and each byte once. It
@@ -63,7 +65,6 @@ relay() {
       shift 2
     done
   done
-  true 2>/dev/null > "run/end.$stream"
 }
 
 # Both exist from here on, so that "no output" and "no file" are not the same.
@@ -76,14 +77,14 @@ missing=
 for pipe in pipe.out pipe.err; do [ -p $pipe ] || missing="$missing $pipe"; done
 [ -z "$missing" ] || mkfifo $missing 2>> err.0 5<&-
 if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
-  echo "1 126 $up Done(126) ." 1<> exit.tmp
-  exec mv exit.tmp exit
+  echo "1 126 $up Done(126) ." 1<> exit
+  exit 0
 fi
 exec 3<> pipe.out 4<> pipe.err
 
 # What is needed while the script runs has its place before: a disk that has filled up, or has no file left to give,
 # must cost neither the output nor the exit code.
-for file in dd.out dd.err job relays; do
+for file in dd.out dd.err job relays over; do
   echo "................................................................" > run/$file
 done
 # Becomes the script, in the control groups the agent made for it. Without a group to be found by it runs all the same;
@@ -145,26 +146,21 @@ if [ "$script" ]; then
   done < run/job
 fi
 read -r up rest < /proc/uptime
-true 2>/dev/null > run/over
+echo 1 1<> run/over
 exec 3>&- 4>&-
-# The relays end with the last writer. What the script left running may hold a pipe open for ever: it has a quarter of a
-# second, in which the relays store what the script itself wrote. Mostly they end at once, and no alarm has to be set.
-late= looks=0
-until [ -e run/end.out ] && [ -e run/end.err ] || [ $looks -eq 2000 ]; do looks=$((looks + 1)); done
-if [ $looks -eq 2000 ]; then
-  trap late=1 ALRM
-  { cd / && HOLDFAST_ATTEMPT_ID= sleep 0.25; kill -ALRM $$; } 2>/dev/null &
-  alarm=$!
-  for relay in $out $err; do
-    # A signal ends a wait; a relay that was killed is not waited for twice.
-    while [ -z "$late" ]; do
-      wait $relay 2>/dev/null
-      [ $? -gt 128 ] || break
-    done
+# The relays end with the last writer, mostly at once. What the script left running may hold a pipe open for ever; then the
+# agent, which is to be told and no other is there to be, sends an alarm: without one nobody waits for the end.
+late=
+trap late=1 ALRM
+for relay in $out $err; do
+  # A signal ends a wait; a relay that was killed is not waited for twice.
+  while [ -z "$late" ]; do
+    wait $relay 2>/dev/null
+    [ $? -gt 128 ] || break
   done
-  kill -KILL $alarm 2>/dev/null
-fi
-echo "1 $code $up $job ." 1<> exit.tmp
-# Where sync takes no files, everything is synced; a sync that was killed is not repeated.
-sync -d out.* err.* exit.tmp 2>/dev/null || [ $? -gt 128 ] || sync -d exit.tmp 2>/dev/null || sync
-exec mv exit.tmp exit
+done
+# Where sync takes no files, everything is synced; a sync that was killed is not repeated. A silent script has nothing to sync:
+# whether its end is told after a crash or is lost with the crash, it is the truth.
+! [ -s out.0 ] && ! [ -s err.0 ] ||
+  sync -d out.* err.* 2>/dev/null || [ $? -gt 128 ] || sync -d exit 2>/dev/null || sync
+echo "1 $code $up $job ." 1<> exit

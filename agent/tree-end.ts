@@ -8,6 +8,8 @@ import { killTree } from "./process-tree.ts";
 
 /** With their script dead, shim and relays take milliseconds. */
 const patienceMs = 2_000;
+/** What a script left running may hold its output open for ever; this long the relays have to store what it wrote itself. */
+export const lingerMs = 250;
 const lookMs = 3;
 
 /** Resolves with the pids that would not die. */
@@ -25,9 +27,12 @@ export async function endTree(
   while (shim !== undefined && processes.isAlive(shim) && folder.relays().length === 0 && clock.monotonicMs() < readyMs)
     await clock.sleep(lookMs, deps.signal);
   const left = await killTree({ attempt, shim, relays: () => folder.relays(), isConcluding }, options, deps);
-  const deadlineMs = clock.monotonicMs() + patienceMs;
+  const endedMs = clock.monotonicMs();
   while (left.length === 0 && folder.exit() === undefined && shim !== undefined && processes.isAlive(shim)) {
-    if (clock.monotonicMs() > deadlineMs) processes.signal(shim.pid, "SIGKILL");
+    const waitedMs = clock.monotonicMs() - endedMs;
+    if (waitedMs > patienceMs) processes.signal(shim.pid, "SIGKILL");
+    // Somebody outside the tree holds the output open.
+    else if (waitedMs > lingerMs && folder.isConcluding()) processes.signal(shim.pid, "SIGALRM");
     await clock.sleep(lookMs, deps.signal);
   }
   await relaysEnd(folder, deps);

@@ -6,8 +6,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createAgent } from "../../agent/agent.ts";
 import type { Agent, AgentDeps, AgentOptions } from "../../agent/agent.ts";
+import { AttemptFolder } from "../../agent/attempt-folder.ts";
 import { storeIdentity } from "../../agent/identity.ts";
 import { listProcesses } from "../../agent/process-table.ts";
+import type { AttemptId } from "../../shared/ids.ts";
 import { createLogger } from "../../shared/logger.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
 import { createTestAuthorities } from "../harness/certs.ts";
@@ -67,6 +69,10 @@ export class AgentBench {
 
   path(...names: string[]): string {
     return join(this.folder, ...names);
+  }
+
+  attemptFolder(attempt: AttemptId): AttemptFolder {
+    return new AttemptFolder({ attemptsPath: this.path("attempts"), attempt });
   }
 
   /** An agent in this process; stopped by {@link stop}. */

@@ -99,7 +99,7 @@ test("a script that ended by itself while its agent stood still is not called ca
   await bench.store.until("started", () => bench.store.row(attempt).started > 0);
   agent.kill("SIGSTOP");
   await writeFile(bench.path("go"), "");
-  await bench.store.until("the exit", () => existsSync(bench.path("attempts", attempt, "exit")));
+  await bench.store.until("the exit", () => bench.attemptFolder(attempt).exit());
   bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 0 }] });
   agent.kill("SIGCONT");
   expect(await result(attempt)).toMatchObject({ outcome: "failed", exitCode: 4 });

@@ -1,7 +1,6 @@
 // The agent's death and the nodes' death while scripts run: one start, a complete log and a result, whatever dies.
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../shared/clock.ts";
@@ -63,8 +62,10 @@ describe("an agent process", () => {
     await lines(attempt, 20);
     await bench.kill(first);
     const before = (await bench.truth("truth")).length;
-    await bench.store.until("the script to go on", () => undefined, 100).catch(() => undefined);
-    expect((await bench.truth("truth")).length).toBeGreaterThan(before);
+    await eventually("the script goes on", async () => {
+      const { length } = await bench.truth("truth");
+      return { done: length > before, state: length };
+    });
     bench.process();
     await lines(attempt, before + 20);
     await writeFile(bench.path("go"), "");
@@ -246,8 +247,8 @@ describe("nodes", () => {
     for (const node of bench.nodes) await node.stop();
     await writeFile(bench.path("go"), "");
     await eventually("the script has ended with no node there", () => {
-      const path = bench.path("attempts", attempt, "exit");
-      return { done: existsSync(path), state: path };
+      const exit = bench.attemptFolder(attempt).exit();
+      return { done: exit !== undefined, state: exit };
     });
     await bench.nodes[1]?.start();
     await expectTruth(await finished(attempt));

@@ -29,7 +29,7 @@ afterEach(async () => {
 });
 
 /** Runs a script to its end in an attempt's folder of its own; a shim that hangs is killed, and then there is no exit. */
-async function run(shell: readonly string[], name: string, script: string) {
+async function run(shell: readonly string[], name: string, script: string, onStart?: (shim: number) => Promise<void>) {
   const path = join(folder, name);
   await mkdir(join(path, "work"), { recursive: true });
   const [program = "", ...words] = shell;
@@ -37,7 +37,9 @@ async function run(shell: readonly string[], name: string, script: string) {
   const args = [...words, shim, path, join(path, "work"), "", "1048576", "1048576", "65536", "/bin/sh", "-c", script];
   const child = spawn(program, args, { stdio: "ignore", detached: true });
   const watchdog = setTimeout(() => process.kill(-(child.pid ?? 0), "SIGKILL"), hangsMs);
-  await once(child, "exit");
+  const ended = once(child, "exit");
+  await onStart?.(child.pid ?? 0);
+  await ended;
   clearTimeout(watchdog);
   const text = (file: string): Promise<string> => readFile(join(path, file), "utf8").catch(() => "");
   return { path, text, exit: parseExitReport(await text("exit"))?.exit };
@@ -69,6 +71,33 @@ describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under 
       const { exit } = await run(shell, signal, `kill -${signal} $$; exit 3`);
       expect(exit).toEqual({ exitCode: null, signal: `SIG${signal}` });
     }
+  });
+
+  test("who holds the output open after the script's end is waited for until the alarm comes, and no longer", async () => {
+    let before: unknown;
+    const { exit, text } = await run(shell, "held", "sleep 30 & echo $! > child; echo hello; exit 3", async (shim) => {
+      const read = (file: string): Promise<string> => readFile(join(folder, "held", file), "utf8").catch(() => "");
+      await eventually("the script is over", async () => ({
+        done: (await read("run/over")).startsWith("1\n"),
+        state: "running",
+      }));
+      await eventually("its output is stored", async () => ({
+        done: (await read("out.0")) === "hello\n",
+        state: "none",
+      }));
+      before = parseExitReport(await read("exit"));
+      // What comes between the shim's look and its wait is repeated, as the agent repeats it.
+      const alarms = setInterval(() => process.kill(shim, "SIGALRM"), 20);
+      await eventually("the exit", async () => ({
+        done: parseExitReport(await read("exit")) !== undefined,
+        state: "",
+      }));
+      clearInterval(alarms);
+      process.kill(Number(await read("work/child")), "SIGKILL");
+    });
+    expect(before).toBeUndefined();
+    expect(exit).toEqual({ exitCode: 3, signal: null });
+    expect(await text("out.0")).toBe("hello\n");
   });
 
   test("one pipe that was there already puts no word into the script's output", async () => {

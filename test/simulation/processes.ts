@@ -24,6 +24,8 @@ export interface Shim {
   child: "none" | "running";
   /** They move what script and child write, and end a moment after the last of both. */
   relays: "none" | "running" | "ended";
+  /** Set while it waits for the last writer of the output: what it does then. */
+  conclude?: (() => void) | undefined;
   readonly plan: ScriptPlan;
 }
 
@@ -92,6 +94,7 @@ export class Processes implements ProcessControl {
     } else if (part === 0 && shim.stage !== "gone") {
       // Its trap is set before its script begins; until then it dies of TERM, and starts nothing.
       const isTrapped = shim.stage === "script" || shim.stage === "writing";
+      if (name === "SIGALRM") this.#conclude(shim);
       if (name !== "SIGKILL" && isTrapped) return;
       this.#machine.truth.hindered.add(shim.attempt);
       this.#shimEnded(shim, null);
@@ -257,7 +260,14 @@ export class Processes implements ProcessControl {
     shim.child = "none";
     this.#truth(shim).isAlive = shim.script === "running";
     this.#relaysEnd(shim);
+    this.#conclude(shim);
     this.#forget(shim);
+  }
+
+  #conclude(shim: Shim): void {
+    const { conclude } = shim;
+    shim.conclude = undefined;
+    conclude?.();
   }
 
   #scriptSignalled(shim: Shim, name: NodeJS.Signals): void {
@@ -271,8 +281,8 @@ export class Processes implements ProcessControl {
   }
 
   #scriptEnded(shim: Shim, exit: Exit, by: "itself" | "signal" = "itself"): void {
-    const { world, place } = this.#machine;
-    const { folder, attempt, plan } = shim;
+    const { world } = this.#machine;
+    const { folder, plan } = shim;
     const truth = this.#truth(shim);
     shim.script = "ended";
     const leavesChild = by === "itself" && plan.childMs > 0;
@@ -290,15 +300,24 @@ export class Processes implements ProcessControl {
       folder.isOver = true;
       shim.stage = "writing";
       this.#machine.changed(folder);
-      this.#after(shim, this.#random.skewed(1, 80), () => {
-        folder.exit = exit;
-        folder.exitUptimeMs = this.#machine.bootMs;
-        truth.exit = exit;
-        truth.exitAtMs = world.nowMs;
-        world.note(`${place} exit of ${short(attempt)}: ${exit.exitCode ?? exit.signal}`);
-        this.onExit(attempt);
-        this.#shimEnded(shim, 0);
-      });
+      const overUptimeMs = this.#machine.bootMs;
+      shim.conclude = () =>
+        this.#after(shim, this.#random.skewed(1, 80), () => this.#writeExit(shim, exit, overUptimeMs));
+      // What the script left behind holds the output open, until it ends or the agent's alarm comes.
+      if (shim.child !== "running") this.#conclude(shim);
     });
+  }
+
+  #writeExit(shim: Shim, exit: Exit, overUptimeMs: number): void {
+    const { world, place } = this.#machine;
+    const { folder, attempt } = shim;
+    const truth = this.#truth(shim);
+    folder.exit = exit;
+    folder.exitUptimeMs = overUptimeMs;
+    truth.exit = exit;
+    truth.exitAtMs = world.nowMs;
+    world.note(`${place} exit of ${short(attempt)}: ${exit.exitCode ?? exit.signal}`);
+    this.onExit(attempt);
+    this.#shimEnded(shim, 0);
   }
 }
