@@ -8,12 +8,15 @@ import { createAgent } from "../../agent/agent.ts";
 import type { Agent, AgentDeps, AgentOptions } from "../../agent/agent.ts";
 import { AttemptFolder } from "../../agent/attempt-folder.ts";
 import { storeIdentity } from "../../agent/identity.ts";
+import { scanJournal } from "../../agent/journal-frame.ts";
+import { decodeRecord, type JournalRecord } from "../../agent/journal-record.ts";
 import { listProcesses } from "../../agent/process-table.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import { createLogger } from "../../shared/logger.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
 import { createTestAuthorities } from "../harness/certs.ts";
 import type { TestAuthorities } from "../harness/certs.ts";
+import { eventually } from "../harness/eventually.ts";
 import { scratchParent } from "../harness/scratch.ts";
 import { FakeNode, FakeStore } from "./node-server.ts";
 import type { FakeNodeOptions } from "./node-server.ts";
@@ -73,6 +76,15 @@ export class AgentBench {
 
   attemptFolder(attempt: AttemptId): AttemptFolder {
     return new AttemptFolder({ attemptsPath: this.path("attempts"), attempt });
+  }
+
+  /** Waits until the journal on disk holds a record of that kind. */
+  async journaled(kind: JournalRecord["kind"]): Promise<void> {
+    await eventually(`${kind} is in the journal`, async () => {
+      const { payloads } = scanJournal(await readFile(this.path("journal")));
+      const kinds = payloads.map((payload) => decodeRecord(payload).kind);
+      return { done: kinds.includes(kind), state: kinds.at(-1) };
+    });
   }
 
   /** An agent in this process; stopped by {@link stop}. */

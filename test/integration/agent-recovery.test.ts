@@ -169,7 +169,7 @@ describe("an agent process", () => {
     const attempt = await bench.node.run("trap '' TERM; echo line 1; while :; do sleep 0.1; done", {});
     await lines(attempt, 1);
     bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 1_500 }] });
-    await bench.store.until("CANCELLING in the journal", () => undefined, 150).catch(() => undefined);
+    await bench.journaled("cancelling");
     await bench.kill(first);
     bench.process();
     expect((await finished(attempt)).result).toMatchObject({ outcome: "cancelled" });
