@@ -108,6 +108,11 @@ export class AttemptFolder {
     return parsePlaces(read(join(this.path, "cgroup")) ?? "");
   }
 
+  /** Whether the shim put the script into its control group: it writes over the dots when that failed. */
+  isGrouped(): boolean {
+    return read(join(this.path, "run", "group"))?.startsWith(".") === true;
+  }
+
   writeGroups(places: readonly GroupPlace[]): void {
     writeFileSync(join(this.path, "cgroup.new"), formatPlaces(places));
     renameSync(join(this.path, "cgroup.new"), join(this.path, "cgroup"));

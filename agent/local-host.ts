@@ -40,7 +40,7 @@ export class LocalHost implements AttemptHost {
   readonly output: Readonly<Record<Stream, Spool>>;
   readonly processes: ProcessControl = {
     ...localProcesses,
-    membersOf: (tree) => membersOf(tree, this.#group?.pids()),
+    membersOf: (tree) => (this.#hasLeftNothing() ? [] : membersOf(tree, this.#group?.pids())),
     killGroup: () => this.#group?.kill(),
   };
   #group: AttemptCgroup | undefined;
@@ -122,6 +122,12 @@ export class LocalHost implements AttemptHost {
 
   get #secretPlace(): SecretPlace {
     return { attempt: this.#options.attempt, folder: this.folder.path, memory: memoryFolder };
+  }
+
+  /** The script has ended and nobody is in its group any more. A look at every process of the host would say no more. */
+  #hasLeftNothing(): boolean {
+    if (this.#group === undefined || !this.folder.isGrouped() || this.folder.exit() === undefined) return false;
+    return this.#group.pids().length === 0;
   }
 
   #placeSecrets(): number | undefined {

@@ -84,7 +84,7 @@ exec 3<> pipe.out 4<> pipe.err
 
 # What is needed while the script runs has its place before: a disk that has filled up, or has no file left to give,
 # must cost neither the output nor the exit code.
-for file in dd.out dd.err job relays over; do
+for file in dd.out dd.err job relays over group; do
   echo "................................................................" > run/$file
 done
 # Becomes the script, in the control groups the agent made for it. Without a group to be found by it runs all the same;
@@ -93,7 +93,10 @@ begin() {
   if [ -e "$attempt/cgroup" ]; then
     while read -r use version group; do
       echo 0 2>/dev/null > "$group/cgroup.procs" && continue
-      [ "$use" = tree ] && continue
+      if [ "$use" = tree ]; then
+        echo "outside" 1<> "$attempt/run/group"
+        continue
+      fi
       echo "holdfast: cannot enter the control group $group" >&2
       exit 126
     done < "$attempt/cgroup"

@@ -155,6 +155,26 @@ test.each([
   await execution.stop();
 });
 
+test.each([
+  ["an empty group of a script that has ended", { group: "....\n", exit: "1 0 5.25 [1] + Done .\n" }, 0],
+  ["an empty group that the script did not enter", { group: "outside\n", exit: "1 0 5.25 [1] + Done .\n" }, 1],
+  ["an empty group of a script on its way into it", { group: "....\n", exit: "....\n" }, 1],
+])("beside %s, what carries the attempt's id counts as its own or not", async (_name, files, count) => {
+  await bench.start();
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
+  const { path } = hostOf(attempt).folder;
+  await mkdir(join(path, "run"), { recursive: true });
+  await mkdir(bench.path("empty-group"));
+  await writeFile(bench.path("empty-group", "cgroup.procs"), "");
+  await writeFile(join(path, "cgroup"), `tree 2 ${bench.path("empty-group")}\n`);
+  await writeFile(join(path, "run", "group"), files.group);
+  await writeFile(join(path, "exit"), files.exit);
+  const stray = spawn("sleep", ["300"], { detached: true, stdio: "ignore", env: { HOLDFAST_ATTEMPT_ID: attempt } });
+  const tree = { attempt, shim: undefined, relays: () => [], isConcluding: () => true };
+  expect(hostOf(attempt).processes.membersOf(tree)).toHaveLength(count);
+  stray.kill("SIGKILL");
+});
+
 test("what an attempt waits for is tried again when the host refused it", async () => {
   await bench.start();
   await bench.agent({ slots: 1 });

@@ -11,22 +11,29 @@ const agents = Array.from({ length: agentCount }, (_, number) => `agent-${number
 const plan = { count: 20, pauseSeconds: 1 };
 
 it("a rolling restart under load fails, repeats and cuts nothing", { timeout: 600_000 }, async () => {
-  await using cluster = await ProcessNodes.start(["node-a", "node-b", "node-c"], agents);
+  // At ten a second each agent has ten that run: with just so many slots every delay would last.
+  const agentPlan = { environment: { HOLDFAST_SLOTS: "20" } };
+  await using cluster = await ProcessNodes.start(["node-a", "node-b", "node-c"], agents, { agentPlan });
   const submitted: Counted[] = [];
   let mode: "load" | "done" = "load";
   /** Out of the load balancer, as readiness says. */
   const stopping = new Set<number>();
   const startMs = performance.now();
+  const submissions: Promise<void>[] = [];
+  /** By the clock, not one behind the other: what a slow answer delays is submitted all the same. */
   const load = (async () => {
     for (let number = 0; mode === "load"; number += 1) {
       const running = cluster.nodes.filter(
         ({ server }) => server.program.isRunning && !stopping.has(server.program.pid),
       );
       const through = running[number % running.length];
+      const agent = agents[number % agents.length] ?? "";
       if (through !== undefined)
-        submitted.push(await cluster.counting(through, agents[number % agents.length] ?? "", plan));
-      await new Promise((resolve) => void setTimeout(resolve, 1_000 / perSecond));
+        submissions.push(cluster.counting(through, agent, plan).then((one) => void submitted.push(one)));
+      const nextMs = startMs + ((number + 1) * 1_000) / perSecond;
+      await new Promise((resolve) => void setTimeout(resolve, Math.max(0, nextMs - performance.now())));
     }
+    await Promise.all(submissions);
   })();
   for (const node of cluster.nodes) {
     await eventually("there is load", () => ({ done: submitted.length > 20, state: submitted.length }));
