@@ -39,12 +39,19 @@ export async function endTree(
   return left;
 }
 
-/** They end with the last writer; one that would not die is not waited for. */
+/**
+ * They end with the last writer. One that does not is held by somebody outside the tree, or stuck (bash runs round for ever when
+ * INT meets the start of a wait): it is ended, for nobody would ever do it later.
+ */
 async function relaysEnd(folder: AttemptFiles, { clock, processes, signal }: KillDeps): Promise<void> {
   const deadlineMs = clock.monotonicMs() + patienceMs;
   for (let relays = folder.relays(); ;) {
     relays = relays.filter((relay) => processes.isAlive(relay));
-    if (relays.length === 0 || clock.monotonicMs() > deadlineMs) return;
+    if (relays.length === 0) return;
+    if (clock.monotonicMs() > deadlineMs) {
+      for (const { pid } of relays) processes.signal(pid, "SIGKILL");
+      return;
+    }
     await clock.sleep(lookMs, signal);
   }
 }

@@ -1,5 +1,6 @@
 // Hosts that refuse an agent what it asks of them, and journals that were torn at the worst place: a result comes all the same.
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, rmdir, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -152,6 +153,27 @@ test.each([
   await execution.perform({ kind: "kill", cause: "cancelled", graceMs: 0 });
   expect(host.folder.endedFor()).toBe(endedFor);
   expect(listProcesses().filter(({ session }) => session === pid)).toEqual([]);
+  await execution.stop();
+});
+
+test("a relay that does not end with the tree is ended", async () => {
+  await bench.start();
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
+  const host = hostOf(attempt);
+  const execution = new Execution(
+    { clock: systemClock, logger: silentLogger, onEvent: () => undefined, onDrained: () => undefined },
+    { attempt, facts: undefined, host },
+  );
+  const stuck = spawn("/bin/sh", ["-c", "trap '' INT TERM; while :; do :; done"], { stdio: "ignore" });
+  const pid = stuck.pid ?? 0;
+  const relay = `${pid} ${readProcess(pid)?.startTicks ?? ""}`;
+  await mkdir(join(host.folder.path, "run"), { recursive: true });
+  await writeFile(join(host.folder.path, "run", "shim"), "1 4194304 1 1.00 .\n");
+  await writeFile(join(host.folder.path, "run", "relays"), `1 ${relay} ${relay} .\n`);
+  await writeFile(join(host.folder.path, "exit"), "1 0 5.25 [1] + Done .\n");
+  const ended = once(stuck, "exit");
+  await execution.perform({ kind: "sweep" });
+  expect(await ended).toEqual([null, "SIGKILL"]);
   await execution.stop();
 });
 
