@@ -41,6 +41,8 @@ export interface FollowOptions {
 
 /** Three heartbeats of the server. */
 const silenceMs = 45_000;
+/** A proxy may ask for an hour; whoever watches a log waits a minute at most. */
+const longestRetryMs = 60_000;
 const reconnect = { baseMs: 250, capMs: 10_000 } as const;
 
 /** Ends after the `end` event. Throws AppError for what no reconnect can mend: refused key, unknown task, abort. */
@@ -65,7 +67,8 @@ export async function* followTask(transport: Transport, options: FollowOptions):
       if (!trouble.retryable || options.signal.aborted) throw trouble;
     }
     options.onTrouble?.(trouble);
-    await clock.sleep(backoff.nextMs((trouble.retryAfterSeconds ?? 0) * 1_000), options.signal);
+    const askedMs = Math.min((trouble.retryAfterSeconds ?? 0) * 1_000, longestRetryMs);
+    await clock.sleep(backoff.nextMs(askedMs), options.signal);
   }
 }
 

@@ -1,4 +1,7 @@
 // Following over a real socket that is cut at arbitrary bytes: nothing lost, nothing repeated, order kept.
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
 import { Holdfast } from "../../../sdk/holdfast.ts";
 import type { RunHandle } from "../../../sdk/run-handle.ts";
@@ -179,3 +182,27 @@ async function attach(through: Holdfast, handle: RunHandle): Promise<RunHandle> 
     }
   }
 }
+
+test("a Retry-After of an hour is waited for a minute", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  let refusals = 1;
+  const busy = createServer((request, response) => {
+    const isStream = request.url?.includes("/events") === true;
+    const status = isStream ? ((refusals -= 1) >= 0 ? 503 : 404) : 200;
+    response.writeHead(status, { "retry-after": "3600", "content-type": "application/json" });
+    response.end(JSON.stringify(isStream ? {} : task.view));
+  });
+  busy.listen(0, "127.0.0.1");
+  await once(busy, "listening");
+  const { port } = busy.address() as AddressInfo;
+  const slept: number[] = [];
+  const clock: Clock = { ...systemClock, sleep: async (delayMs) => void slept.push(delayMs) };
+  const through = new Holdfast({ url: `http://127.0.0.1:${port}`, apiKey: api.apiKey, clock });
+  const handle = await attach(through, await client(api).tasks.follow(task.view.id));
+  await expect(collect(handle)).rejects.toThrow();
+  expect(slept).toHaveLength(1);
+  expect(slept[0]).toBeGreaterThanOrEqual(60_000);
+  expect(slept[0]).toBeLessThan(61_000);
+  busy.close();
+});
