@@ -22,6 +22,7 @@ import type { RunAs, ScriptUsers } from "./script-users.ts";
 import { startShim, taskVariables } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { Spool } from "./spool.ts";
+import type { UserPlaces } from "./user-places.ts";
 
 export interface LocalHostOptions extends ShimStartOptions {
   readonly attempt: AttemptId;
@@ -29,8 +30,9 @@ export interface LocalHostOptions extends ShimStartOptions {
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
   readonly secrets: Pick<SecretStore, "read">;
-  /** Missing only where no script is started. */
+  /** Both are missing only where no script is started. */
   readonly users?: ScriptUsers;
+  readonly places?: UserPlaces;
   /** Pipes made ahead; without, the shim makes its own. */
   readonly pipes?: Pick<PipePool, "take">;
   /** Missing where the host lets the agent make no control group. */
@@ -152,11 +154,11 @@ export class LocalHost implements AttemptHost {
 
   async #write(): Promise<Layout> {
     const { spec } = this.#facts;
-    const { users } = this.#options;
+    const { users, places } = this.#options;
     const runAs = spec.user === undefined ? undefined : users?.runAs(spec.user);
     const isElsewhere = this.folder.place !== this.folder.path;
-    if (isElsewhere) users?.places.open();
-    const commandsPath = (isElsewhere ? await users?.places.commands() : undefined) ?? this.#options.commandsPath;
+    if (isElsewhere) places?.open();
+    const commandsPath = (isElsewhere ? await places?.commands() : undefined) ?? this.#options.commandsPath;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
     const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
     const owner = runAs?.owner;

@@ -5,7 +5,7 @@ import type { AttemptId } from "../shared/ids.ts";
 import type { Owner } from "./owner.ts";
 import type { Admission } from "./roster-event.ts";
 import { findAccount, hostUsers, type UserAccount, type UserDatabase } from "./user-account.ts";
-import { UserPlaces } from "./user-places.ts";
+import type { UserPlaces } from "./user-places.ts";
 import { findSwitch, switchWords, trySwitch, type SwitchTrial, type TrialOutcome } from "./user-switch.ts";
 
 export interface RunAs {
@@ -31,13 +31,18 @@ export interface UserRequest extends Omit<SwitchTrial, "root"> {
   readonly user: string;
 }
 
+export interface ScriptUsersDeps {
+  readonly host?: UserHost;
+  readonly places: Pick<UserPlaces, "open" | "place" | "path">;
+}
+
 export class ScriptUsers {
   readonly #host: UserHost;
-  readonly #places: UserPlaces;
+  readonly #places: Pick<UserPlaces, "open" | "place" | "path">;
 
-  constructor(options: { readonly dataPath: string; readonly host?: UserHost }) {
-    this.#host = options.host ?? localUserHost;
-    this.#places = new UserPlaces(options);
+  constructor({ host = localUserHost, places }: ScriptUsersDeps) {
+    this.#host = host;
+    this.#places = places;
   }
 
   /**
@@ -46,10 +51,6 @@ export class ScriptUsers {
    */
   placeOf(attempt: AttemptId, user: string | undefined): string | undefined {
     return user === undefined || this.#host.uid !== 0 ? undefined : this.#places.place(attempt);
-  }
-
-  get places(): UserPlaces {
-    return this.#places;
   }
 
   judge({ user, ...trial }: UserRequest): Admission {

@@ -31,6 +31,7 @@ import { memoryFolder, removeSecretFiles } from "./script-secrets.ts";
 import { ScriptUsers } from "./script-users.ts";
 import { SecretStore } from "./secret-store.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
+import { UserPlaces } from "./user-places.ts";
 
 /** The driver of one attempt that runs a script; execution.ts is the real one. */
 export interface AttemptExecution {
@@ -84,6 +85,7 @@ export class HostSite implements Site {
   readonly #secrets: SecretStore;
   readonly #cgroups: Cgroups | undefined;
   readonly #kept: KeptFolders;
+  readonly #places: UserPlaces;
   readonly #users: ScriptUsers;
 
   constructor(
@@ -102,7 +104,8 @@ export class HostSite implements Site {
         freeBytesAtLeast: 2 * (options.freeBytesAtLeast ?? defaultFreeBytesAtLeast),
       },
     );
-    this.#users = new ScriptUsers({ dataPath: options.dataPath });
+    this.#places = new UserPlaces({ dataPath: options.dataPath });
+    this.#users = new ScriptUsers({ places: this.#places });
     this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
@@ -155,7 +158,7 @@ export class HostSite implements Site {
   async removeFolder(attempt: AttemptId): Promise<void> {
     this.#cgroups?.remove(attempt);
     const folder = this.#folder(attempt);
-    const { places } = this.#users;
+    const places = this.#places;
     const own = await places.takeBack(attempt);
     const work = own === "taken" ? this.#folder(attempt, places.place(attempt)).work : folder.work;
     if ((this.#options.keepFailedMs ?? 0) > 0 && folder.hasFailed()) await this.#kept.keep(attempt, work);
@@ -174,6 +177,7 @@ export class HostSite implements Site {
       cgroups: this.#cgroups,
       secrets: this.#secrets,
       users: this.#users,
+      places: this.#places,
       attempt,
       facts,
       attemptsPath: this.#attemptsPath,

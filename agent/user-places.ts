@@ -14,7 +14,7 @@ export class UserPlaces {
   #commands: Promise<string> | undefined;
 
   constructor(options: { readonly dataPath: string }) {
-    this.path = `${options.dataPath}.users`;
+    this.path = placesOf(options.dataPath);
   }
 
   /** Makes the folder of them all. Throws when something else is there. */
@@ -59,6 +59,22 @@ export class UserPlaces {
   async remove(attempt: AttemptId): Promise<void> {
     await rm(this.place(attempt), { recursive: true, force: true });
   }
+}
+
+/** With the data directory itself; no script may be running. */
+export async function removeUserPlaces(dataPath: string): Promise<void> {
+  const path = placesOf(dataPath);
+  try {
+    await takeFolder(path);
+  } catch (cause) {
+    if (errnoOf(cause) === "ENOENT") return;
+    throw cause;
+  }
+  await rm(path, { recursive: true, force: true });
+}
+
+function placesOf(dataPath: string): string {
+  return `${dataPath}.users`;
 }
 
 /**
