@@ -50,7 +50,8 @@ export class UserPlaces {
       await takeFolder(this.place(attempt));
       return "taken";
     } catch (cause) {
-      if (errnoOf(cause) === "ENOENT") return "none";
+      const errno = errnoOf(cause);
+      if (errno === "ENOENT" || errno === "ENOTDIR") return "none";
       throw cause;
     }
   }

@@ -196,8 +196,9 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     const { err, out } = await outputOf("echo ran; id -u", { env: { LD_PRELOAD: probe } });
     expect(out).toBe(`ran\n${uid}\n`);
     const told = err.split("\n").filter((line) => line.includes(probe)).length;
-    // `env`, the interpreter and `id`, which are the user's; not setpriv, nor chown.
-    expect(told).toBe(3);
+    // `env` where signals need it, the interpreter and `id`, which are the user's; not setpriv, nor chown.
+    expect(told).toBeGreaterThanOrEqual(2);
+    expect(told).toBeLessThanOrEqual(3);
   });
 
   test("its folder and files are its own and closed to others", async () => {
