@@ -38,10 +38,8 @@ export function switchWords(setpriv: string, { uid, gid }: UserAccount): string[
 
 /** Becomes the user for a moment: what works now has a reason to work at the start, what does not is refused with the reason. */
 export function trySwitch(setpriv: string, account: UserAccount, { root, program, cwd }: SwitchTrial): TrialOutcome {
-  const [command = "", ...words] = [
-    ...switchWords(setpriv, account),
-    ...["/bin/sh", "-c", trialScript, "sh", root, program, cwd ?? ""],
-  ];
+  const trial = ["/bin/sh", "-c", trialScript, "sh", root, program, cwd ?? ""];
+  const [command = "", ...words] = [...switchWords(setpriv, account), ...trial];
   const tried = spawnSync(command, words, {
     cwd: "/",
     env: { PATH: systemPath },

@@ -10,6 +10,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -17,13 +18,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { listProcesses } from "../../agent/process-table.ts";
-import { findSwitch } from "../../agent/user-switch.ts";
+import { findSwitch, trySwitch } from "../../agent/user-switch.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import type { Secret } from "../../shared/secret.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 
 const canSwitch = process.getuid?.() === 0 && findSwitch() !== undefined && existsSync("/usr/sbin/useradd");
+const busybox = "/usr/bin/busybox";
 const user = `hf-test-${process.pid}`;
 const group = `hf-group-${process.pid}`;
 
@@ -124,6 +126,21 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     execFileSync("groupdel", [group], { stdio: "ignore" });
   });
 
+  test.skipIf(!existsSync(busybox))(
+    "a setpriv that cannot is told from one that can before anything is accepted",
+    () => {
+      const link = join(parent, "setpriv");
+      symlinkSync(busybox, link);
+      const account = { name: user, uid, gid, home: "/", shell: "/bin/sh" };
+      const trial = { root: parent, program: "/bin/sh", cwd: undefined };
+      expect(trySwitch(link, account, trial)).toMatchObject({
+        kind: "impossible",
+        why: expect.stringContaining("setpriv of util-linux is needed"),
+      });
+      expect(trySwitch(findSwitch() ?? "", account, trial)).toEqual({ kind: "ok" });
+    },
+  );
+
   test.each(["bash", "sh"])(
     "it has that user's ids, groups and umask, and nothing of root's (%s)",
     async (interpreter) => {
@@ -140,13 +157,16 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
       const none = "0000000000000000";
       const ids = (id: number): string => `${id} ${id} ${id} ${id}`;
       expect(out.split("\n")).toEqual([
-        ...[`Uid: ${ids(uid)}`, `Gid: ${ids(gid)}`],
+        `Uid: ${ids(uid)}`,
+        `Gid: ${ids(gid)}`,
         ...["CapInh", "CapPrm", "CapEff", "CapAmb"].map((name) => `${name}: ${none}  `.trimEnd() + "   "),
         `groups: ${user} ${group}`,
         "umask: 0022",
         interpreter,
         "/dev/null",
-        ...["fd: 0", "fd: 1", "fd: 2"],
+        "fd: 0",
+        "fd: 1",
+        "fd: 2",
         "",
       ]);
     },
@@ -177,8 +197,14 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     const { PATH, OLDPWD: _old, PWD: _here, ...rest } = found;
     const place = join(`${bench.folder}.users`, attempt);
     expect(rest).toEqual({
-      ...{ HOME: "/srv", USER: user, LOGNAME: user, SHELL: "/bin/false", LANG: "C.UTF-8", TZ: "UTC" },
-      ...{ GIVEN: env.GIVEN, TOKEN: "*************" },
+      HOME: "/srv",
+      USER: user,
+      LOGNAME: user,
+      SHELL: "/bin/false",
+      LANG: "C.UTF-8",
+      TZ: "UTC",
+      GIVEN: env.GIVEN,
+      TOKEN: "*************",
       HOLDFAST_TASK_ID: expect.any(String),
       HOLDFAST_ATTEMPT: "1",
       HOLDFAST_ATTEMPT_ID: attempt,
@@ -217,7 +243,9 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     const lines = out.split("\n");
     expect(lines.slice(0, 3)).toEqual([join(place, "work"), "attached", "correct"]);
     expect(lines.slice(3, 7)).toEqual([
-      ...[`. ${user} 700`, `data ${user} 600`, `made ${user} 644`],
+      `. ${user} 700`,
+      `data ${user} 600`,
+      `made ${user} 644`,
       `${place}/outputs ${user} 600`,
     ]);
     expect(lines[7]).toMatch(new RegExp(`KEYFILE ${user} 600$`));
@@ -243,7 +271,10 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     await bench.store.until("the other's note", () => existsSync(join(places[0] ?? "", "note")));
     const targets = [
       ...readdirSync(bench.folder).map((name) => bench.path(name)),
-      ...[bench.folder, `${bench.folder}.users`, ...places, join(places[0] ?? "", "note")],
+      bench.folder,
+      `${bench.folder}.users`,
+      ...places,
+      join(places[0] ?? "", "note"),
       join(`${bench.folder}.users`, other, "script"),
       join(`${bench.folder}.users`, other, "outputs"),
     ];

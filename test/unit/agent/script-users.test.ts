@@ -89,7 +89,14 @@ describe("an agent", () => {
     expect(() => without.runAs("web")).toThrow("cannot become web");
     const { words, owner } = users({}).runAs("web");
     expect(words).toEqual([
-      ...["/usr/bin/setpriv", "--reuid", "1000", "--regid", "1001", "--init-groups", "--inh-caps=-all", "--"],
+      "/usr/bin/setpriv",
+      "--reuid",
+      "1000",
+      "--regid",
+      "1001",
+      "--init-groups",
+      "--inh-caps=-all",
+      "--",
     ]);
     expect(owner).toMatchObject({ uid: 1000, gid: 1001 });
   });

@@ -8,20 +8,26 @@ const account = { name: "web", uid: 1000, gid: 1000, home: "/home/web", shell: "
 it("takes from the agent what is the host's, and nothing that is the agent's user's", () => {
   const hosts = { PATH: "/bin", TZ: "UTC", LANG: "C", LC_ALL: "C", LANGUAGE: "en" };
   const agents = {
-    ...{
-      HOME: "/root",
-      USER: "root",
-      LOGNAME: "root",
-      SHELL: "/bin/bash",
-      MAIL: "/var/mail/root",
-      TMPDIR: "/root/tmp",
-    },
-    ...{ XDG_RUNTIME_DIR: "/run/user/0", SSH_AUTH_SOCK: "/x", LD_PRELOAD: "/x.so", HTTPS_PROXY: "http://u:p@x" },
-    ...{ PATHEXT: "x", "BASH_FUNC_x%%": "() { :; }", LC_: "x" },
+    HOME: "/root",
+    USER: "root",
+    LOGNAME: "root",
+    SHELL: "/bin/bash",
+    MAIL: "/var/mail/root",
+    TMPDIR: "/root/tmp",
+    XDG_RUNTIME_DIR: "/run/user/0",
+    SSH_AUTH_SOCK: "/x",
+    LD_PRELOAD: "/x.so",
+    HTTPS_PROXY: "http://u:p@x",
+    PATHEXT: "x",
+    "BASH_FUNC_x%%": "() { :; }",
+    LC_: "x",
   };
   expect(userEnvironment({ ...agents, ...hosts }, account)).toEqual({
     ...hosts,
-    ...{ HOME: "/home/web", USER: "web", LOGNAME: "web", SHELL: "/bin/zsh" },
+    HOME: "/home/web",
+    USER: "web",
+    LOGNAME: "web",
+    SHELL: "/bin/zsh",
   });
 });
 
