@@ -1,6 +1,6 @@
 // As whom a script with `user` runs: looks the account up, judges at acceptance whether the agent can become it, and says at
 // the start with which words. Invariant: only an agent that runs as root starts a script as anybody but itself.
-import { AppError } from "../shared/errors.ts";
+import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { Owner } from "./owner.ts";
 import type { Admission } from "./roster-event.ts";
@@ -64,7 +64,13 @@ export class ScriptUsers {
     const setpriv = this.#host.findSwitch();
     if (setpriv === undefined)
       return never("unsupported", "scripts run as another user by setpriv of util-linux, which this host has not");
-    this.#places.open();
+    try {
+      this.#places.open();
+    } catch (cause) {
+      // Somebody else's folder stays one; a full disk does not stay full.
+      const detail = describeError(cause);
+      return cause instanceof AppError ? never("unsupported", detail) : { kind: "later", reason: "busy", detail };
+    }
     const outcome = this.#host.trySwitch(setpriv, account, { ...trial, root: this.#places.path });
     switch (outcome.kind) {
       case "ok":

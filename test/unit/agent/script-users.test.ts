@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ScriptUsers, type UserHost } from "../../../agent/script-users.ts";
 import { findAccount, parsePasswd, type UserDatabase } from "../../../agent/user-account.ts";
 import type { TrialOutcome } from "../../../agent/user-switch.ts";
+import { AppError } from "../../../shared/errors.ts";
 import { attemptIdSchema } from "../../../shared/ids.ts";
 
 const passwd = `root:x:0:0:root:/root:/bin/bash
@@ -62,12 +63,12 @@ describe("an account", () => {
 });
 
 describe("an agent", () => {
-  const users = (host: Partial<UserHost>): ScriptUsers =>
+  const users = (host: Partial<UserHost>, open: () => void = () => undefined): ScriptUsers =>
     new ScriptUsers({
       host: { uid: 0, database, findSwitch: () => "/usr/bin/setpriv", trySwitch: () => ({ kind: "ok" }), ...host },
       places: {
         path: "/agent.users",
-        open: () => undefined,
+        open,
         place: (attempt) => `/agent.users/${attempt}`,
       },
     });
@@ -132,6 +133,18 @@ describe("an agent", () => {
     ],
   ])("takes the trial's %o for what it is", (outcome, admission) => {
     expect(users({ trySwitch: () => outcome }).judge(request)).toEqual(admission);
+  });
+
+  it("refuses for good a folder that is somebody else's, and waits for one that cannot be made now", () => {
+    const failing = (cause: Error) => (): void => {
+      throw cause;
+    };
+    const foreign = users({}, failing(new AppError("internal", "not its own")));
+    expect(foreign.judge(request)).toEqual({
+      kind: "never",
+      refusal: { reason: "unsupported", detail: expect.stringContaining("not its own") },
+    });
+    expect(users({}, failing(new Error("no space"))).judge(request)).toMatchObject({ kind: "later", reason: "busy" });
   });
 
   it("lays out scripts of named users beside its data only as root, whoever it is", () => {
