@@ -1,5 +1,5 @@
 // What must be looked up outside the core before an offer is decided: age, free space, interpreter, working
-// directory, limits.
+// directory, limits, user.
 import { statSync } from "node:fs";
 import type { ScriptSpec } from "../shared/task.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
@@ -7,6 +7,7 @@ import type { Controller } from "./cgroup-layout.ts";
 import { attachedBytes } from "../shared/attachment.ts";
 import { findInterpreter } from "./interpreters.ts";
 import type { Admission } from "./roster-event.ts";
+import type { UserRequest } from "./script-users.ts";
 
 /** Free space below which offers are refused `disk-full`, when nothing else is set. */
 export const defaultFreeBytesAtLeast = 32 * 1024 * 1024;
@@ -19,6 +20,8 @@ export interface AdmissionFacts {
   readonly searchPath: string | undefined;
   /** Whether the host lets the agent set such a limit. */
   readonly canLimit: (controller: Controller) => boolean;
+  /** Whether the script can run as the user it names. */
+  readonly judgeUser: (request: UserRequest) => Admission;
 }
 
 /** A gap that means the process or the whole machine stood still, not just a busy moment. */
@@ -36,7 +39,8 @@ export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
   if (facts.freeBytes < needed) {
     return { kind: "later", reason: "disk-full", detail: `${facts.freeBytes} bytes are free, ${needed} are needed` };
   }
-  if (findInterpreter(spec.interpreter, facts.searchPath) === undefined) {
+  const interpreter = findInterpreter(spec.interpreter, facts.searchPath);
+  if (interpreter === undefined) {
     const detail = `${spec.interpreter} is neither a known interpreter on PATH nor an executable file`;
     return { kind: "never", refusal: { reason: "interpreter-missing", detail: detail.slice(0, 1_024) } };
   }
@@ -49,7 +53,8 @@ export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
     const detail = `this host lets the agent set no limit of ${unkept.join(" and ")}`;
     return { kind: "never", refusal: { reason: "unsupported", detail } };
   }
-  return { kind: "ok" };
+  if (spec.user === undefined) return { kind: "ok" };
+  return facts.judgeUser({ user: spec.user, program: interpreter.program, cwd: spec.cwd });
 }
 
 function unkeepable(spec: ScriptSpec, { canLimit }: AdmissionFacts): Controller[] {

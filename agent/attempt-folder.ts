@@ -1,10 +1,20 @@
 // The files of one attempt under <data>/attempts/<id>: script, gate, signature, output, exit. Names and reading only;
 // who may do what when is execution.ts's and the shim's work. Invariant: `run` is only ever made, never removed.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { errnoOf } from "../shared/errors.ts";
+import { AppError, errnoOf } from "../shared/errors.ts";
 import { formatPlaces, parsePlaces, type GroupPlace } from "./attempt-cgroup.ts";
 import type { EndCause } from "./exit.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -12,6 +22,7 @@ import { attemptIdSchema } from "../shared/ids.ts";
 import type { Stream } from "../shared/task.ts";
 import type { ExitReport, RelayMark, ShimMark } from "./shim-report.ts";
 import { parseExitReport, parseRelayMarks, parseShimMark } from "./shim-report.ts";
+import { giveFile, type Owner } from "./owner.ts";
 
 /** Why an attempt never started; it is the result's outcome and reason. */
 const neverEndingSchema = z.object({
@@ -29,10 +40,17 @@ export type Marker =
 
 export class AttemptFolder {
   readonly path: string;
+  /** Where the script's own files are: here, or where the user it runs as can get to them. */
+  readonly place: string;
   #hasWon = false;
 
-  constructor(options: { readonly attemptsPath: string; readonly attempt: AttemptId }) {
+  constructor(options: {
+    readonly attemptsPath: string;
+    readonly attempt: AttemptId;
+    readonly place?: string | undefined;
+  }) {
     this.path = join(options.attemptsPath, options.attempt);
+    this.place = options.place ?? this.path;
   }
 
   /** What the names of the stream's segments begin with. */
@@ -47,17 +65,18 @@ export class AttemptFolder {
 
   /** Made by the script that sets output variables. */
   get outputs(): string {
-    return join(this.path, "outputs");
+    return join(this.place, "outputs");
   }
 
   get work(): string {
-    return join(this.path, "work");
+    return join(this.place, "work");
   }
 
   /** At once: a handful of small writes takes less than their way through the thread pool, and the start waits for it. */
   write(scriptName: string, script: string): string {
+    mkdirSync(this.path, { recursive: true, mode: 0o700 });
     mkdirSync(this.work, { recursive: true, mode: 0o700 });
-    const path = join(this.path, scriptName);
+    const path = join(this.place, scriptName);
     try {
       writeFileSync(path, script, { mode: 0o700, flag: "wx" });
     } catch (cause) {
@@ -67,6 +86,24 @@ export class AttemptFolder {
       renameSync(`${path}.new`, path);
     }
     return path;
+  }
+
+  /**
+   * Near the end of laying out an attempt that runs as another user. The script's folder stays the agent's, so that nothing
+   * in it can be exchanged; what is in it becomes the user's. Throws when it is somebody else's already.
+   */
+  giveTo(owner: Owner, scriptPath: string): void {
+    const { uid } = lstatSync(this.work);
+    if (uid !== process.getuid?.() && uid !== owner.uid)
+      throw new AppError("internal", `the work folder belongs to user id ${uid}`);
+    chmodSync(this.place, 0o711);
+    closeSync(openSync(this.outputs, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+    for (const path of [this.outputs, scriptPath, this.work]) giveFile(path, owner);
+  }
+
+  /** Tells the shim that the program runs as a user that was named. */
+  markUser(uid: number): void {
+    writeFileSync(join(this.path, "owner"), `${uid}\n`);
   }
 
   /**

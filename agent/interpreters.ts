@@ -17,6 +17,9 @@ const known: Readonly<Record<string, Known>> = {
 
 export const defaultSearchPath = "/usr/local/bin:/usr/bin:/bin";
 
+/** For programs that the agent runs on its own behalf: folders of the system, whatever its own PATH names. */
+export const systemPath = "/usr/bin:/bin:/usr/sbin:/sbin";
+
 export const interpreterNames: readonly string[] = Object.keys(known);
 
 export interface Interpreter {

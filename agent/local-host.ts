@@ -18,9 +18,11 @@ import { localProcesses, membersOf, type ProcessControl } from "./process-tree.t
 import { createRedactor, maskAll, type Redactor } from "./redact.ts";
 import { dropSecretFiles, memoryFolder, placeSecrets, type SecretPlace } from "./script-secrets.ts";
 import type { KeptSecrets, SecretStore } from "./secret-store.ts";
-import { startShim } from "./shim-start.ts";
+import type { RunAs, ScriptUsers } from "./script-users.ts";
+import { startShim, taskVariables } from "./shim-start.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { Spool } from "./spool.ts";
+import type { UserPlaces } from "./user-places.ts";
 
 export interface LocalHostOptions extends ShimStartOptions {
   readonly attempt: AttemptId;
@@ -28,10 +30,21 @@ export interface LocalHostOptions extends ShimStartOptions {
   readonly facts: AttemptFacts | undefined;
   readonly attemptsPath: string;
   readonly secrets: Pick<SecretStore, "read">;
+  /** Both are missing only where no script is started. */
+  readonly users?: ScriptUsers;
+  readonly places?: UserPlaces;
   /** Pipes made ahead; without, the shim makes its own. */
   readonly pipes?: Pick<PipePool, "take">;
   /** Missing where the host lets the agent make no control group. */
   readonly cgroups?: Cgroups | undefined;
+}
+
+/** What is laid out for the start. */
+interface Layout {
+  /** Of the script. */
+  readonly path: string;
+  readonly commandsPath: string;
+  readonly runAs: RunAs | undefined;
 }
 
 export class LocalHost implements AttemptHost {
@@ -44,13 +57,15 @@ export class LocalHost implements AttemptHost {
     killGroup: () => this.#group?.kill(),
   };
   #group: AttemptCgroup | undefined;
-  #scriptPath: string | undefined;
+  #layout: Layout | undefined;
   readonly #secrets: KeptSecrets;
   readonly #redactor: Redactor | undefined;
 
   constructor(options: LocalHostOptions) {
     this.#options = options;
-    this.folder = new AttemptFolder({ attemptsPath: options.attemptsPath, attempt: options.attempt });
+    const { attempt, attemptsPath, facts, users } = options;
+    const user = facts?.spec.kind === "script" ? facts.spec.user : undefined;
+    this.folder = new AttemptFolder({ attemptsPath, attempt, place: users?.placeOf(attempt, user) });
     this.#secrets = this.#readSecrets();
     const { segmentBytes } = options.bounds;
     const redactor = redactorFor(this.#secrets);
@@ -66,15 +81,16 @@ export class LocalHost implements AttemptHost {
   }
 
   async prepare(): Promise<void> {
-    this.#scriptPath = this.#write();
+    this.#layout = await this.#write();
   }
 
   async spawn(onEnd: (end: ShimEnd) => void): Promise<void> {
-    const path = this.#scriptPath ?? this.#write();
-    const secrets = this.#placeSecrets();
+    const { path, commandsPath, runAs } = this.#layout ?? (await this.#write());
+    const script = { facts: this.#facts, path, runAs };
+    const secrets = this.#placeSecrets(runAs, taskVariables(this.#facts.spec));
     let child;
     try {
-      child = startShim({ facts: this.#facts, path, secrets }, this.folder, this.#options);
+      child = startShim({ ...script, secrets }, this.folder, { ...this.#options, commandsPath });
     } finally {
       if (secrets !== undefined) closeSync(secrets);
     }
@@ -121,7 +137,7 @@ export class LocalHost implements AttemptHost {
   }
 
   get #secretPlace(): SecretPlace {
-    return { attempt: this.#options.attempt, folder: this.folder.path, memory: memoryFolder };
+    return { attempt: this.#options.attempt, folder: this.folder.place, memory: memoryFolder };
   }
 
   /** The script has ended and nobody is in its group any more. A look at every process of the host would say no more. */
@@ -130,24 +146,34 @@ export class LocalHost implements AttemptHost {
     return this.#group.pids().length === 0;
   }
 
-  #placeSecrets(): number | undefined {
-    if (this.#secrets.kind === "none") return undefined;
-    if (this.#secrets.kind === "kept") return placeSecrets(this.#secretPlace, this.#secrets.secrets);
-    throw new AppError("internal", `the script's secrets are lost: ${this.#secrets.why}`);
+  #placeSecrets(runAs: RunAs | undefined, variables: Iterable<readonly [string, string]>): number | undefined {
+    if (this.#secrets.kind === "lost")
+      throw new AppError("internal", `the script's secrets are lost: ${this.#secrets.why}`);
+    const secrets = this.#secrets.kind === "kept" ? this.#secrets.secrets : [];
+    if (runAs !== undefined) return placeSecrets({ ...this.#secretPlace, owner: runAs.owner }, secrets, variables);
+    return this.#secrets.kind === "none" ? undefined : placeSecrets(this.#secretPlace, secrets);
   }
 
   #dropSecretFiles(): void {
     if (this.#secrets.kind !== "none") dropSecretFiles(this.#secretPlace);
   }
 
-  #write(): string {
+  async #write(): Promise<Layout> {
     const { spec } = this.#facts;
+    const { users, places } = this.#options;
+    const runAs = spec.user === undefined ? undefined : users?.runAs(spec.user);
+    const isElsewhere = this.folder.place !== this.folder.path;
+    if (isElsewhere) places?.open();
+    const commandsPath = (isElsewhere ? await places?.commands() : undefined) ?? this.#options.commandsPath;
     const interpreter = findInterpreter(spec.interpreter, this.#options.environment["PATH"]);
     const path = this.folder.write(interpreter?.scriptName ?? "script", spec.script);
-    placeAttachments({ attempt: this.folder.path, work: this.folder.work }, spec.files ?? []);
+    const owner = runAs?.owner;
+    placeAttachments({ attempt: this.folder.place, work: this.folder.work, owner }, spec.files ?? []);
+    if (owner !== undefined) this.folder.giveTo(owner, path);
+    if (runAs !== undefined) this.folder.markUser(runAs.account.uid);
     this.#makeGroups(spec);
     this.#options.pipes?.take(this.folder.pipes);
-    return path;
+    return { path, commandsPath, runAs };
   }
 
   /** Those that are there stay: an older shim may be about to enter them. */

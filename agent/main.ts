@@ -7,6 +7,7 @@ import type { Agent, AgentDeps, AgentStatus } from "./agent.ts";
 import { createAgent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
 import { forbidCoreDumps } from "./core-dumps.ts";
+import { closeInherited } from "./inherited-descriptors.ts";
 import { openNotifier } from "./service/notifier.ts";
 import { checkStart } from "./start-checks.ts";
 
@@ -36,6 +37,8 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       nodeVersion: process.version,
       wallMs: systemClock.wallMs(),
     };
+    const inherited = closeInherited();
+    if (inherited.length > 0) logger.debug({ descriptors: inherited }, "closed what the agent's starter had left open");
     for (const warning of checkStart(facts)) logger.warn({}, warning);
     if (!(await forbidCoreDumps(process.pid))) logger.debug({}, "core dumps are left as they were set");
     const { promise: fatal, resolve: onFatal } = Promise.withResolvers<AppError>();

@@ -49,7 +49,7 @@ export interface RosterSize {
 /** What the driver found out about an offer before the core decides. */
 export type Admission =
   | { readonly kind: "ok" }
-  | { readonly kind: "later"; readonly reason: "disk-full" | "window-passed"; readonly detail?: string }
+  | { readonly kind: "later"; readonly reason: "busy" | "disk-full" | "window-passed"; readonly detail?: string }
   | { readonly kind: "never"; readonly refusal: Refusal };
 
 export interface AdmittedOffer {

@@ -9,7 +9,9 @@ import { defaultSearchPath, findInterpreter } from "./interpreters.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { secretsDescriptor } from "./script-secrets.ts";
 import { attemptIdVariable } from "./process-tree.ts";
+import type { RunAs } from "./script-users.ts";
 import type { SpoolBounds } from "./segments.ts";
+import { userEntry, userEnvironment } from "./user-environment.ts";
 
 export interface ShimStartOptions {
   readonly shimPath: string;
@@ -24,12 +26,24 @@ export interface ShimStartOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
+const markNames = [
+  "HOLDFAST_TASK_ID",
+  attemptIdVariable,
+  "HOLDFAST_ATTEMPT",
+  "HOLDFAST_AGENT",
+  "HOLDFAST_WORK",
+  "HOLDFAST_OUTPUTS",
+] as const;
+type MarkName = (typeof markNames)[number];
+
 /** Throws when the interpreter has gone; what the system refuses may also come as the child's `error` event. */
 export function startShim(
   script: {
     readonly facts: AttemptFacts & { readonly spec: ScriptSpec };
     readonly path: string;
     readonly secrets?: number | undefined;
+    /** With it `secrets` holds the spec's environment as well. */
+    readonly runAs?: RunAs | undefined;
   },
   folder: AttemptFolder,
   options: ShimStartOptions,
@@ -46,22 +60,38 @@ export function startShim(
     ...spec.args,
   ];
   const sizes = [bounds.headBytes, bounds.tailBytes, bounds.segmentBytes].map(String);
-  return spawn("/bin/sh", [shimPath, folder.path, spec.cwd ?? folder.work, resetSignals, ...sizes, ...program], {
+  const cwd = spec.cwd ?? folder.work;
+  const { runAs } = script;
+  // A named user's own shell undoes it, for nothing of the script's is to start before the user has changed.
+  const reset = resetSignals.split(" ").filter((word) => word !== "");
+  const words =
+    runAs === undefined ? program : [...runAs.words, "/bin/sh", "-c", userEntry, "sh", cwd, ...reset, ...program];
+  const shimReset = runAs === undefined ? resetSignals : "";
+  const marks: Readonly<Record<MarkName, string>> = {
+    HOLDFAST_TASK_ID: task,
+    [attemptIdVariable]: attempt,
+    HOLDFAST_ATTEMPT: String(attemptNumber),
+    HOLDFAST_AGENT: agentName,
+    HOLDFAST_WORK: folder.work,
+    HOLDFAST_OUTPUTS: folder.outputs,
+  };
+  const inherited = runAs === undefined ? environment : userEnvironment(environment, runAs.account);
+  return spawn("/bin/sh", [shimPath, folder.path, cwd, shimReset, ...sizes, ...words], {
     detached: true,
     stdio: script.secrets === undefined ? "ignore" : stdioWith(script.secrets),
     cwd: "/",
     env: {
-      ...environment,
+      ...inherited,
       PATH: `${environment["PATH"] ?? defaultSearchPath}:${commandsPath}`,
-      ...spec.env,
-      HOLDFAST_TASK_ID: task,
-      [attemptIdVariable]: attempt,
-      HOLDFAST_ATTEMPT: String(attemptNumber),
-      HOLDFAST_AGENT: agentName,
-      HOLDFAST_WORK: folder.work,
-      HOLDFAST_OUTPUTS: folder.outputs,
+      ...(runAs === undefined ? spec.env : {}),
+      ...marks,
     },
   });
+}
+
+/** What a script that runs as a user of its own is given once it is that user; the attempt's marks are no part of it. */
+export function taskVariables(spec: ScriptSpec): [string, string][] {
+  return Object.entries(spec.env).filter(([name]) => !markNames.some((mark) => mark === name));
 }
 
 /** Everything ignored, and the secrets where the shim looks for them. */

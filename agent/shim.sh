@@ -1,8 +1,9 @@
 # Runs one attempt's script, independent of the agent that spawned it and of that agent's version.
 #   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back>
 #              <head bytes> <tail bytes> <segment bytes> <program> [argument ...]
-# Secrets, when the folder holds any, come on descriptor 5; only the script reads them. ALRM, once `run/over` says so, ends the
-# wait for output that somebody else still holds open.
+# Secrets, when the folder holds any, come on descriptor 5; only the script reads them. The file `owner` holds the id of the
+# user that the program becomes as its first act. ALRM, once `run/over` says so, ends the wait for output that somebody else
+# still holds open.
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
 attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
 shift 6
@@ -101,9 +102,16 @@ begin() {
       exit 126
     done < "$attempt/cgroup"
   fi
+  owner=
+  if [ -e "$attempt/owner" ]; then
+    read -r owner < "$attempt/owner"
+    # Or it could not open them anew, as `> /dev/stderr` does.
+    chown "$owner" "$attempt/pipe.out" "$attempt/pipe.err" || exit 126
+  fi
   PATH=$script_path
   set -- $reset "$@"
-  [ -e "$attempt/secrets" ] || exec "$@"
+  # As a user of its own the program reads descriptor 5 itself, once it is that user.
+  [ -e "$attempt/secrets" ] && ! [ "$owner" ] || exec "$@"
   # From here on nothing is looked up by a name: a secret may have any. Nor may it end in a core dump.
   ulimit -c 0
   if ! [ -r /proc/self/fd/5 ]; then

@@ -28,8 +28,10 @@ import type { PipePoolDeps } from "./pipe-pool.ts";
 import type { Evidence } from "./recovery.ts";
 import type { Admission } from "./roster-event.ts";
 import { memoryFolder, removeSecretFiles } from "./script-secrets.ts";
+import { ScriptUsers } from "./script-users.ts";
 import { SecretStore } from "./secret-store.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
+import { UserPlaces } from "./user-places.ts";
 
 /** The driver of one attempt that runs a script; execution.ts is the real one. */
 export interface AttemptExecution {
@@ -83,6 +85,8 @@ export class HostSite implements Site {
   readonly #secrets: SecretStore;
   readonly #cgroups: Cgroups | undefined;
   readonly #kept: KeptFolders;
+  readonly #places: UserPlaces;
+  readonly #users: ScriptUsers;
 
   constructor(
     deps: PipePoolDeps & { readonly random: Pick<Random, "bytes">; readonly clock: Clock },
@@ -100,6 +104,8 @@ export class HostSite implements Site {
         freeBytesAtLeast: 2 * (options.freeBytesAtLeast ?? defaultFreeBytesAtLeast),
       },
     );
+    this.#places = new UserPlaces({ dataPath: options.dataPath });
+    this.#users = new ScriptUsers({ places: this.#places });
     this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
@@ -133,6 +139,7 @@ export class HostSite implements Site {
       freeBytesAtLeast: this.#options.freeBytesAtLeast ?? defaultFreeBytesAtLeast,
       searchPath: this.#options.environment["PATH"],
       canLimit: (controller) => this.#cgroups?.canLimit(controller) ?? false,
+      judgeUser: (request) => this.#users.judge(request),
     });
   }
 
@@ -151,8 +158,12 @@ export class HostSite implements Site {
   async removeFolder(attempt: AttemptId): Promise<void> {
     this.#cgroups?.remove(attempt);
     const folder = this.#folder(attempt);
-    if ((this.#options.keepFailedMs ?? 0) > 0 && folder.hasFailed()) await this.#kept.keep(attempt, folder.work);
+    const places = this.#places;
+    const own = await places.takeBack(attempt);
+    const work = own === "taken" ? this.#folder(attempt, places.place(attempt)).work : folder.work;
+    if ((this.#options.keepFailedMs ?? 0) > 0 && folder.hasFailed()) await this.#kept.keep(attempt, work);
     await removeSecretFiles({ attempt, folder: folder.path, memory: memoryFolder });
+    if (own === "taken") await places.remove(attempt);
     await folder.remove();
   }
 
@@ -165,6 +176,8 @@ export class HostSite implements Site {
       pipes: this.#pipes,
       cgroups: this.#cgroups,
       secrets: this.#secrets,
+      users: this.#users,
+      places: this.#places,
       attempt,
       facts,
       attemptsPath: this.#attemptsPath,
@@ -177,7 +190,7 @@ export class HostSite implements Site {
     this.#cgroups?.close();
   }
 
-  #folder(attempt: AttemptId): AttemptFolder {
-    return new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt });
+  #folder(attempt: AttemptId, place?: string): AttemptFolder {
+    return new AttemptFolder({ attemptsPath: this.#attemptsPath, attempt, place });
   }
 }

@@ -13,7 +13,6 @@ import {
   type NodeView,
 } from "../shared/api/nodes.ts";
 import { pageOf, type Page, type PageRequest } from "../shared/api/page.ts";
-import type { Target } from "../shared/api/selector.ts";
 import {
   submissionViewSchema,
   submitAnswerSchema,
@@ -31,10 +30,11 @@ import {
 import { systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
-import type { Isolation, Lane, Stream, TaskState } from "../shared/task.ts";
+import type { Stream, TaskState } from "../shared/task.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
-import { attachmentOf, secretList, traceHeader, type FileInput, type SecretsInput } from "./run-input.ts";
+import { traceHeader } from "./run-input.ts";
 import { RunHandle } from "./run-handle.ts";
+import { runRequest, type RunOptions, type SubmitOptions } from "./run-options.ts";
 import { Transport } from "./transport.ts";
 
 export interface HoldfastOptions {
@@ -51,56 +51,6 @@ export interface HoldfastOptions {
   readonly onRetry?: (error: AppError) => void;
   readonly clock?: Clock;
   readonly random?: Random;
-}
-
-export interface SubmitOptions {
-  /** Sending a request again under the same key gives the same tasks; made up when absent. */
-  readonly idempotencyKey?: string;
-  /** W3C Trace Context: the scripts find it as `TRACEPARENT`. Throws `request.invalid` when it has another form. */
-  readonly traceParent?: string;
-  readonly signal?: AbortSignal;
-}
-
-export interface RunOptions extends SubmitOptions {
-  /** `web-01`, `role=web,env in (prod,stage)`, `*`, `{agents: […]}`, `{labels: {…}}` or `{all: true}`. */
-  readonly on: Target;
-  /** At most 512 KiB. */
-  readonly script: string;
-  /** Default bash. */
-  readonly interpreter?: string;
-  /** Of the interpreter, before the script: `["-u"]`. */
-  readonly interpreterArgs?: readonly string[];
-  readonly args?: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-  /**
-   * Reach the script and nothing else: kept encrypted, masked in its output from 6 characters on, never shown again.
-   * By name of the variable, or as a list when one is to be a file (`as: "file"`): then the variable holds its path.
-   */
-  readonly secrets?: SecretsInput;
-  readonly cwd?: string;
-  /** Lie in the script's private work folder (`HOLDFAST_WORK`, without `cwd` the current one): 16, 256 KiB together. */
-  readonly files?: readonly FileInput[];
-  /** Run time limit; default 1 h. */
-  readonly timeoutMs?: number;
-  /** Between TERM and KILL; default 10 s. */
-  readonly graceMs?: number;
-  /** Bytes of memory the script and all it starts may take; beyond, the kernel kills (`oom-killed`). */
-  readonly memoryBytes?: number;
-  /** Processes and threads the script and all it starts may be at once. */
-  readonly pids?: number;
-  /** Bytes of each stream that the agent sends in a second, at most; of what waits it keeps head and tail. At least 1,024. */
-  readonly logBytesPerSecond?: number;
-  /** Beside which other scripts it may run on its agent; default beside all that do not ask to run alone. */
-  readonly isolation?: Partial<Isolation>;
-  /** Expires while still queued after this long; default 24 h. */
-  readonly queueTimeoutMs?: number;
-  /** Lost when its agent was not seen for this long; 0 = never; default 24 h. */
-  readonly unreachableLimitMs?: number;
-  readonly lane?: Lane;
-  /** high: before the agent's other queued tasks; default normal. */
-  readonly priority?: "normal" | "high";
-  /** refuse: throws `agent.offline`, and nothing is stored, when an agent has no live session; default queue. */
-  readonly ifOffline?: "queue" | "refuse";
 }
 
 export interface TaskFilter extends PageRequest {
@@ -132,47 +82,8 @@ export class Holdfast {
 
   /** Runs a script. Resolves once it is stored durably; the handle follows it. */
   async run(options: RunOptions): Promise<RunHandle> {
-    const {
-      on,
-      script,
-      interpreter,
-      interpreterArgs,
-      args,
-      env,
-      secrets,
-      files,
-      cwd,
-      timeoutMs,
-      graceMs,
-      memoryBytes,
-      pids,
-      logBytesPerSecond,
-      isolation,
-      queueTimeoutMs,
-      unreachableLimitMs,
-      lane,
-      priority,
-      ifOffline,
-      ...submit
-    } = options;
-    const spec = {
-      kind: "script" as const,
-      script,
-      interpreter,
-      interpreterArgs: interpreterArgs && [...interpreterArgs],
-      args: args && [...args],
-      env: env && { ...env },
-      cwd,
-      files: files?.map(attachmentOf),
-      timeoutMs,
-      graceMs,
-      memoryBytes,
-      pids,
-      logBytesPerSecond,
-      isolation,
-    };
-    const listed = secrets === undefined ? {} : { secrets: secretList(secrets) };
-    return this.submit({ on, spec, ...listed, queueTimeoutMs, unreachableLimitMs, lane, priority, ifOffline }, submit);
+    const { request, submit } = runRequest(options);
+    return this.submit(request, submit);
   }
 
   /** The general form: one spec for many agents, or up to 1,000 independent tasks. Retried under one idempotency key. */

@@ -9,14 +9,8 @@ export type { SubmissionView, SubmitInput } from "../shared/api/submissions.ts";
 export type { AttemptView, TaskView } from "../shared/api/tasks.ts";
 export type { CreatedToken, CreateTokenInput, TokenView } from "../shared/api/tokens.ts";
 export type { TaskState } from "../shared/task.ts";
-export {
-  Holdfast,
-  type AgentFilter,
-  type HoldfastOptions,
-  type RunOptions,
-  type SubmitOptions,
-  type TaskFilter,
-} from "./holdfast.ts";
+export { Holdfast, type AgentFilter, type HoldfastOptions, type TaskFilter } from "./holdfast.ts";
+export type { RunOptions, SubmitOptions } from "./run-options.ts";
 export type { FileInput, SecretInput } from "./run-input.ts";
 export {
   RunHandle,

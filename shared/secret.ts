@@ -1,7 +1,7 @@
 // Secrets of a task: values that reach its script and nothing else. Their form and bounds, shared by API, store, wire and
 // agent. Invariant: no message of a schema here repeats a value.
 import { z } from "zod";
-import { environmentNameSchema } from "./task.ts";
+import { environmentNameSchema, shellsOwnName } from "./task.ts";
 
 /** Together they are bounded as well: an offer is one frame of 1 MiB, and the spec may take 768 KiB of it. */
 export const secretLimits = {
@@ -11,12 +11,8 @@ export const secretLimits = {
   submissionBytes: 16 * 1024 * 1024,
 } as const;
 
-/** Shells keep these for themselves: some cannot be set, others would be read as a number. */
-const reserved =
-  /^(HOLDFAST_.*|BASH.*|_|PPID|UID|EUID|GROUPS|SHELLOPTS|FUNCNAME|DIRSTACK|OPTIND|LINENO|SECONDS|RANDOM)$/;
-
 export const secretNameSchema = environmentNameSchema.refine(
-  (name) => !reserved.test(name),
+  (name) => !name.startsWith("HOLDFAST_") && !shellsOwnName.test(name),
   "is a name that Holdfast or the shell keeps for itself",
 );
 

@@ -96,6 +96,18 @@ export const environmentNameSchema = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "expected an environment variable's name");
 
+/** Names of variables that shells keep for themselves: some cannot be set, others would be read as a number. */
+export const shellsOwnName =
+  /^(BASH.*|_|PPID|UID|EUID|GROUPS|SHELLOPTS|FUNCNAME|DIRSTACK|OPTIND|LINENO|SECONDS|RANDOM)$/;
+
+/** As in passwd, and never to be taken for a number or an option: an id means another user on each host. */
+export const userNameSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/,
+    "expected a user's name: letters, digits, dot, underscore and dash, starting with a letter or underscore, up to 32",
+  );
+
 /** `full` runs alone under its lock's name; `none` runs beside others of mode `none`. Each agent has its own locks. */
 export const isolationModes = ["full", "none"] as const;
 export const isolationSchema = z.object({
@@ -119,6 +131,8 @@ export const scriptSpecSchema = z.object({
     .refine((env) => Object.keys(env).length <= limits.environmentCount, `at most ${limits.environmentCount} variables`)
     .default({}),
   cwd: printable.max(1_024).optional(),
+  /** User of the target; without, the one the agent runs as. Only to agents with the capability `user`. */
+  user: userNameSchema.optional(),
   /** In the private work folder; only to agents with the capability `attachments`. */
   files: attachmentsSchema.optional(),
   /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
@@ -150,6 +164,15 @@ export const taskSpecSchema = z
       context.addIssue({
         code: "custom",
         message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
+      });
+    }
+    // A shell hands them over once the user has changed.
+    const kept = spec.user === undefined ? undefined : Object.keys(spec.env).find((name) => shellsOwnName.test(name));
+    if (kept !== undefined) {
+      context.addIssue({
+        code: "custom",
+        path: ["env", kept],
+        message: "shells keep it: it cannot be given with `user`",
       });
     }
   });

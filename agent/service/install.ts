@@ -7,6 +7,7 @@ import { listAttemptFolders, AttemptFolder } from "../attempt-folder.ts";
 import { hostBootId } from "../host.ts";
 import { isAlive } from "../process-table.ts";
 import { readLockHolder } from "../data-lock.ts";
+import { removeUserPlaces } from "../user-places.ts";
 import { defaultServiceDataPath, serviceName, type ServiceDefinition } from "./definition.ts";
 import { describeStep, planInstall, planUninstall, type Account, type Seen, type Step } from "./plan.ts";
 import type { ServiceHost } from "./service-host.ts";
@@ -107,6 +108,7 @@ async function act(host: ServiceHost, step: Step): Promise<void> {
       return host.remove(step.path);
     case "remove-folder":
       await refuseUsed(host.at(step.path));
+      await removeUserPlaces(host.at(step.path));
       return host.remove(step.path);
   }
 }

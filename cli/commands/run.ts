@@ -15,21 +15,13 @@ import { durationOption, jsonOption, option, parseCount, urlOptions } from "../o
 import { note, printError, printJson, printTable } from "../output.ts";
 import { parseEnvironment } from "../pairs.ts";
 import type { Interrupt, Shell } from "../shell.ts";
+import { scriptOf, scriptOptions, type ScriptFlags } from "../script-options.ts";
 import { parseSize } from "../size.ts";
 import { readTaskSecrets } from "../task-secrets.ts";
 import { watchRun } from "../watch-run.ts";
 
-interface RunFlags extends ClientOptions {
+interface RunFlags extends ClientOptions, ScriptFlags {
   readonly on?: readonly string[];
-  readonly script?: string;
-  readonly interpreter?: string;
-  readonly interpreterArg?: readonly string[];
-  readonly arg?: readonly string[];
-  readonly env?: readonly string[];
-  readonly secret?: readonly string[];
-  readonly secretFile?: readonly string[];
-  readonly cwd?: string;
-  readonly attach?: readonly string[];
   readonly timeout?: number;
   readonly grace?: number;
   readonly memory?: number;
@@ -58,54 +50,7 @@ export function runCommand({ shell, finish }: CommandContext): Command {
         kind: "act",
         repeatable: "repeatable",
       }),
-      option({
-        flags: "--script <file>",
-        description: "script file, or - for standard input; words after -- become its arguments",
-        kind: "act",
-      }),
-      option({
-        flags: "--interpreter <name>",
-        description: "bash, sh, python3, node, pwsh or an absolute path on the agent",
-        kind: "setting",
-        fallback: { value: "bash", shown: "bash" },
-      }),
-      option({
-        flags: "--interpreter-arg <word>",
-        description: "argument of the interpreter, before the script, such as -u (repeatable)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--arg <word>",
-        description: "argument of the script, before the words after -- (repeatable)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--env <K=V>",
-        description: "environment variable of the script (repeatable)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--secret <NAME=from>",
-        description: "secret environment variable: file://PATH, env://NAME, - or the value (repeatable)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--secret-file <NAME=from>",
-        description: "the same as a file of the script's; the variable holds its path (repeatable)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({
-        flags: "--attach <file[:name]>",
-        description: "small file for the script's work folder, HOLDFAST_WORK (repeatable; 256 KiB together)",
-        kind: "act",
-        repeatable: "repeatable",
-      }),
-      option({ flags: "--cwd <dir>", description: "working directory on the agent", kind: "act" }),
+      ...scriptOptions(),
       durationOption({
         flags: "--timeout <duration>",
         description: "run time limit (server's default: 1h)",
@@ -239,6 +184,7 @@ async function run(shell: Shell, { words, flags }: Run): Promise<number> {
       env: parseEnvironment(flags.env ?? []),
       ...(secrets.length === 0 ? {} : { secrets }),
       cwd: flags.cwd,
+      user: flags.user,
       ...(files.length === 0 ? {} : { files }),
       timeoutMs: flags.timeout,
       graceMs: flags.grace,
@@ -361,20 +307,6 @@ function describe(task: TaskView): string {
   if (task.state === "lost" || task.state === "abandoned")
     return `the task on ${task.agent} is ${task.state}${why}; its outcome is unknown and it may still run`;
   return `the task on ${task.agent} is ${task.state}${why}`;
-}
-
-async function scriptOf(shell: Shell, { words, flags }: Run): Promise<{ script: string; args: readonly string[] }> {
-  const given = flags.arg ?? [];
-  if (flags.script !== undefined) {
-    const script = flags.script === "-" ? await shell.readInput() : await shell.readFile(flags.script);
-    return { script, args: [...given, ...words] };
-  }
-  if (words.length === 0) {
-    throw new AppError("config.invalid", "there is nothing to run", {
-      mend: "Give --script FILE, or the script's text after --.",
-    });
-  }
-  return { script: words.join(" "), args: given };
 }
 
 /** Until the submission is answered, one Ctrl-C is enough. */

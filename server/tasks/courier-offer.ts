@@ -115,7 +115,7 @@ function secretRefusal(
 /** An agent of before these would run a `full` script beside others, or leave out what it does not know, and say nothing. */
 function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string | undefined {
   if (spec.kind !== "script") return undefined;
-  const { isolation, interpreterArgs, files } = spec;
+  const { isolation, interpreterArgs, files, user } = spec;
   const asksForLock = isolation?.mode === "full" || isolation?.waitMs !== undefined;
   if (asksForLock && !capabilities.has(capability.isolation))
     return "this agent's version keeps no isolation locks: update it";
@@ -123,6 +123,8 @@ function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string |
     return "this agent's version takes no interpreter arguments: update it";
   if (files !== undefined && !capabilities.has(capability.attachments))
     return "this agent's version takes no attached files: update it";
+  if (user !== undefined && !capabilities.has(capability.user))
+    return "this agent's version runs no script as another user: update it";
   return undefined;
 }
 

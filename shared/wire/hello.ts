@@ -12,7 +12,7 @@ export const attemptsPerHello = 1_000;
 /**
  * Words of `capabilities` that a node acts by. `isolation`: keeps isolation locks; without it a spec that asks for one is
  * not offered. `slots`: understands `settings`. `secrets`: gives a script its secrets; without it a task that has some is not offered.
- * `interpreter-args` and `attachments`: know these fields of a spec; without them one that has the field is not offered.
+ * `interpreter-args`, `attachments` and `user`: know these fields of a spec; without them one that has the field is not offered.
  */
 export const capability = {
   isolation: "isolation",
@@ -20,6 +20,7 @@ export const capability = {
   secrets: "secrets",
   interpreterArgs: "interpreter-args",
   attachments: "attachments",
+  user: "user",
 } as const;
 
 /** Boots one hello can name as its past. */

@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { RunOptions } from "../../sdk/holdfast.ts";
+import type { RunOptions } from "../../sdk/run-options.ts";
 import type { Agent } from "../../agent/agent.ts";
 import { startAgentOn } from "../harness/enrolled-agent.ts";
 import { eventually } from "../harness/eventually.ts";

@@ -111,8 +111,9 @@ describe.skipIf(isSkipped)("in the root of an image", () => {
     expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("does not look like")]);
     expect([existsSync(at("srv/agent/precious")), existsSync(at(unitFile))]).toEqual([true, true]);
     await writeFile(at("srv/agent/journal"), "");
+    await mkdir(at("srv/agent.users/commands-1"), { recursive: true });
     expect((await agent("uninstall", "--purge")).code).toBe(0);
-    expect([existsSync(at("srv/agent")), existsSync(at(unitFile))]).toEqual([false, false]);
+    for (const path of ["srv/agent", "srv/agent.users", unitFile]) expect(existsSync(at(path))).toBe(false);
   });
 
   test("purges nothing that an agent or a script still uses", async () => {

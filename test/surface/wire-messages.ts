@@ -198,6 +198,21 @@ export const fromNodeSamples = {
       },
     ],
   },
+  "offer-user": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "work",
+        startWindowMs: 60_000,
+        spec: { ...script, user: "web" },
+      },
+    ],
+  },
   "offer-secrets": {
     type: "offer",
     items: [

@@ -1,10 +1,15 @@
 // Whether an offer finds room on the disk for all that it brings.
 import { expect, test } from "vitest";
 import { admitOffer } from "../../../agent/admission.ts";
+import type { Admission } from "../../../agent/roster-event.ts";
+import type { UserRequest } from "../../../agent/script-users.ts";
 import { attemptIdSchema, journalIdSchema, taskIdSchema } from "../../../shared/ids.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
 
 const id = "00000000-0000-7000-8000-000000000001";
+
+const judgeUser = ({ user }: UserRequest): Admission =>
+  user === "web" ? { kind: "ok" } : { kind: "never", refusal: { reason: "invalid", detail: "no such user" } };
 
 function verdictOn(change: object, freeBytes: number): string {
   const offer = {
@@ -17,7 +22,14 @@ function verdictOn(change: object, freeBytes: number): string {
     startWindowMs: 3_000,
     spec: taskSpecSchema.parse({ kind: "script", interpreter: "/bin/sh", script: "x".repeat(100), ...change }),
   };
-  const facts = { freeBytes, stoodMs: 0, freeBytesAtLeast: 1_000, searchPath: "/bin", canLimit: () => false };
+  const facts = {
+    freeBytes,
+    stoodMs: 0,
+    freeBytesAtLeast: 1_000,
+    searchPath: "/bin",
+    canLimit: () => false,
+    judgeUser,
+  };
   const admission = admitOffer(offer, facts);
   return admission.kind === "ok" ? "ok" : admission.kind === "later" ? admission.reason : admission.refusal.reason;
 }
@@ -29,4 +41,8 @@ test.each([
   ["its script and its attached files, twice", { files }, 2_200],
 ])("an offer needs room for %s, beside what is to stay free", (_what, change, needed) => {
   expect([verdictOn(change, needed), verdictOn(change, needed - 1)]).toEqual(["ok", "disk-full"]);
+});
+
+test("the user it names is judged", () => {
+  expect([verdictOn({ user: "web" }, 1_200), verdictOn({ user: "ghost" }, 1_200)]).toEqual(["ok", "invalid"]);
 });

@@ -320,6 +320,16 @@ test("an option --traceparent of another form is refused before anything is sent
   expect(api.backend.submits).toEqual([]);
 });
 
+test("the user to run as goes along by name, and is never a number", async () => {
+  await using api = await startApi();
+  api.backend.add().finish("succeeded", { exitCode: 0 });
+  expect(await start(api, ["--on", "web-01", "--user", "web", "--", "x"]).exitCode).toBe(0);
+  expect(api.backend.submits[0]?.submit.work).toMatchObject({ spec: { user: "web" } });
+  const { shell, exitCode } = start(api, ["--on", "web-01", "--user", "1000", "--", "x"]);
+  expect(await exitCode).toBe(2);
+  expect(shell.err.text).toContain("--user: expected a user's name");
+});
+
 test("attached files go along byte for byte, under their own name or another, executable where they are", async () => {
   await using api = await startApi();
   api.backend.add().finish("succeeded", { exitCode: 0 });

@@ -60,6 +60,7 @@ describe("packing offers", () => {
   it.each([
     ["arguments of the interpreter", "interpreter-args", { interpreterArgs: ["-u"] }],
     ["attached files", "attachments", { files: [{ name: "a", base64: "AA==" }] }],
+    ["another user", "user", { user: "web" }],
   ])("offers %s only to an agent that would not leave them out", (_what, capability, change) => {
     const attempts = [withSpec(1, script(change)), claimed(2)];
     const refused = packOffers(addressee, attempts);
