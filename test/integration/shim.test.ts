@@ -10,6 +10,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isAlive } from "../../agent/process-table.ts";
 import { parseExitReport, parseRelayMarks } from "../../agent/shim-report.ts";
 import { eventually } from "../harness/eventually.ts";
+import { signalAll } from "../harness/process.ts";
 
 const isRoot = process.getuid?.() === 0;
 /** As each is when it is `sh`. */
@@ -87,7 +88,7 @@ describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under 
       }));
       before = parseExitReport(await read("exit"));
       // What comes between the shim's look and its wait is repeated, as the agent repeats it.
-      const alarms = setInterval(() => process.kill(shim, "SIGALRM"), 20);
+      const alarms = setInterval(() => signalAll([shim], "SIGALRM"), 20);
       await eventually("the exit", async () => ({
         done: parseExitReport(await read("exit")) !== undefined,
         state: "",
