@@ -13,6 +13,8 @@ import { checkStart } from "./start-checks.ts";
 export interface RunAgentOptions extends AgentConfig {
   /** How long the work folder of a failed attempt is kept. Default 0: not at all. */
   readonly keepFailedMs?: number;
+  /** A shell command that restarts this agent, for updates that the cluster asks for. */
+  readonly restartCommand?: string | undefined;
   /** Written once the first session is open; for service managers and tests. */
   readonly onReady?: () => void;
 }
@@ -43,9 +45,9 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       notifier?.look();
       options.onReady?.();
     };
-    const { dataPath, slots, keepFailedMs = 0 } = options;
+    const { dataPath, slots, keepFailedMs = 0, restartCommand } = options;
     const deps: AgentDeps = { logger, onFatal, onReady };
-    const running = createAgent({ dataPath, slots, keepFailedMs }, deps);
+    const running = createAgent({ dataPath, slots, keepFailedMs, restartCommand }, deps);
     agent = running;
     const signals = listenForSignals();
     try {

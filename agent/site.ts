@@ -29,6 +29,7 @@ import type { Evidence } from "./recovery.ts";
 import type { Admission } from "./roster-event.ts";
 import { memoryFolder, removeSecretFiles } from "./script-secrets.ts";
 import { SecretStore } from "./secret-store.ts";
+import { whyNoUpdate, type UpdateTaskOptions } from "./update/task.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 
 /** The driver of one attempt that runs a script; execution.ts is the real one. */
@@ -66,6 +67,7 @@ export interface Site {
 export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions, "attempt" | "facts" | "host"> {
   readonly dataPath: string;
   readonly hostBootId: string;
+  readonly updates: UpdateTaskOptions;
   /** Of its control groups; tells the agents of one host apart. Without, none are made. */
   readonly groupName?: string;
   /** Of this data directory, for the secrets of scripts. */
@@ -133,6 +135,7 @@ export class HostSite implements Site {
       freeBytesAtLeast: this.#options.freeBytesAtLeast ?? defaultFreeBytesAtLeast,
       searchPath: this.#options.environment["PATH"],
       canLimit: (controller) => this.#cgroups?.canLimit(controller) ?? false,
+      updateLack: () => whyNoUpdate(this.#options.updates),
     });
   }
 

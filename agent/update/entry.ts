@@ -36,6 +36,8 @@ export interface UpdateRequest {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Path of this executable. */
   readonly executable?: string;
+  /** Ends it before the switch; from then on it goes on until it has decided, forth or back. */
+  readonly signal?: AbortSignal;
 }
 
 export type UpdateReport =
@@ -66,6 +68,7 @@ export async function updateAgent(
     const { proxy } = await loadReach(request.dataPath);
     const fetch = createFetch(ProxyRules.read(proxy, request.environment));
     const to = await fetchVersion({ fetch, clock }, { ...request, folder });
+    if (request.signal?.aborted === true) throw AppError.from(request.signal.reason);
     return await bringUp(folder, to, { request, tell, clock });
   } finally {
     await lock.stop();

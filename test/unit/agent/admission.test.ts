@@ -17,7 +17,14 @@ function verdictOn(change: object, freeBytes: number): string {
     startWindowMs: 3_000,
     spec: taskSpecSchema.parse({ kind: "script", interpreter: "/bin/sh", script: "x".repeat(100), ...change }),
   };
-  const facts = { freeBytes, stoodMs: 0, freeBytesAtLeast: 1_000, searchPath: "/bin", canLimit: () => false };
+  const facts = {
+    freeBytes,
+    stoodMs: 0,
+    freeBytesAtLeast: 1_000,
+    searchPath: "/bin",
+    canLimit: () => false,
+    updateLack: () => "it runs from sources",
+  };
   const admission = admitOffer(offer, facts);
   return admission.kind === "ok" ? "ok" : admission.kind === "later" ? admission.reason : admission.refusal.reason;
 }
