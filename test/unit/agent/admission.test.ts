@@ -37,3 +37,8 @@ test.each([
 ])("an offer needs room for %s, beside what is to stay free", (_what, change, needed) => {
   expect([verdictOn(change, needed), verdictOn(change, needed - 1)]).toEqual(["ok", "disk-full"]);
 });
+
+test("an update that this agent cannot do is refused for good, whatever room there is", () => {
+  const update = { kind: "update", sha256: "0".repeat(64), servers: ["http://node:8080"] };
+  expect(verdictOn(update, 10_000)).toBe("unsupported");
+});
