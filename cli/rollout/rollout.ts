@@ -68,7 +68,7 @@ export async function rollOut(deps: RolloutDeps, request: RolloutRequest): Promi
   } catch (cause) {
     if (!leave.signal.aborted) throw cause;
     for (const [id, row] of rows) {
-      if (row.state === "planned") set(id, { state: row.task === null ? "untouched" : "running" });
+      if (row.state === "planned") set(id, { state: row.wave === null ? "untouched" : "running" });
     }
     return { why: "left", interrupt, rows: [...rows.values()] };
   } finally {
@@ -97,6 +97,8 @@ async function runWave(
 ): Promise<WaveResult> {
   const { client, rows, set, signal, tell } = deps;
   const names = running.map((id) => rows.get(id)?.name ?? id);
+  // Beforehand: who leaves before the answer has come does not know that nothing was begun.
+  for (const id of running) set(id, { wave: waves });
   await tell(`wave ${waves}: ${names.join(", ")}`);
   const handle = await client.agents.update(
     { agents: [...running], sums, servers: [...servers], greetMs, queueTimeoutMs },
@@ -104,7 +106,7 @@ async function runWave(
   );
   const idOf = new Map(running.map((id) => [rows.get(id)?.name, id]));
   const tasks = new Map(handle.tasks.map(({ id, agent }) => [id, idOf.get(agent) ?? agent]));
-  for (const [task, id] of tasks) set(id, { wave: waves, task });
+  for (const [task, id] of tasks) set(id, { task });
   const said = await lastErrors(handle, signal);
   let [failed, updated] = [0, 0];
   for (const task of await handle.results({ signal })) {

@@ -284,7 +284,8 @@ export class FakeBackend implements Backend, EnrolmentBackend {
 
   async updateAgents({ request }: Parameters<Backend["updateAgents"]>[0]): Promise<SubmitAnswer> {
     this.updates.push(request);
-    const tasks = request.agents.map((agent) => {
+    const tasks = request.agents.map((nameOrId) => {
+      const agent = this.#agent(nameOrId)?.name ?? nameOrId;
       const { log, ...change } = this.onUpdate(agent);
       const task = this.add(new FakeTask(taskView({ agent, lane: "system", ...change })));
       if (log !== undefined) task.append("err", log);
