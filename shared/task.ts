@@ -177,9 +177,7 @@ const refineTotal = (spec: z.infer<typeof scriptSpecSchema> | { readonly kind: s
 };
 
 /** What whoever may run tasks may submit. */
-export const runSpecSchema = z
-  .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema])
-  .superRefine(refineTotal);
+export const runSpecSchema = z.discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema]).superRefine(refineTotal);
 export const taskSpecSchema = z
   .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema, updateSpecSchema])
   .superRefine(refineTotal);

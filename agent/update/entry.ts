@@ -48,6 +48,8 @@ export type UpdateReport =
   | { readonly kind: "switched"; readonly version: string };
 
 const lookMs = 500;
+/** As long as another one's download and trials may take at most on a fair line. */
+const lockWaitMs = 900_000;
 const noteSchema = z.object({ from: z.string(), to: z.string() });
 
 export async function updateAgent(
@@ -63,7 +65,7 @@ export async function updateAgent(
   }
   // Two at once would each take the other's version for the one that works.
   const lock = new DataLock({ path: join(folder, "update.lock"), hostBootId: hostBootId() });
-  await lock.start();
+  await startWhenFree(lock, { request, tell, clock });
   try {
     const { proxy } = await loadReach(request.dataPath);
     const fetch = createFetch(ProxyRules.read(proxy, request.environment));
@@ -79,6 +81,20 @@ interface Tools {
   readonly request: UpdateRequest;
   readonly tell: (line: string) => Promise<void>;
   readonly clock: Clock;
+}
+
+/** Agents that share the folder may be asked at once: the second waits for the first to come to its end. */
+async function startWhenFree(lock: DataLock, { request, tell, clock }: Tools): Promise<void> {
+  const endMs = clock.monotonicMs() + lockWaitMs;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await lock.start();
+    } catch (cause) {
+      if (AppError.from(cause).code !== "journal.locked" || clock.monotonicMs() >= endMs) throw cause;
+      if (tries === 0) await tell("another update of this executable is under way; waiting for its end");
+      await clock.sleep(lookMs, request.signal);
+    }
+  }
 }
 
 async function bringUp(folder: string, to: string, { request, tell, clock }: Tools): Promise<UpdateReport> {

@@ -27,7 +27,8 @@ export interface UpdatePlace {
 
 /** How this agent updates itself, or why it does not. */
 export type UpdateWay =
-  { readonly kind: "restart"; readonly program: string; readonly line: string } | { readonly kind: "none"; readonly why: string };
+  | { readonly kind: "restart"; readonly program: string; readonly line: string }
+  | { readonly kind: "none"; readonly why: string };
 
 /** Time for a download over a slow line. Milliseconds. */
 const fetchMs = 3_600_000;
@@ -87,11 +88,7 @@ export function whyNoUpdate(options: UpdateTaskOptions, place: UpdatePlace = her
 }
 
 /** The offer with every update that this agent can do as the script that does it. */
-export function withUpdates(
-  offer: Offer,
-  options: UpdateTaskOptions,
-  place: () => UpdatePlace = hereAndNow,
-): Offer {
+export function withUpdates(offer: Offer, options: UpdateTaskOptions, place: () => UpdatePlace = hereAndNow): Offer {
   if (!offer.items.some(({ spec }) => spec.kind === "update")) return offer;
   const way = findUpdateWay(options, place());
   if (way.kind === "none") return offer;

@@ -72,7 +72,8 @@ function runAgentCommand({ shell, finish }: CommandContext): Command {
       }),
       option({
         flags: "--restart-command <line>",
-        description: "shell command that restarts this agent when the cluster updates it (else its systemd service is, as root)",
+        description:
+          "shell command that restarts this agent when the cluster updates it (else its systemd service is, as root)",
         kind: "setting",
       }),
       logLevelOption(),

@@ -8,7 +8,16 @@ import type { Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import type { Interrupt, Shell } from "../shell.ts";
 import { judgeTask, versionOf, type AgentRow } from "./judge.ts";
-import { beginWave, endWave, planRollout, stopRollout, type Rollout, type RolloutEnd, type WaveResult, type WaveSize } from "./waves.ts";
+import {
+  beginWave,
+  endWave,
+  planRollout,
+  stopRollout,
+  type Rollout,
+  type RolloutEnd,
+  type WaveResult,
+  type WaveSize,
+} from "./waves.ts";
 
 export interface RolloutRequest {
   readonly rows: readonly AgentRow[];

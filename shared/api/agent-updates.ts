@@ -21,7 +21,10 @@ export const agentUpdateSchema = z.strictObject({
     .min(1)
     .max(8)
     .describe("Where the agents download, as they reach it; tried in order"),
-  greetMs: updateSpecSchema.shape.greetMs.unwrap().optional().describe("Time for the new version to connect; default 60 s"),
+  greetMs: updateSpecSchema.shape.greetMs
+    .unwrap()
+    .optional()
+    .describe("Time for the new version to connect; default 60 s"),
   queueTimeoutMs: z
     .int()
     .min(queueTimeoutBounds.leastMs)

@@ -74,7 +74,10 @@ test("a good version reaches both in two waves; a bad one goes back on the first
   const alone = { mode: "full" } as const;
   const run = await node.client.run({ on: "role=web", interpreter: "sh", script: wait, isolation: alone });
 
-  const good = await serve(await readFile(await buildAgent({ version: "0.0.1-test", commit: undefined })), "0.0.1-test");
+  const good = await serve(
+    await readFile(await buildAgent({ version: "0.0.1-test", commit: undefined })),
+    "0.0.1-test",
+  );
   const from = "0.0.0-test-000000000000";
   const done = await update();
   expect(done).toMatchObject({

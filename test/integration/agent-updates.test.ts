@@ -53,7 +53,9 @@ test("an agent that runs from sources refuses for good and says how it is update
     reason: expect.stringMatching(/^unsupported: .*update it the way it was installed/),
     spec: { kind: "update", title: `update the agent to ${sha256.slice(0, 12)}` },
   });
-  const audited = await rows("select action, target, detail from audit where action in ('submit', 'agent-update') order by id");
+  const audited = await rows(
+    "select action, target, detail from audit where action in ('submit', 'agent-update') order by id",
+  );
   const { id } = await node.client.agents.show("web-01");
   expect(audited).toEqual([
     { action: "submit", target: run.id, detail: { tasks: 1 } },
@@ -82,7 +84,11 @@ test("who may run tasks may not update agents, neither by this route nor as a ta
   const secret = randomBytes(32).toString("base64url");
   const digest = createHash("sha256").update(secret).digest();
   const scopes = ["tasks:run", "tasks:read", "agents:read"];
-  await rows("insert into api_key (id, name, secret_sha256, scopes) values ($1, 'runner', $2, $3)", [id, digest, JSON.stringify(scopes)]);
+  await rows("insert into api_key (id, name, secret_sha256, scopes) values ($1, 'runner', $2, $3)", [
+    id,
+    digest,
+    JSON.stringify(scopes),
+  ]);
   const runner = apiCaller(node.url, formatApiKey({ id, secret }));
   const refused = await runner("POST", "/api/v1/agent-updates", request);
   expect([refused.status, refused.body["code"]]).toEqual([403, "auth.forbidden"]);

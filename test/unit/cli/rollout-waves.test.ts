@@ -22,7 +22,7 @@ const planOf = (count: number, wave: WaveSize, failures = 0): RolloutPlan => ({
 /** The sizes of the waves, each agent updated. */
 function sizes(plan: RolloutPlan): number[] {
   const seen: number[] = [];
-  for (let rollout = planRollout(plan); rollout.at !== "ended"; ) {
+  for (let rollout = planRollout(plan); rollout.at !== "ended";) {
     rollout = beginWave(rollout);
     if (rollout.at !== "wave") throw new Error(`expected a wave, saw ${rollout.at}`);
     seen.push(rollout.running.length);

@@ -67,7 +67,11 @@ test("it becomes a script that runs this executable's own update, under a lock o
 });
 
 test.each([
-  ["version 1 beside 2", { ownGroups: "1:name=systemd:/system.slice/holdfast-agent-b.service\n0::/\n" }, "holdfast-agent-b.service"],
+  [
+    "version 1 beside 2",
+    { ownGroups: "1:name=systemd:/system.slice/holdfast-agent-b.service\n0::/\n" },
+    "holdfast-agent-b.service",
+  ],
   ["a slice of its own", { ownGroups: "0::/system.slice/x.slice/a@b.service\n" }, "a@b.service"],
 ])("its service is found in control groups of %s", (_what, change, unit) => {
   expect(lineOf(change)).toBe(`systemctl restart --no-block ${unit}`);
