@@ -44,6 +44,11 @@ const lineOf = (change: Partial<UpdatePlace>, restartCommand?: string): string |
 };
 
 test("it becomes a script that runs this executable's own update, under a lock of its own", () => {
+  const words = [
+    [executable, "agent", "update", "--sha256", "ab".repeat(32), "--data-dir", "/var/lib/holdfast/agent"],
+    ["--restart-command", "systemctl restart --no-block holdfast-agent.service"],
+    ["--server", "https://one.example", "--server", "http://10.0.0.2:8080", "--greet-within", "20000ms"],
+  ].flat();
   const { items } = withUpdates(offer(script, update), options, () => service);
   expect(items.map(({ spec }) => spec)).toEqual([
     script,
@@ -51,12 +56,7 @@ test("it becomes a script that runs this executable's own update, under a lock o
       kind: "script",
       interpreter: "/bin/sh",
       script: 'exec "$@"\n',
-      args: [
-        executable,
-        ...["agent", "update", "--sha256", "ab".repeat(32), "--data-dir", "/var/lib/holdfast/agent"],
-        ...["--restart-command", "systemctl restart --no-block holdfast-agent.service"],
-        ...["--server", "https://one.example", "--server", "http://10.0.0.2:8080", "--greet-within", "20000ms"],
-      ],
+      args: words,
       env: {},
       cwd: "/",
       timeoutMs: 3_600_000 + 2 * 20_000 + 60_000,
