@@ -18,6 +18,8 @@ export interface AdmissionFacts {
   /** How long the process may have stood still before it read the offer, in boot time (suspend counts). */
   readonly stoodMs: number;
   readonly searchPath: string | undefined;
+  /** Why it does not, where it does not. */
+  readonly updateLack: () => string;
   /** Whether the host lets the agent set such a limit. */
   readonly canLimit: (controller: Controller) => boolean;
   /** Whether the script can run as the user it names. */
@@ -33,6 +35,11 @@ export function admitOffer(offer: OfferItem, facts: AdmissionFacts): Admission {
     return { kind: "later", reason: "window-passed" };
   const { spec } = offer;
   if (spec.kind === "no-op") return { kind: "ok" };
+  // One that can be done here came as a script (update/task.ts).
+  if (spec.kind === "update") {
+    const detail = `this agent does not update itself: ${facts.updateLack()}`.slice(0, 1_024);
+    return { kind: "never", refusal: { reason: "unsupported", detail } };
+  }
   // The spec is written twice: into the journal and as the files of the script.
   const given = Buffer.byteLength(spec.script) + attachedBytes(spec.files ?? []);
   const needed = facts.freeBytesAtLeast + 2 * given;

@@ -22,6 +22,7 @@ import { defaultFreeBytesAtLeast } from "./admission.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionView } from "./connections.ts";
 import { DataLock } from "./data-lock.ts";
+import { executableFolderOf } from "./executable-folder.ts";
 import { createDial } from "./dial.ts";
 import type { Dial, DialTarget } from "./dial.ts";
 import { DiskReserve } from "./disk-reserve.ts";
@@ -48,6 +49,7 @@ import { loadSecretKey } from "./secret-store.ts";
 import { findSignalReset, installShim } from "./shim-install.ts";
 import { HostSite } from "./site.ts";
 import type { HostSiteOptions } from "./site.ts";
+import { withUpdates, type UpdateTaskOptions } from "./update/task.ts";
 
 export interface AgentOptions {
   readonly dataPath: string;
@@ -63,6 +65,8 @@ export interface AgentOptions {
   readonly freeBytesAtLeast?: number;
   /** How long the work folder of a failed attempt is kept, in milliseconds. Default 0: not at all. */
   readonly keepFailedMs?: number;
+  /** A shell command that restarts this agent, for updates that the cluster asks for; default its systemd unit, as root. */
+  readonly restartCommand?: string | undefined;
   /** Size from which the journal is rewritten. Default 16 MiB. */
   readonly compactBytes?: number;
 }
@@ -242,6 +246,7 @@ class HoldfastAgent implements Agent {
       environment: scripts,
       bounds: bounds ?? defaultSpoolBounds,
       secretKey: given.secretKey,
+      updates: this.#updates,
       ...(freeBytesAtLeast === undefined ? {} : { freeBytesAtLeast }),
       ...(keepFailedMs === undefined ? {} : { keepFailedMs }),
     });
@@ -259,6 +264,7 @@ class HoldfastAgent implements Agent {
     const version = ownVersion();
     const interpreters = (): string[] =>
       interpreterNames.filter((name) => findInterpreter(name, scripts["PATH"]) !== undefined);
+    const executable = executableFolderOf(process.execPath)?.version;
     const hello = (): Hello => ({
       type: "hello",
       protocols: ownProtocols,
@@ -274,6 +280,7 @@ class HoldfastAgent implements Agent {
         os: process.platform,
         arch: process.arch,
         slots: engine.workSlots,
+        ...(executable === undefined ? {} : { executable }),
       },
     });
     const listFile = new NodeListFile(common, { path: join(dataPath, "nodes.json") });
@@ -335,6 +342,11 @@ class HoldfastAgent implements Agent {
     return { lock, journal, engine, connections, renewal, health };
   }
 
+  get #updates(): UpdateTaskOptions {
+    const { dataPath, restartCommand } = this.#options;
+    return { dataPath, restartCommand, executable: process.execPath };
+  }
+
   get #identity(): Identity {
     if (this.#state.kind === "stopped") throw new AppError("aborted", "the agent has stopped");
     return this.#state.identity;
@@ -357,7 +369,7 @@ class HoldfastAgent implements Agent {
         renewal.renewed(message);
         return;
       default:
-        engine.receive(session, message);
+        engine.receive(session, message.type === "offer" ? withUpdates(message, this.#updates) : message);
     }
   }
 

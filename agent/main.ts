@@ -7,13 +7,17 @@ import type { Agent, AgentDeps, AgentStatus } from "./agent.ts";
 import { createAgent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
 import { forbidCoreDumps } from "./core-dumps.ts";
+import { hostBootId } from "./host.ts";
 import { closeInherited } from "./inherited-descriptors.ts";
 import { openNotifier } from "./service/notifier.ts";
 import { checkStart } from "./start-checks.ts";
+import { watchPending } from "./update/pending.ts";
 
 export interface RunAgentOptions extends AgentConfig {
   /** How long the work folder of a failed attempt is kept. Default 0: not at all. */
   readonly keepFailedMs?: number;
+  /** A shell command that restarts this agent, for updates that the cluster asks for. */
+  readonly restartCommand?: string | undefined;
   /** Written once the first session is open; for service managers and tests. */
   readonly onReady?: () => void;
 }
@@ -46,14 +50,31 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       notifier?.look();
       options.onReady?.();
     };
-    const { dataPath, slots, keepFailedMs = 0 } = options;
+    const { dataPath, slots, keepFailedMs = 0, restartCommand } = options;
     const deps: AgentDeps = { logger, onFatal, onReady };
-    const running = createAgent({ dataPath, slots, keepFailedMs }, deps);
+    const running = createAgent({ dataPath, slots, keepFailedMs, restartCommand }, deps);
     agent = running;
     const signals = listenForSignals();
+    const pending = new AbortController();
     try {
       await running.start();
       notifier?.ready(() => describeStatus(running.status()));
+      void watchPending(
+        {
+          clock: systemClock,
+          logger,
+          greeted: () => running.status().nodes.some(({ state }) => state === "open"),
+          signal: pending.signal,
+        },
+        { executable: process.execPath, hostBootId: hostBootId() },
+      ).then(
+        (why) => {
+          if (why === undefined) return;
+          logger.error({ err: why, mend: why.mend }, why.message);
+          onFatal(why);
+        },
+        (cause: unknown) => logger.warn({ err: cause }, "cannot look after an update that was cut off"),
+      );
       const end = await Promise.race([signals.first, fatal]);
       if (end instanceof AppError) {
         notifier?.stopping(end.message);
@@ -63,6 +84,7 @@ export async function runAgent(options: RunAgentOptions): Promise<number> {
       logger.info({ signal: end }, "draining: no new work is taken, running scripts go on");
       return await Promise.race([endOrderly(running), signals.second]);
     } finally {
+      pending.abort();
       signals.stop();
     }
   } catch (cause) {

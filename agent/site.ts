@@ -30,6 +30,7 @@ import type { Admission } from "./roster-event.ts";
 import { memoryFolder, removeSecretFiles } from "./script-secrets.ts";
 import { ScriptUsers } from "./script-users.ts";
 import { SecretStore } from "./secret-store.ts";
+import { whyNoUpdate, type UpdateTaskOptions } from "./update/task.ts";
 import type { ShimStartOptions } from "./shim-start.ts";
 import { UserPlaces } from "./user-places.ts";
 
@@ -68,6 +69,7 @@ export interface Site {
 export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions, "attempt" | "facts" | "host"> {
   readonly dataPath: string;
   readonly hostBootId: string;
+  readonly updates: UpdateTaskOptions;
   /** Of its control groups; tells the agents of one host apart. Without, none are made. */
   readonly groupName?: string;
   /** Of this data directory, for the secrets of scripts. */
@@ -140,6 +142,7 @@ export class HostSite implements Site {
       searchPath: this.#options.environment["PATH"],
       canLimit: (controller) => this.#cgroups?.canLimit(controller) ?? false,
       judgeUser: (request) => this.#users.judge(request),
+      updateLack: () => whyNoUpdate(this.#options.updates),
     });
   }
 

@@ -1,6 +1,7 @@
 // The client: one method per act of the HTTP API, errors as AppError by code. Works in Node and in a browser.
 import type { z } from "zod";
 import { agentViewSchema, type AgentChangeRequest, type AgentView } from "../shared/api/agents.ts";
+import type { Sums } from "../shared/api/agent-updates.ts";
 import { agentLocksSchema, type AgentLocks } from "../shared/api/locks.ts";
 import {
   clusterViewSchema,
@@ -28,9 +29,12 @@ import {
   type TokenView,
 } from "../shared/api/tokens.ts";
 import { systemClock, type Clock } from "../shared/clock.ts";
-import { AppError } from "../shared/errors.ts";
+import type { AppError } from "../shared/errors.ts";
 import type { Random } from "../shared/random.ts";
 import type { Stream, TaskState } from "../shared/task.ts";
+import { readServedSums, requestUpdates, type UpdateRequest } from "./agent-updates.ts";
+import { downloadLog } from "./log-download.ts";
+import { agentPath, nodePath, taskPath } from "./paths.ts";
 import { webFetch, webRandom, type Fetch } from "./platform.ts";
 import { traceHeader } from "./run-input.ts";
 import { RunHandle } from "./run-handle.ts";
@@ -137,7 +141,7 @@ export class Holdfast {
     log: (
       id: string,
       options: { readonly stream?: Stream | "both"; readonly signal?: AbortSignal } = {},
-    ): AsyncGenerator<Uint8Array> => this.#download(`${taskPath(id)}/log`, options),
+    ): AsyncGenerator<Uint8Array> => downloadLog(this.#transport, id, options),
     /** A handle on a task that was submitted earlier. */
     follow: async (id: string): Promise<RunHandle> => {
       const task = await this.tasks.show(id);
@@ -169,6 +173,14 @@ export class Holdfast {
         body: change,
         repeatable: "repeatable",
       }),
+    /** SHA-256 of the agent's executables that the node serves, by name of file. */
+    executables: (): Promise<Sums> => readServedSums(this.#transport),
+    /** Has them replace their executables; the handle follows the tasks. Retried under one idempotency key. */
+    update: async (request: UpdateRequest, options: Pick<SubmitOptions, "idempotencyKey" | "signal"> = {}) =>
+      new RunHandle(
+        this.#transport,
+        await requestUpdates(this.#transport, request, { idempotencyKey: this.#newKey(), ...options }),
+      ),
     /** It keeps what runs and is offered nothing more. */
     pause: (nameOrId: string): Promise<AgentView> => this.#setAgentPaused(nameOrId, "pause"),
     resume: (nameOrId: string): Promise<AgentView> => this.#setAgentPaused(nameOrId, "resume"),
@@ -263,49 +275,7 @@ export class Holdfast {
     return this.#transport.json(schema, { method: "GET", path, query, repeatable: "repeatable" });
   }
 
-  async *#download(
-    path: string,
-    options: { readonly stream?: Stream | "both"; readonly signal?: AbortSignal },
-  ): AsyncGenerator<Uint8Array> {
-    const query = { stream: options.stream };
-    const response = await this.#transport.response({
-      method: "GET",
-      path,
-      query,
-      repeatable: "repeatable",
-      signal: options.signal,
-    });
-    const reader = response.body?.getReader();
-    if (reader === undefined) return;
-    try {
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        yield value;
-      }
-    } catch (cause) {
-      throw new AppError("connection.closed", "the log's download broke off", {
-        cause,
-        mend: "Download it again, or follow it.",
-      });
-    } finally {
-      await reader.cancel().catch(() => undefined);
-    }
-  }
-
   #newKey(): string {
     return [...this.#transport.platform.random.bytes(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
-}
-
-function taskPath(id: string): string {
-  return `/api/v1/tasks/${encodeURIComponent(id)}`;
-}
-
-function nodePath(node: string): string {
-  return `/api/v1/nodes/${encodeURIComponent(node)}`;
-}
-
-function agentPath(nameOrId: string): string {
-  return `/api/v1/agents/${encodeURIComponent(nameOrId)}`;
 }

@@ -1,6 +1,7 @@
 // The public surface of the package "holdfast", every name listed by hand; what is not here may change at any time.
 export { AppError, type ErrorCode } from "../shared/errors.ts";
 export type { AgentChangeRequest, AgentView } from "../shared/api/agents.ts";
+export type { AgentUpdateRequest, Sums } from "../shared/api/agent-updates.ts";
 export type { AgentLocks, LockView } from "../shared/api/locks.ts";
 export type { ClusterView, DrainRequest, NodeChangeRequest, NodeRemains, NodeView } from "../shared/api/nodes.ts";
 export type { Page } from "../shared/api/page.ts";

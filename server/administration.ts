@@ -11,7 +11,7 @@ import {
   type NodeId,
   type TaskId,
 } from "../shared/ids.ts";
-import { isFinal } from "../shared/task.ts";
+import { isFinal, taskSpecSchema } from "../shared/task.ts";
 import type { AgentBackend, NodeBackend, Principal, TaskBackend } from "./api/backend.ts";
 import type { HintKind } from "./cluster/hints.ts";
 import { setAgentSlots } from "./store/agent-slots.ts";
@@ -74,6 +74,7 @@ export function createAdministration(deps: AdministrationDeps): Administration {
     async retryTask(id, principal) {
       const row = await readTask(sql, id);
       if (row === undefined) return null;
+      refuseUpdate(row.spec);
       const latest = row.attempts.at(-1);
       if (latest !== undefined && isFinal(latest.state) && row.agentStatus === "active") {
         const refusal = await deps.admitOne(row.agent);
@@ -167,4 +168,12 @@ export function createAdministration(deps: AdministrationDeps): Administration {
       return cluster;
     },
   };
+}
+
+/** Who may retry scripts may not replace executables; and what an old update brings is no longer what is served. */
+function refuseUpdate(spec: string): void {
+  if (taskSpecSchema.safeParse(JSON.parse(spec)).data?.kind !== "update") return;
+  throw new AppError("request.invalid", "an update of an agent is not retried as a task", {
+    mend: "Ask for it again with `holdfast agents update`.",
+  });
 }

@@ -10,6 +10,7 @@ import { isFinal } from "../shared/task.ts";
 import type { Random } from "../shared/random.ts";
 import type { ApiKeyRow, Backend } from "./api/backend.ts";
 import type { Downloads } from "./api/download-routes.ts";
+import { updateAgents } from "./agent-updates.ts";
 import { createAdministration, type AdministrationDeps } from "./administration.ts";
 import { issueToken } from "./enrolment/issue-token.ts";
 import { findAgent, listAgents, revokeAgent } from "./store/agents.ts";
@@ -62,6 +63,8 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     return row === undefined ? null : taskView(row).waiting;
   };
   const keys = new Recent<ApiKeyRow | null>({ clock: deps.clock, load: (id) => loadKey(sql, id) }, recentKeys);
+  const submitted: Backend["submit"] = (request, principal) =>
+    submit(deps.submitting, options.node, request, principal);
   return {
     ...createAdministration({
       sql,
@@ -71,7 +74,13 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
       tell: deps.tell,
       wake: (task) => followers.wake(task),
     }),
-    submit: (request, principal) => submit(deps.submitting, options.node, request, principal),
+    submit: submitted,
+    updateAgents: (asked, principal) =>
+      updateAgents(
+        { sql, targets: deps.submitting.targets, downloads: deps.downloads, submit: submitted },
+        asked,
+        principal,
+      ),
     async readSubmission(id) {
       const row = await readSubmission(sql, id);
       return row === undefined

@@ -66,6 +66,8 @@ export const limits = {
   memoryBytesAtLeast: 1024 * 1024,
   pids: 4_194_304,
   queueMs: 30 * 86_400_000,
+  /** An update that is cancelled has twice as long to come to its end, within the longest grace time. */
+  greetMs: 240_000,
 } as const;
 
 const encoder = new TextEncoder();
@@ -149,33 +151,62 @@ export const scriptSpecSchema = z.object({
   isolation: isolationSchema.optional(),
 });
 
+/** Where a node's API answers, as the agent's machine reaches it. */
+export const updateServerSchema = z
+  .string()
+  .max(256)
+  .regex(/^https?:\/\/[A-Za-z0-9.:_[\]-]+(?:\/[A-Za-z0-9._~/-]*)?$/, "expected http(s)://HOST[:PORT][/PATH]");
+
 /** Runs no process: accepted, started and finished by the agent at once. For health checks and measuring. */
 export const noopSpecSchema = z.object({ kind: z.literal("no-op") });
 
+/**
+ * The agent replaces its own executable, as `holdfast agent update` does; what it runs for that is the agent's to say. Made by
+ * nodes alone, which state the sum; only to agents with the capability `update`.
+ */
+export const updateSpecSchema = z.object({
+  kind: z.literal("update"),
+  /** Of the executable for the agent's platform. */
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  servers: z.array(updateServerSchema).min(1).max(8),
+  /** Milliseconds within which the new version has to have a session with a node. */
+  greetMs: z.int().min(1_000).max(limits.greetMs).default(60_000),
+  /** Of a cancel: one that has switched goes on until it has decided, forth or back. */
+  graceMs: z.int().min(0).max(limits.graceMs).default(180_000),
+});
+export type UpdateSpec = z.infer<typeof updateSpecSchema>;
+
+function refineScript(
+  spec: z.infer<typeof scriptSpecSchema> | { readonly kind: string },
+  context: z.RefinementCtx,
+): void {
+  if (!("script" in spec)) return;
+  const total = [...(spec.interpreterArgs ?? []), ...spec.args, ...Object.entries(spec.env).flat()].reduce(
+    (sum, text) => sum + bytesOf(text),
+    0,
+  );
+  if (total > limits.argumentTotalBytes) {
+    context.addIssue({
+      code: "custom",
+      message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
+    });
+  }
+  // A shell hands them over once the user has changed.
+  const kept = spec.user === undefined ? undefined : Object.keys(spec.env).find((name) => shellsOwnName.test(name));
+  if (kept !== undefined) {
+    context.addIssue({
+      code: "custom",
+      path: ["env", kept],
+      message: "shells keep it: it cannot be given with `user`",
+    });
+  }
+}
+
+/** What whoever may run tasks may submit. */
+export const runSpecSchema = z.discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema]).superRefine(refineScript);
 export const taskSpecSchema = z
-  .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema])
-  .superRefine((spec, context) => {
-    if (spec.kind !== "script") return;
-    const total = [...(spec.interpreterArgs ?? []), ...spec.args, ...Object.entries(spec.env).flat()].reduce(
-      (sum, text) => sum + bytesOf(text),
-      0,
-    );
-    if (total > limits.argumentTotalBytes) {
-      context.addIssue({
-        code: "custom",
-        message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
-      });
-    }
-    // A shell hands them over once the user has changed.
-    const kept = spec.user === undefined ? undefined : Object.keys(spec.env).find((name) => shellsOwnName.test(name));
-    if (kept !== undefined) {
-      context.addIssue({
-        code: "custom",
-        path: ["env", kept],
-        message: "shells keep it: it cannot be given with `user`",
-      });
-    }
-  });
+  .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema, updateSpecSchema])
+  .superRefine(refineScript);
 export type TaskSpec = z.infer<typeof taskSpecSchema>;
 export type ScriptSpec = z.infer<typeof scriptSpecSchema>;
 

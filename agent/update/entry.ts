@@ -2,13 +2,10 @@
 // the health line. Running scripts are not touched: a restart of the agent leaves them to its successor.
 import { spawn } from "node:child_process";
 import { existsSync, readlinkSync } from "node:fs";
-import { readFile, rm } from "node:fs/promises";
-import { basename, join } from "node:path";
-import { z } from "zod";
+import { join } from "node:path";
 import { systemClock, type Clock } from "../../shared/clock.ts";
 import { AppError, describeError } from "../../shared/errors.ts";
-import { replaceFile } from "../durable-file.ts";
-import { currentVersion, executableFolderOf, pointCurrent, versionProgram } from "../executable-folder.ts";
+import { currentVersion, executableFolderOf, pointCurrent } from "../executable-folder.ts";
 import { DataLock } from "../data-lock.ts";
 import { readHealth } from "../health-reader.ts";
 import { hostBootId } from "../host.ts";
@@ -16,6 +13,7 @@ import { createFetch } from "../proxied-fetch.ts";
 import { ProxyRules } from "../proxy.ts";
 import { loadReach } from "../reach.ts";
 import { fetchVersion } from "./fetch-version.ts";
+import { dropNote, hasNote, lockPathIn, readNote, writeNote } from "./note.ts";
 import {
   stepUpdate,
   type Seen,
@@ -36,6 +34,8 @@ export interface UpdateRequest {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Path of this executable. */
   readonly executable?: string;
+  /** Ends it before the switch; from then on it goes on until it has decided, forth or back. */
+  readonly signal?: AbortSignal;
 }
 
 export type UpdateReport =
@@ -46,7 +46,8 @@ export type UpdateReport =
   | { readonly kind: "switched"; readonly version: string };
 
 const lookMs = 500;
-const noteSchema = z.object({ from: z.string(), to: z.string() });
+/** As long as another one's download and trials may take at most on a fair line. */
+const lockWaitMs = 900_000;
 
 export async function updateAgent(
   request: UpdateRequest,
@@ -60,12 +61,13 @@ export async function updateAgent(
     });
   }
   // Two at once would each take the other's version for the one that works.
-  const lock = new DataLock({ path: join(folder, "update.lock"), hostBootId: hostBootId() });
-  await lock.start();
+  const lock = new DataLock({ path: lockPathIn(folder), hostBootId: hostBootId() });
+  await startWhenFree(lock, { request, tell, clock });
   try {
     const { proxy } = await loadReach(request.dataPath);
     const fetch = createFetch(ProxyRules.read(proxy, request.environment));
     const to = await fetchVersion({ fetch, clock }, { ...request, folder });
+    if (request.signal?.aborted === true) throw AppError.from(request.signal.reason);
     return await bringUp(folder, to, { request, tell, clock });
   } finally {
     await lock.stop();
@@ -78,30 +80,43 @@ interface Tools {
   readonly clock: Clock;
 }
 
+/** Agents that share the folder may be asked at once: the second waits for the first to come to its end. */
+async function startWhenFree(lock: DataLock, { request, tell, clock }: Tools): Promise<void> {
+  const endMs = clock.monotonicMs() + lockWaitMs;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await lock.start();
+    } catch (cause) {
+      if (AppError.from(cause).code !== "journal.locked" || clock.monotonicMs() >= endMs) throw cause;
+      if (tries === 0) await tell("another update of this executable is under way; waiting for its end");
+      await clock.sleep(lookMs, request.signal);
+    }
+  }
+}
+
 async function bringUp(folder: string, to: string, { request, tell, clock }: Tools): Promise<UpdateReport> {
   const { restart, dataPath, greetMs } = request;
-  const notePath = join(folder, "update.json");
   // What an update that was cut off had found in place: the link may name a version that never greeted a node.
-  const from = (await readNote(notePath, folder)) ?? (await currentVersion(folder));
+  const from = (await readNote(folder))?.from ?? (await currentVersion(folder));
   const before = await look(dataPath, clock);
   const isSame = from === to && (await currentVersion(folder)) === to;
   if (restart.kind === "none") {
     if (isSame) return { kind: "up-to-date", version: to };
     await pointCurrent(folder, to);
-    await rm(notePath, { force: true });
+    await dropNote(folder);
     return { kind: "switched", version: to };
   }
   if (before.kind === "agent" && before.greeted && isSame && (before.runs ?? to) === to) {
     return { kind: "up-to-date", version: to };
   }
-  if (!existsSync(notePath)) refuseUnconnected(before);
+  if (!hasNote(folder)) refuseUnconnected(before);
   await tell(`${to} is in place beside ${from}; switching`);
   let state: UpdateState = { at: "start" };
   const pending: UpdateEvent[] = [];
   const act = async (effect: UpdateEffect): Promise<void> => {
     switch (effect.kind) {
       case "note":
-        return replaceFile(notePath, `${JSON.stringify({ from: effect.from, to: effect.to })}\n`);
+        return writeNote(folder, effect);
       case "point":
         await tell(`current is ${effect.version}`);
         return pointCurrent(folder, effect.version);
@@ -112,7 +127,7 @@ async function bringUp(folder: string, to: string, { request, tell, clock }: Too
         return;
       }
       case "forget-note":
-        return rm(notePath, { force: true });
+        return dropNote(folder);
     }
   };
   const oldPid = before.kind === "agent" ? before.pid : undefined;
@@ -157,16 +172,6 @@ async function look(dataPath: string, clock: Clock): Promise<Seen> {
 function versionOf(pid: number): string | undefined {
   try {
     return executableFolderOf(readlinkSync(`/proc/${pid}/exe`))?.version;
-  } catch {
-    return undefined;
-  }
-}
-
-/** A note about a version that is gone is of no use. */
-async function readNote(path: string, folder: string): Promise<string | undefined> {
-  try {
-    const { from } = noteSchema.parse(JSON.parse(await readFile(path, "utf8")));
-    return existsSync(versionProgram(folder, basename(from))) ? basename(from) : undefined;
   } catch {
     return undefined;
   }

@@ -20,6 +20,7 @@ export interface FetchVersionOptions {
   readonly folder: string;
   /** Of the executable; undefined takes the node's list, which only https vouches for. */
   readonly sha256: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Nothing came for this long. Milliseconds. */
@@ -44,7 +45,7 @@ export async function fetchVersion(deps: FetchVersionDeps, options: FetchVersion
   try {
     const path = join(work, "version", executableName);
     await mkdir(dirname(path));
-    const seen = await download(deps, `${options.server}/downloads/${file}`, path);
+    const seen = await download(deps, `${options.server}/downloads/${file}`, { path, signal: options.signal });
     if (seen.sha256 !== sha256) {
       throw new AppError(
         "download.untrusted",
@@ -65,7 +66,7 @@ export async function fetchVersion(deps: FetchVersionDeps, options: FetchVersion
 
 async function expectedSum(
   deps: FetchVersionDeps,
-  { server, sha256 }: FetchVersionOptions,
+  { server, sha256, signal }: FetchVersionOptions,
   file: string,
 ): Promise<string> {
   if (sha256 !== undefined) {
@@ -83,7 +84,8 @@ async function expectedSum(
     );
   }
   const parts: Buffer[] = [];
-  await receive(deps, `${server}/downloads/SHA256SUMS`, listBytes, (part) => void parts.push(part));
+  const take = (part: Buffer): void => void parts.push(part);
+  await receive(deps, `${server}/downloads/SHA256SUMS`, { limitBytes: listBytes, take, signal });
   const line = Buffer.concat(parts)
     .toString()
     .split("\n")
@@ -96,18 +98,19 @@ async function expectedSum(
 async function download(
   deps: FetchVersionDeps,
   url: string,
-  path: string,
+  { path, signal }: { readonly path: string; readonly signal: AbortSignal | undefined },
 ): Promise<{ readonly sha256: string; readonly bytes: number }> {
   const handle = await open(path, "wx", 0o755);
   try {
     await handle.chmod(0o755);
     const hash = createHash("sha256");
     let bytes = 0;
-    await receive(deps, url, mostBytes, async (part) => {
+    const take = async (part: Buffer): Promise<void> => {
       hash.update(part);
       bytes += part.length;
       await handle.writeFile(part);
-    });
+    };
+    await receive(deps, url, { limitBytes: mostBytes, take, signal });
     await handle.sync();
     return { sha256: hash.digest("hex"), bytes };
   } finally {
@@ -115,18 +118,24 @@ async function download(
   }
 }
 
+interface Receiving {
+  readonly limitBytes: number;
+  readonly take: (part: Buffer) => void | Promise<void>;
+  readonly signal: AbortSignal | undefined;
+}
+
 async function receive(
   { fetch, clock }: FetchVersionDeps,
   url: string,
-  limitBytes: number,
-  take: (part: Buffer) => void | Promise<void>,
+  { limitBytes, take, signal }: Receiving,
 ): Promise<void> {
   const stalled = new AbortController();
   const arm = () => clock.after(stallMs, () => stalled.abort(new Error(`nothing came for ${stallMs / 1_000} s`)));
   let timer = arm();
   let left = limitBytes;
   try {
-    const answer = await fetch(url, { signal: stalled.signal, redirect: "error" });
+    const both = signal === undefined ? stalled.signal : AbortSignal.any([stalled.signal, signal]);
+    const answer = await fetch(url, { signal: both, redirect: "error" });
     if (answer.status !== 200 || answer.body === null) {
       const code = answer.status === 404 ? "download.unknown" : "cluster.unreachable";
       throw new AppError(code, `${url}: expected status 200, saw ${answer.status}`);
@@ -139,6 +148,7 @@ async function receive(
       await take(Buffer.from(part));
     }
   } catch (cause) {
+    if (signal?.aborted === true) throw AppError.from(signal.reason);
     if (cause instanceof AppError) throw cause;
     throw new AppError("cluster.unreachable", `${url}: ${describeError(cause)}`, { cause });
   } finally {

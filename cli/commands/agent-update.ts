@@ -65,7 +65,9 @@ export function updateCommand({ shell, finish }: CommandContext): Command {
     if (server === undefined) throw new AppError("config.invalid", "update needs --server");
     const { updateAgent } = await import("../../agent/update/entry.ts");
     const { dataPath, restart } = await target(shell, flags);
+    const stop = new AbortController();
     const request: Omit<UpdateRequest, "server"> = {
+      signal: stop.signal,
       sha256: flags.sha256,
       dataPath,
       restart,
@@ -81,7 +83,12 @@ export function updateCommand({ shell, finish }: CommandContext): Command {
         throw cause;
       });
     }
-    const report = await asked;
+    // A switch that is left halfway would be nobody's to take back.
+    const release = shell.onInterrupt((signal) => {
+      stop.abort(new AppError("aborted", `stopped by ${signal}`));
+      void note(shell, `${signal}: what was switched already is watched to its end, at most twice --greet-within`);
+    });
+    const report = await asked.finally(release);
     if (flags.json === true) await printJson(shell.out, report);
     finish(await conclude(shell, report, flags.json === true ? "json" : "text"));
   });

@@ -17,12 +17,15 @@ export interface AgentOptions {
   readonly slots: number;
   /** How long the work folder of a failed attempt is kept. */
   readonly keepFailedMs: number;
+  /** What restarts it when the cluster updates it. */
+  readonly restartCommand: string | undefined;
   readonly logLevel: LogLevel;
 }
 
 interface RunAgentFlags extends Pick<AgentOptions, "slots" | "logLevel"> {
   readonly dataDir?: string;
   readonly keepFailed: number;
+  readonly restartCommand?: string;
 }
 
 export function agentCommand(context: CommandContext): Command {
@@ -67,14 +70,20 @@ function runAgentCommand({ shell, finish }: CommandContext): Command {
         kind: "setting",
         fallback: { value: 0, shown: "0" },
       }),
+      option({
+        flags: "--restart-command <line>",
+        description:
+          "shell command that restarts this agent when the cluster updates it (else its systemd service is, as root)",
+        kind: "setting",
+      }),
       logLevelOption(),
     ],
     examples: [["holdfast agent run --data-dir /var/lib/holdfast/agent", "in the foreground"]],
   }).action(async (flags: RunAgentFlags) => {
-    const { slots, logLevel, keepFailed } = flags;
+    const { slots, logLevel, keepFailed, restartCommand } = flags;
     if (slots > mostSlots) throw new AppError("config.invalid", `--slots: ${slots} is more than ${mostSlots}`);
     const dataPath = flags.dataDir ?? stateDirectory(shell, "agent");
-    const options: AgentOptions = { dataPath, slots, keepFailedMs: keepFailed, logLevel };
+    const options: AgentOptions = { dataPath, slots, keepFailedMs: keepFailed, restartCommand, logLevel };
     const { runAgent } = await import("../../agent/main.ts");
     finish(await runAgent(options));
   });

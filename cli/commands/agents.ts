@@ -10,6 +10,7 @@ import { jsonOption, option, pageOptions, urlOptions } from "../option.ts";
 import { pairs, printFields, printJson, printTable } from "../output.ts";
 import { printMore } from "../page.ts";
 import type { Shell } from "../shell.ts";
+import { updateAgentsCommand } from "./agents-update.ts";
 import { locksCommand, setAgentCommand } from "./agent-turns.ts";
 
 interface JsonFlag extends ClientOptions {
@@ -18,7 +19,7 @@ interface JsonFlag extends ClientOptions {
 
 export function agentsCommand(context: CommandContext): Command {
   return group("agents", {
-    summary: "list, show, set, pause, revoke and remove agents",
+    summary: "list, show, set, pause, revoke, remove and update agents",
     commands: [
       listCommand(context),
       showCommand(context),
@@ -28,6 +29,7 @@ export function agentsCommand(context: CommandContext): Command {
       pauseCommand(context, "resume"),
       revokeCommand(context),
       removeCommand(context),
+      updateAgentsCommand(context),
     ],
     examples: [
       ["holdfast agents list", "every agent and its connection"],
@@ -151,6 +153,7 @@ async function printAgent(shell: Shell, agent: AgentView): Promise<void> {
     ["connection", agent.connection],
     ["labels", pairs(agent.labels)],
     ["version", agent.version],
+    ["executable", agent.host?.executable ?? null],
     ["host", agent.host === null ? null : `${agent.host.hostname} (${agent.host.os}/${agent.host.arch})`],
     ["created", agent.createdAt],
     ["last seen", agent.lastSeenAt],

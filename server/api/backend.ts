@@ -2,13 +2,14 @@
 // server/enrolment and server/cluster. Ids arrive parsed, text from clients does not reach past here unchecked.
 // Every method throws AppError with the code docs/errors.md gives for the case; "not there" is answered with null.
 import type { AgentId, ApiKeyId, NodeId, SubmissionId, TaskId, TokenId } from "../../shared/ids.ts";
+import type { AgentUpdateRequest } from "../../shared/api/agent-updates.ts";
 import type { AgentChangeRequest, AgentView } from "../../shared/api/agents.ts";
 import type { AgentLocks } from "../../shared/api/locks.ts";
 import type { Readiness } from "../../shared/api/health.ts";
 import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
 import type { Grant } from "../../shared/api/scope.ts";
 import type { Selector } from "../../shared/api/selector.ts";
-import type { BatchRequest, SubmissionView, SubmitAnswer } from "../../shared/api/submissions.ts";
+import type { SubmissionView, SubmitAnswer } from "../../shared/api/submissions.ts";
 import type { LogPosition } from "../../shared/api/task-events.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import type { CreatedToken, CreateToken, TokenView } from "../../shared/api/tokens.ts";
@@ -44,7 +45,13 @@ export interface Submit {
   readonly digest: string;
   readonly work:
     | { readonly selector: Selector; readonly spec: TaskSpec; readonly secrets?: readonly Secret[] | undefined }
-    | { readonly items: BatchRequest["tasks"] };
+    | {
+        readonly items: readonly {
+          readonly on: string;
+          readonly spec: TaskSpec;
+          readonly secrets?: readonly Secret[] | undefined;
+        }[];
+      };
   /** Absent means the server's default. */
   readonly queueTimeoutMs: number | undefined;
   /** 0 means never. */
@@ -129,6 +136,11 @@ export interface AgentBackend {
   setAgentPaused(nameOrId: string, paused: boolean, principal: Principal): Promise<AgentView | null>;
   /** What people set of it, told to it at once; null when there is none. */
   setAgent(nameOrId: string, change: AgentChangeRequest, principal: Principal): Promise<AgentView | null>;
+  /** One submission of updates; `download.unknown` when this node serves other executables than the caller saw. */
+  updateAgents(
+    asked: { readonly key: string; readonly digest: string; readonly request: AgentUpdateRequest },
+    principal: Principal,
+  ): Promise<SubmitAnswer>;
   /** Who holds and who waits; null when there is no such agent. */
   readLocks(nameOrId: string): Promise<AgentLocks | null>;
   /** The agent as it is then; null when there is none, `agent.unknown` when it was removed before. */

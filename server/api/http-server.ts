@@ -12,6 +12,7 @@ import { outliveErrors } from "../../shared/listener-errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
 import { addAgentRoutes } from "./agent-routes.ts";
+import { addAgentUpdateRoutes } from "./agent-update-routes.ts";
 import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
 import { parseTrustedProxies } from "./client-address.ts";
@@ -209,6 +210,7 @@ export class ApiServer implements Service {
     addSubmissionRoutes(app, backend);
     addTaskRoutes(app, { tasks: backend, streams: parts.streams });
     addAgentRoutes(app, backend);
+    addAgentUpdateRoutes(app, backend);
     addNodeRoutes(app, backend);
     addTokenRoutes(app, backend);
     addEnrolmentRoutes(app, enrolment);

@@ -114,6 +114,8 @@ function secretRefusal(
 
 /** An agent of before these would run a `full` script beside others, or leave out what it does not know, and say nothing. */
 function incapacity(spec: TaskSpec, capabilities: ReadonlySet<string>): string | undefined {
+  if (spec.kind === "update" && !capabilities.has(capability.update))
+    return "this agent's version takes no updates from the cluster: run `holdfast agent update` on its machine";
   if (spec.kind !== "script") return undefined;
   const { isolation, interpreterArgs, files, user } = spec;
   const asksForLock = isolation?.mode === "full" || isolation?.waitMs !== undefined;

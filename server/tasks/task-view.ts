@@ -113,7 +113,7 @@ export function agentView(row: AgentRow): AgentView {
       refusal: refusalOf(node),
     }));
   const connected = nodes.filter((node) => node.state === "connected").length;
-  const { hostname, os, arch } = row.host;
+  const { hostname, os, arch, executable } = row.host;
   const isKnown = typeof hostname === "string" && typeof os === "string" && typeof arch === "string";
   return {
     id: row.id,
@@ -125,7 +125,7 @@ export function agentView(row: AgentRow): AgentView {
     connection: connected === 0 ? "offline" : connected === nodes.length ? "fully" : "partly",
     nodes,
     version: row.version === "" ? null : row.version,
-    host: isKnown ? { hostname, os, arch } : null,
+    host: isKnown ? { hostname, os, arch, ...(typeof executable === "string" ? { executable } : {}) } : null,
     createdAt: moment(row.createdAt),
     lastSeenAt: row.lastSeenAt === null ? null : moment(row.lastSeenAt),
   };

@@ -31,7 +31,17 @@ export const agentViewSchema = z.object({
     }),
   ),
   version: z.string().nullable(),
-  host: z.object({ hostname: z.string(), os: z.string(), arch: z.string() }).nullable(),
+  host: z
+    .object({
+      hostname: z.string(),
+      os: z.string(),
+      arch: z.string(),
+      executable: z
+        .string()
+        .optional()
+        .describe("Version and begin of the SHA-256 of the single executable that runs, where one does"),
+    })
+    .nullable(),
   createdAt: momentSchema,
   lastSeenAt: momentSchema.nullable(),
 });

@@ -2,7 +2,7 @@
 // independent tasks. The header `Idempotency-Key` (unique per principal) makes sending it again safe.
 import { z } from "zod";
 import { secretsSchema } from "../secret.ts";
-import { laneSchema, limits, nameSchema, taskSpecSchema, taskStates } from "../task.ts";
+import { laneSchema, limits, nameSchema, runSpecSchema, taskStates } from "../task.ts";
 import { momentSchema } from "./moment.ts";
 import { targetSchema } from "./selector.ts";
 
@@ -37,12 +37,12 @@ const secrets = secretsSchema
   .optional()
   .describe("Reach the script and nothing else: kept encrypted, never shown, masked in the output");
 
-export const runRequestSchema = z.strictObject({ on: targetSchema, spec: taskSpecSchema, secrets, ...terms });
+export const runRequestSchema = z.strictObject({ on: targetSchema, spec: runSpecSchema, secrets, ...terms });
 export type RunRequest = z.infer<typeof runRequestSchema>;
 
 export const batchItemSchema = z.strictObject({
   on: nameSchema.describe("One agent: name or id"),
-  spec: taskSpecSchema,
+  spec: runSpecSchema,
   secrets,
 });
 export const batchRequestSchema = z.strictObject({

@@ -53,7 +53,7 @@ export type AttemptView = z.infer<typeof attemptViewSchema>;
 
 /** What a task does, without the values of its environment. */
 export const specSummarySchema = z.object({
-  kind: z.enum(["script", "no-op"]),
+  kind: z.enum(["script", "no-op", "update"]),
   title: z.string().describe("First line of the script that says something, at most 120 characters"),
   interpreter: z.string().nullable(),
   scriptBytes: z.int(),
@@ -92,8 +92,10 @@ export const logQuerySchema = z.object({ stream: z.enum(["out", "err", "both"]).
 const titleChars = 120;
 
 export function summarise(spec: TaskSpec, secrets: readonly string[] = []): SpecSummary {
-  if (spec.kind === "no-op")
-    return { kind: "no-op", title: "no-op", interpreter: null, scriptBytes: 0, timeoutMs: null, secrets: [...secrets] };
+  if (spec.kind !== "script") {
+    const title = spec.kind === "update" ? `update the agent to ${spec.sha256.slice(0, 12)}` : spec.kind;
+    return { kind: spec.kind, title, interpreter: null, scriptBytes: 0, timeoutMs: null, secrets: [...secrets] };
+  }
   const line = spec.script.split("\n", 64).find((text) => text.trim() !== "" && !text.startsWith("#"));
   return {
     kind: "script",

@@ -13,6 +13,7 @@ export const attemptsPerHello = 1_000;
  * Words of `capabilities` that a node acts by. `isolation`: keeps isolation locks; without it a spec that asks for one is
  * not offered. `slots`: understands `settings`. `secrets`: gives a script its secrets; without it a task that has some is not offered.
  * `interpreter-args`, `attachments` and `user`: know these fields of a spec; without them one that has the field is not offered.
+ * `update`: knows this kind of spec.
  */
 export const capability = {
   isolation: "isolation",
@@ -21,6 +22,7 @@ export const capability = {
   interpreterArgs: "interpreter-args",
   attachments: "attachments",
   user: "user",
+  update: "update",
 } as const;
 
 /** Boots one hello can name as its past. */
@@ -37,7 +39,14 @@ export const helloSchema = z.object({
   lineage: z.array(bootIdSchema).max(bootsPerHello).optional(),
   attempts: z.array(attemptReportSchema).max(attemptsPerHello),
   capabilities: z.array(text).max(64),
-  host: z.object({ hostname: text, os: text, arch: text, slots: count }),
+  host: z.object({
+    hostname: text,
+    os: text,
+    arch: text,
+    slots: count,
+    /** The folder of the version that runs, such as `0.1.0-3b6fbea9b5be`: absent where no single executable does. */
+    executable: text.optional(),
+  }),
   probe: z.boolean().optional(),
 });
 export type Hello = z.infer<typeof helloSchema>;

@@ -1,8 +1,7 @@
 // `agent update` with real executables, a real node and a supervisor that restarts as systemd would: to a good version, to one
 // that does not start, to one that starts and never greets. A script runs through all of it. Linux.
-import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { copyFile, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildAgent } from "../../scripts/build-agent.ts";
 import { connected, enrol } from "../harness/enrolled-agent.ts";
 import { startTestNode, type TestNode } from "../harness/node.ts";
+import { Supervisor } from "../harness/supervisor.ts";
 
 const name = `holdfast-agent-${process.platform}-${process.arch}`;
 /** Not by its version does one know that it is bad. */
@@ -23,39 +23,6 @@ let folder = "";
 let dataPath = "";
 let supervisor: Supervisor;
 
-/** Restart=always, RestartPreventExitStatus=2 77 78; TERM to the main process alone, as KillMode=process does. */
-class Supervisor {
-  readonly #program: string;
-  readonly #pidFile: string;
-  #child: ChildProcess | undefined;
-  #stopped = false;
-  #ended: Promise<unknown> = Promise.resolve();
-  starts = 0;
-
-  constructor(program: string, pidFile: string) {
-    this.#program = program;
-    this.#pidFile = pidFile;
-  }
-
-  start(): void {
-    this.starts += 1;
-    const child = spawn(this.#program, ["agent", "run", "--data-dir", dataPath], { stdio: "ignore" });
-    this.#child = child;
-    this.#ended = once(child, "exit").then(([code]) => {
-      if (this.#stopped) return;
-      // As often as every 100 ms: a crash loop must not be quicker than the looks at it.
-      setTimeout(() => void (this.#stopped || [2, 77, 78].includes(Number(code)) || this.start()), 100);
-    });
-    void writeFile(this.#pidFile, String(child.pid));
-  }
-
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#child?.kill("SIGKILL");
-    await this.#ended;
-  }
-}
-
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "holdfast-update-"));
   const served = join(folder, "served");
@@ -65,7 +32,11 @@ beforeAll(async () => {
   await symlink("versions/0.0.0-test-000000000000", join(folder, "opt", "current"));
   node = await startTestNode({ agentExecutables: served });
   dataPath = await enrol(node, { name: "web-01" });
-  supervisor = new Supervisor(join(folder, "opt", "current", "holdfast-agent"), join(folder, "pid"));
+  supervisor = new Supervisor({
+    program: join(folder, "opt", "current", "holdfast-agent"),
+    words: ["--data-dir", dataPath],
+    pidFile: join(folder, "pid"),
+  });
   supervisor.start();
   await connected(node, "web-01");
 }, 120_000);
@@ -82,7 +53,7 @@ async function serve(content: string | Uint8Array): Promise<string> {
 }
 
 function update(sha256: string, ...words: string[]): Promise<{ exitCode: number; out: string; err: string }> {
-  const restart = ["--restart-command", `kill -TERM "$(cat ${join(folder, "pid")})"`, "--greet-within", "15s"];
+  const restart = ["--restart-command", Supervisor.restartLine(join(folder, "pid")), "--greet-within", "15s"];
   const all = [
     "agent",
     "update",

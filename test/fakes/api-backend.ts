@@ -13,6 +13,7 @@ import type {
 import type { Downloads } from "../../server/api/download-routes.ts";
 import { ApiServer, type ApiServerOptions } from "../../server/api/http-server.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
+import type { AgentUpdateRequest } from "../../shared/api/agent-updates.ts";
 import type { AgentChangeRequest, AgentView } from "../../shared/api/agents.ts";
 import type { AgentLocks, LockView } from "../../shared/api/locks.ts";
 import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.ts";
@@ -24,7 +25,7 @@ import { AppError } from "../../shared/errors.ts";
 import { apiKeyIdSchema, createIdSource, newId, type ApiKeyId } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { systemRandom } from "../../shared/random.ts";
-import type { FinalState, TaskState } from "../../shared/task.ts";
+import { isFinal, type FinalState, type TaskState } from "../../shared/task.ts";
 import { sha256 } from "../../shared/thumbprint.ts";
 import { Registry } from "prom-client";
 
@@ -192,6 +193,7 @@ export class FakeBackend implements Backend, EnrolmentBackend {
   /** What each asked node still holds; the last answer stays. */
   remains: NodeRemains[] = [{ empty: true, sessions: 0, active: 0, agents: [], tasks: [] }];
   readonly agents = new Map<string, AgentView>();
+  readonly updates: AgentUpdateRequest[] = [];
   /** Replaces the answer to the next submits. */
   onSubmit: (submit: Submit) => Promise<SubmitAnswer>;
   ready = true;
@@ -276,6 +278,22 @@ export class FakeBackend implements Backend, EnrolmentBackend {
   listAgents = async () => [...this.agents.values()];
   findAgent = async (nameOrId: string) => this.#agent(nameOrId) ?? null;
   revokeAgent = async () => null;
+
+  /** Replaces the answer to the next updates; without, a task for each agent that has succeeded already. */
+  onUpdate = (agent: string): Partial<TaskView> & { readonly log?: string } => ({ agent, state: "succeeded" });
+
+  async updateAgents({ request }: Parameters<Backend["updateAgents"]>[0]): Promise<SubmitAnswer> {
+    this.updates.push(request);
+    const tasks = request.agents.map((nameOrId) => {
+      const agent = this.#agent(nameOrId)?.name ?? nameOrId;
+      const { log, ...change } = this.onUpdate(agent);
+      const task = this.add(new FakeTask(taskView({ agent, lane: "system", ...change })));
+      if (log !== undefined) task.append("err", log);
+      if (change.state !== undefined && isFinal(change.state)) task.finish(change.state, change);
+      return { id: task.view.id, agent };
+    });
+    return { id: ids.next(), tasks, repeated: false };
+  }
 
   async removeAgent(nameOrId: string): Promise<AgentView | null> {
     const agent = this.#agent(nameOrId);

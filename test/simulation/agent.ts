@@ -233,7 +233,7 @@ export class SimAgent {
       prepare: pause,
       admit: (_offer, { freeBytes, stoodMs }) => {
         if (stoodMs > 2_000 && stoodMs > _offer.startWindowMs) return { kind: "later", reason: "window-passed" };
-        if (_offer.spec.kind === "no-op") return { kind: "ok" };
+        if (_offer.spec.kind !== "script") return { kind: "ok" };
         if (freeBytes < 1e6) return { kind: "later", reason: "disk-full" };
         if (_offer.spec.interpreter === "missing") return { kind: "never", refusal: { reason: "interpreter-missing" } };
         return { kind: "ok" };

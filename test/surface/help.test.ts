@@ -29,6 +29,7 @@ test("the commands are exactly these", () => {
     "holdfast agents resume",
     "holdfast agents revoke",
     "holdfast agents remove",
+    "holdfast agents update",
     "holdfast nodes",
     "holdfast nodes list",
     "holdfast cluster",

@@ -29,6 +29,7 @@ function verdictOn(change: object, freeBytes: number): string {
     searchPath: "/bin",
     canLimit: () => false,
     judgeUser,
+    updateLack: () => "it runs from sources",
   };
   const admission = admitOffer(offer, facts);
   return admission.kind === "ok" ? "ok" : admission.kind === "later" ? admission.reason : admission.refusal.reason;
@@ -45,4 +46,9 @@ test.each([
 
 test("the user it names is judged", () => {
   expect([verdictOn({ user: "web" }, 1_200), verdictOn({ user: "ghost" }, 1_200)]).toEqual(["ok", "invalid"]);
+});
+
+test("an update that this agent cannot do is refused for good, whatever room there is", () => {
+  const update = { kind: "update", sha256: "0".repeat(64), servers: ["http://node:8080"] };
+  expect(verdictOn(update, 10_000)).toBe("unsupported");
 });

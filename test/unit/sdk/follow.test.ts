@@ -200,7 +200,7 @@ test("a Retry-After of an hour is waited for a minute", async () => {
   const clock: Clock = { ...systemClock, sleep: async (delayMs) => void slept.push(delayMs) };
   const through = new Holdfast({ url: `http://127.0.0.1:${port}`, apiKey: api.apiKey, clock });
   const handle = await attach(through, await client(api).tasks.follow(task.view.id));
-  await expect(collect(handle)).rejects.toThrow();
+  await expect(collect(handle)).rejects.toThrow(/404/);
   expect(slept).toHaveLength(1);
   expect(slept[0]).toBeGreaterThanOrEqual(60_000);
   expect(slept[0]).toBeLessThan(61_000);

@@ -24,6 +24,15 @@ const sizes = (attempts: Parameters<typeof packOffers>[1]) =>
   packOffers(addressee, attempts).messages.map(({ items }) => items.length);
 
 describe("packing offers", () => {
+  it("offers an update only to an agent that knows of updates", () => {
+    const update = { kind: "update", sha256: "0".repeat(64), servers: ["http://node:8080"] };
+    const packed = packOffers(addressee, [withSpec(1, update)]);
+    expect(packed.messages).toEqual([]);
+    expect(packed.unfit).toMatchObject([{ reason: "unsupported", why: expect.stringContaining("on its machine") }]);
+    const knowing = packOffers({ ...addressee, capabilities: new Set(["update"]) }, [withSpec(1, update)]);
+    expect(knowing.messages).toMatchObject([{ items: [{ spec: update }] }]);
+  });
+
   it("puts at most 64 into a frame, in order", () => {
     const attempts = Array.from({ length: 130 }, (_, index) => claimed(index));
     expect(sizes(attempts)).toEqual([64, 64, 2]);
