@@ -50,6 +50,11 @@ export class AttemptFolder {
     return join(this.path, "outputs");
   }
 
+  /** Overwritten by the script that says how far it is. Where nothing is watched: said often, it must cost no look. */
+  get progress(): string {
+    return join(this.path, "run", "progress");
+  }
+
   get work(): string {
     return join(this.path, "work");
   }

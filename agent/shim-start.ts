@@ -60,6 +60,7 @@ export function startShim(
       HOLDFAST_AGENT: agentName,
       HOLDFAST_WORK: folder.work,
       HOLDFAST_OUTPUTS: folder.outputs,
+      HOLDFAST_PROGRESS: folder.progress,
     },
   });
 }
