@@ -285,6 +285,13 @@ describe("answers to offers and inquiries", () => {
     ]);
   });
 
+  it("what a script says of its progress makes no home, and is the store's to judge", () => {
+    const session = scene();
+    const items = [{ attempt: attempt(1), homeNo: 2, percent: 40, message: "copying" }];
+    expect(session.frame({ type: "progress", items })).toEqual([{ kind: "note-progress", items }]);
+    expect(session.state.kind === "open" && session.state.session.homes.size).toBe(0);
+  });
+
   it("only the answers unknown and collected lose an attempt; finished waits for its result", () => {
     const effects = scene().frame({
       type: "state",
