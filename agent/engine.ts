@@ -4,14 +4,13 @@
 import type { Background } from "../shared/background.ts";
 import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
-import type { AttemptId, NodeId } from "../shared/ids.ts";
+import type { AttemptId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
-import type { ProgressLine } from "../shared/progress-line.ts";
 import { reached } from "../shared/steps.ts";
 import type { AttemptReport } from "../shared/wire/attempt-report.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
-import { nodeCapability, type Verdict } from "../shared/wire/welcome.ts";
+import { nodeCapability } from "../shared/wire/welcome.ts";
 import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
 import type { Journal } from "./journal.ts";
 import { logOutlets } from "./log-outlets.ts";
@@ -115,14 +114,12 @@ export class Engine {
     for (const outbox of this.#outboxes.values()) outbox.flush();
   }
 
-  sessionOpened(session: Session): void {
-    this.#outboxes.set(session.no, new Outbox({ ...this.#deps, link: session.link, capabilities: session.welcome.capabilities }));
-    const node: NodeId = session.welcome.node.id;
-    const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
-    const { slots } = session.welcome;
+  sessionOpened({ no, link, welcome }: Session): void {
+    const { node, verdicts, slots, capabilities } = welcome;
+    this.#outboxes.set(no, new Outbox({ link, capabilities, defer: this.#deps.defer }));
     // Before the session has its first credit. A node that says nothing knows nothing of it.
     if (slots !== undefined) this.#step({ kind: "slots", slots });
-    this.#step({ kind: "session-opened", session: session.no, node, verdicts });
+    this.#step({ kind: "session-opened", session: no, node: node.id, verdicts });
   }
 
   sessionEnded(session: SessionNo): void {
@@ -341,8 +338,8 @@ export class Engine {
     const execution = this.#execution(attempt);
     if (execution === undefined) return;
     execution.attach(logOutlets(outbox, { attempt, homeNo }), effect.from);
-    const read = (): ProgressLine | undefined => execution.progress();
-    if (outbox.knows(nodeCapability.progress)) this.#progress.attach(attempt, { outlet: outbox, homeNo, read });
+    if (!outbox.knows(nodeCapability.progress)) return;
+    this.#progress.attach(attempt, { outlet: outbox, homeNo, script: execution });
   }
 
   #tick(): void {

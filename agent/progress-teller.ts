@@ -5,6 +5,7 @@ import type { Clock } from "../shared/clock.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { ProgressLine } from "../shared/progress-line.ts";
 import type { FromAgent } from "../shared/wire/from-agent.ts";
+import type { AttemptExecution } from "./site.ts";
 
 /** Below a second, so that every second tick of half a second is one, whatever timers are late by. */
 const pauseMs = 900;
@@ -19,7 +20,7 @@ export interface ProgressOutlet {
 export interface ProgressHome {
   readonly outlet: ProgressOutlet;
   readonly homeNo: number;
-  readonly read: () => ProgressLine | undefined;
+  readonly script: Pick<AttemptExecution, "progress">;
 }
 
 interface Told extends ProgressHome {
@@ -52,7 +53,7 @@ export class ProgressTeller {
     for (const [attempt, home] of this.#homes) {
       if (nowMs - home.lookedAtMs < pauseMs || home.outlet.queued > pauseAtQueued) continue;
       home.lookedAtMs = nowMs;
-      const progress = home.read();
+      const progress = home.script.progress();
       if (progress === undefined || isSame(progress, home.last)) continue;
       home.last = progress;
       // One each: together in a frame, they would all wait for the log of one of them. The link joins those that need not.

@@ -72,7 +72,9 @@ export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
     lose: (lost) => verbs.lose(lost),
     presence: async (change) => void (await presences.add(change)),
     async settle() {
-      await Promise.all([submits, progress, notes, refusals, appends, finishes, presences].map((group) => group.settle()));
+      await Promise.all(
+        [submits, progress, notes, refusals, appends, finishes, presences].map((group) => group.settle()),
+      );
     },
   };
 }

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => group[Symbol.asyncDispose]());
 
 /** A script that says each of these, and says the next only when it is let go on. */
-function sayingScript(lines: readonly string[]): { readonly script: string; goOn(): Promise<void> } {
+function sayingScript(lines: readonly string[]): { readonly script: string; readonly goOn: () => Promise<void> } {
   const name = join(group.first.folder, `step-${(steps += 1)}`);
   const wait = (no: number): string =>
     `until [ -e '${name}-${no}' ] || [ ! -d '${group.first.folder}' ]; do sleep 0.05; done`;

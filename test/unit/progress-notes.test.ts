@@ -49,7 +49,9 @@ function bench() {
 test("the first is written at once, with whose it is; whoever follows is told when it is stored", async () => {
   const { say, asked, answer, stored } = bench();
   say(1, 40, 3);
-  expect(asked.map(({ note }) => note)).toEqual([{ ...by, attempt: attemptOf(1), homeNo: 3, percent: 40, message: "" }]);
+  expect(asked.map(({ note }) => note)).toEqual([
+    { ...by, attempt: attemptOf(1), homeNo: 3, percent: 40, message: "" },
+  ]);
   expect(stored).toEqual([]);
   await answer();
   expect(stored).toEqual([attemptOf(1)]);

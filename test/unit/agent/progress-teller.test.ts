@@ -16,14 +16,19 @@ let sent: { atMs: number; message: FromAgent }[];
 let reads: number;
 let said: ProgressLine | undefined;
 
-const outlet = () => ({ queued: 0, send: (message: FromAgent) => void sent.push({ atMs: clock.monotonicMs(), message }) });
+const outlet = () => ({
+  queued: 0,
+  send: (message: FromAgent) => void sent.push({ atMs: clock.monotonicMs(), message }),
+});
 const attach = (to = outlet(), homeNo = 1): void =>
   teller.attach(attempt, {
     outlet: to,
     homeNo,
-    read: () => {
-      reads += 1;
-      return said;
+    script: {
+      progress: () => {
+        reads += 1;
+        return said;
+      },
     },
   });
 const say = (percent: number, message = ""): void => void (said = { percent, message });
@@ -113,7 +118,11 @@ test("homes that change all the time make it no more talkative", () => {
 
 test("each attempt has a message of its own, so that none waits for the log of another", () => {
   for (const no of [1, 2, 3])
-    teller.attach(idOf(no), { outlet: outlet(), homeNo: 1, read: () => ({ percent: no, message: "" }) });
+    teller.attach(idOf(no), {
+      outlet: outlet(),
+      homeNo: 1,
+      script: { progress: () => ({ percent: no, message: "" }) },
+    });
   pass(500);
   expect(sent.map(({ message }) => ("items" in message ? message.items.length : 0))).toEqual([1, 1, 1]);
 });

@@ -59,7 +59,10 @@ describe("the greeting", () => {
     expect(kinds(second.effects)).toEqual(["reconcile"]);
     const third = stepCourier(second.state, { kind: "reconciled", rows: [], welcome }, 0);
     expect(third.effects).toEqual([
-      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null, capabilities: ["progress"] } },
+      {
+        kind: "send",
+        message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null, capabilities: ["progress"] },
+      },
       { kind: "opened" },
     ]);
     expect(third.state.kind).toBe("open");
