@@ -107,6 +107,15 @@ test("the next home is told what the last one was told already, under its own nu
   ]);
 });
 
+test("a home that takes over at once is told too", () => {
+  attach();
+  say(5);
+  pass(1_000);
+  attach(outlet(), 2);
+  pass(1_000);
+  expect(told()).toEqual([5, 5]);
+});
+
 test("homes that change all the time make it no more talkative", () => {
   for (let tick = 0; tick < 20; tick += 1) {
     attach();
