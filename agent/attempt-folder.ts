@@ -68,6 +68,11 @@ export class AttemptFolder {
     return join(this.place, "outputs");
   }
 
+  /** Overwritten by the script that says how far it is. Where nothing is watched: said often, it must cost no look. */
+  get progress(): string {
+    return this.place === this.path ? join(this.path, "run", "progress") : join(this.place, "progress");
+  }
+
   get work(): string {
     return join(this.place, "work");
   }
@@ -97,8 +102,9 @@ export class AttemptFolder {
     if (uid !== process.getuid?.() && uid !== owner.uid)
       throw new AppError("internal", `the work folder belongs to user id ${uid}`);
     chmodSync(this.place, 0o711);
-    closeSync(openSync(this.outputs, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
-    for (const path of [this.outputs, scriptPath, this.work]) giveFile(path, owner);
+    for (const path of [this.outputs, this.progress])
+      closeSync(openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+    for (const path of [this.outputs, this.progress, scriptPath, this.work]) giveFile(path, owner);
   }
 
   /** Tells the shim that the program runs as a user that was named. */

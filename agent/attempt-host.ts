@@ -1,5 +1,6 @@
 // What carrying out one attempt asks of the machine it runs on: the attempt's folder, its output, its shim and processes,
 // the time since boot. One interface, so that the simulator runs the shipped execution on a machine of its own.
+import type { ProgressLine } from "../shared/progress-line.ts";
 import type { Stream } from "../shared/task.ts";
 import type { AttemptFolder } from "./attempt-folder.ts";
 import type { ScriptOutputs } from "./output-variables.ts";
@@ -48,6 +49,8 @@ export interface AttemptHost {
   ranOutOfMemory(): boolean;
   /** The output variables that the script has set. */
   outputs(): ScriptOutputs;
+  /** How far the script says it is; undefined when it says nothing that can be read. */
+  progress(): ProgressLine | undefined;
   /** Nothing of it lives any more: gives back what stood outside its folder, secrets in files among it. */
   release(): void;
 }

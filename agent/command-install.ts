@@ -6,7 +6,7 @@ import { packedFile } from "../shared/packed.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
 import { replaceFile } from "./durable-file.ts";
 
-const names = ["holdfast-set"] as const;
+const names = ["holdfast-set", "holdfast-progress"] as const;
 
 async function textOf(name: (typeof names)[number]): Promise<Buffer> {
   const packed = packedFile(`${name}.sh`);

@@ -4,20 +4,18 @@
 import type { Background } from "../shared/background.ts";
 import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
-import type { AttemptId, NodeId } from "../shared/ids.ts";
+import type { AttemptId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import { reached } from "../shared/steps.ts";
-import type { Stream } from "../shared/task.ts";
 import type { AttemptReport } from "../shared/wire/attempt-report.ts";
-import type { FromAgent } from "../shared/wire/from-agent.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
-import type { LogContent } from "../shared/wire/log.ts";
 import type { OfferItem } from "../shared/wire/offer.ts";
-import type { Verdict } from "../shared/wire/welcome.ts";
+import { nodeCapability } from "../shared/wire/welcome.ts";
 import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
 import type { Journal } from "./journal.ts";
-import type { LogOutlet } from "./log-shipper.ts";
+import { logOutlets } from "./log-outlets.ts";
 import { Outbox } from "./outbox.ts";
+import { ProgressTeller } from "./progress-teller.ts";
 import { recover } from "./recovery.ts";
 import { repeatUntilDone } from "./repeating.ts";
 import { Roster } from "./roster.ts";
@@ -59,6 +57,7 @@ export class Engine {
   /** Through which session and under which number an attempt's log flows now. */
   readonly #homes = new Map<AttemptId, { readonly session: SessionNo; readonly homeNo: number }>();
   readonly #secrets: SecretKeeping;
+  readonly #progress: ProgressTeller;
   /** Being stepped (the first) and waiting to be: emptied before the call that filled it returns. */
   readonly #events: RosterEvent[] = [];
   #ticker: Timer | undefined;
@@ -77,6 +76,7 @@ export class Engine {
     if (journal.corruption !== undefined) this.#roster.quarantine();
     const offered = (session: SessionNo, offer: AdmittedOffer): void =>
       this.#step({ kind: "offers", session, offers: [offer] });
+    this.#progress = new ProgressTeller(deps);
     this.#secrets = new SecretKeeping({ ...deps, offered });
   }
 
@@ -114,14 +114,12 @@ export class Engine {
     for (const outbox of this.#outboxes.values()) outbox.flush();
   }
 
-  sessionOpened(session: Session): void {
-    this.#outboxes.set(session.no, new Outbox({ link: session.link, defer: this.#deps.defer }));
-    const node: NodeId = session.welcome.node.id;
-    const verdicts: readonly { readonly attempt: AttemptId; readonly verdict: Verdict }[] = session.welcome.verdicts;
-    const { slots } = session.welcome;
+  sessionOpened({ no, link, welcome }: Session): void {
+    const { node, verdicts, slots, capabilities } = welcome;
+    this.#outboxes.set(no, new Outbox({ link, capabilities, defer: this.#deps.defer }));
     // Before the session has its first credit. A node that says nothing knows nothing of it.
     if (slots !== undefined) this.#step({ kind: "slots", slots });
-    this.#step({ kind: "session-opened", session: session.no, node, verdicts });
+    this.#step({ kind: "session-opened", session: no, node: node.id, verdicts });
   }
 
   sessionEnded(session: SessionNo): void {
@@ -229,6 +227,7 @@ export class Engine {
         return;
       case "detach-log":
         this.#homes.delete(effect.attempt);
+        this.#progress.detach(effect.attempt);
         this.#executions.get(effect.attempt)?.detach();
         return;
       case "forget": {
@@ -324,6 +323,7 @@ export class Engine {
 
   #release(attempt: AttemptId): void {
     this.#homes.delete(attempt);
+    this.#progress.detach(attempt);
     const execution = this.#executions.get(attempt);
     if (execution === undefined) return;
     this.#executions.delete(attempt);
@@ -335,21 +335,17 @@ export class Engine {
     const outbox = this.#outboxes.get(session);
     if (outbox === undefined) return;
     this.#homes.set(attempt, { session, homeNo });
-    const outletOf = (stream: Stream): LogOutlet => ({
-      send: (offset: number, content: LogContent) => {
-        const log: FromAgent = { type: "log", attempt, stream, offset, homeNo, content };
-        outbox.send(log);
-      },
-      get queued() {
-        return outbox.queued;
-      },
-    });
-    this.#execution(attempt)?.attach({ out: outletOf("out"), err: outletOf("err") }, effect.from);
+    const execution = this.#execution(attempt);
+    if (execution === undefined) return;
+    execution.attach(logOutlets(outbox, { attempt, homeNo }), effect.from);
+    if (!outbox.knows(nodeCapability.progress)) return;
+    this.#progress.attach(attempt, { outlet: outbox, homeNo, script: execution });
   }
 
   #tick(): void {
     this.#aliveAtMs = this.#deps.site.bootMs();
     this.#step({ kind: "tick" });
+    if (this.#stage === "running") this.#progress.look();
   }
 
   #admit(offer: OfferItem, free: number): Admission {

@@ -5,6 +5,7 @@ import type { Clock, Timer } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
+import type { ProgressLine } from "../shared/progress-line.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
 import { streams } from "../shared/task.ts";
 import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
@@ -126,6 +127,10 @@ export class Execution {
 
   shipper(stream: Stream): LogShipper {
     return this.#shippers[stream];
+  }
+
+  progress(): ProgressLine | undefined {
+    return this.#host.progress();
   }
 
   /** For an attempt that finished under an earlier process: its files are as long as its result says. */

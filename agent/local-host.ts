@@ -3,6 +3,7 @@ import { closeSync, existsSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
+import type { ProgressLine } from "../shared/progress-line.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
 import { placeAttachments } from "./attachments.ts";
 import { AttemptCgroup } from "./attempt-cgroup.ts";
@@ -15,6 +16,7 @@ import type { AttemptFacts } from "./journal-record.ts";
 import { readOutputs, type ScriptOutputs } from "./output-variables.ts";
 import type { PipePool } from "./pipe-pool.ts";
 import { localProcesses, membersOf, type ProcessControl } from "./process-tree.ts";
+import { readProgress } from "./progress-file.ts";
 import { createRedactor, maskAll, type Redactor } from "./redact.ts";
 import { dropSecretFiles, memoryFolder, placeSecrets, type SecretPlace } from "./script-secrets.ts";
 import type { KeptSecrets, SecretStore } from "./secret-store.ts";
@@ -120,6 +122,10 @@ export class LocalHost implements AttemptHost {
 
   outputs(): ScriptOutputs {
     return readOutputs(this.folder.outputs, this.#redactor);
+  }
+
+  progress(): ProgressLine | undefined {
+    return readProgress(this.folder.progress, this.#redactor);
   }
 
   release(): void {

@@ -11,6 +11,7 @@ type Items = { [Type in RosterItem["type"]]: Extract<RosterItem, { type: Type }>
 export class Outbox {
   readonly #link: Pick<Link<FromAgent>, "send" | "queued">;
   readonly #defer: (act: () => void) => void;
+  readonly #capabilities: readonly string[];
   #items: Items = empty();
   #isDue = false;
 
@@ -18,9 +19,16 @@ export class Outbox {
   constructor(deps: {
     readonly link: Pick<Link<FromAgent>, "send" | "queued">;
     readonly defer: (act: () => void) => void;
+    /** What the node's welcome names. */
+    readonly capabilities?: readonly string[] | undefined;
   }) {
     this.#link = deps.link;
     this.#defer = deps.defer;
+    this.#capabilities = deps.capabilities ?? [];
+  }
+
+  knows(capability: string): boolean {
+    return this.#capabilities.includes(capability);
   }
 
   put(message: RosterItem): void {

@@ -2,10 +2,10 @@
 // value may hold line breaks; of a name the last counts. Invariant: what is not returned is named in `dropped`, and no
 // secret of the task leaves in a name or a value.
 import { isUtf8 } from "node:buffer";
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { errnoOf } from "../shared/errors.ts";
 import { bytesOfOutputs, outputLimits, isOutputName, type OutputVariables } from "../shared/output-variables.ts";
 import type { Redactor } from "./redact.ts";
+import { readStart } from "./script-file.ts";
 
 export interface ScriptOutputs {
   readonly variables: OutputVariables;
@@ -23,35 +23,16 @@ const nul = 0x00;
 const newline = 0x0a;
 const equals = 0x3d;
 
-/** Never waits and never follows a link: the file is the script's to make, of any kind. */
 export function readOutputs(path: string, redactor: Redactor | undefined): ScriptOutputs {
   let bytes: Buffer | undefined;
   try {
-    bytes = readStart(path);
+    bytes = readStart(path, readBytesAtMost + 1);
   } catch (cause) {
     if (errnoOf(cause) === "ENOENT") return noOutputs;
     return { variables: [], dropped: `all (${errnoOf(cause) ?? "cannot be read"})` };
   }
   if (bytes === undefined) return { variables: [], dropped: "all (no plain file)" };
   return parseOutputs(bytes, redactor);
-}
-
-function readStart(path: string): Buffer | undefined {
-  const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const found = fstatSync(descriptor);
-    if (!found.isFile()) return undefined;
-    const buffer = Buffer.allocUnsafe(Math.min(found.size, readBytesAtMost + 1));
-    let length = 0;
-    while (length < buffer.length) {
-      const got = readSync(descriptor, buffer, length, buffer.length - length, null);
-      if (got === 0) break;
-      length += got;
-    }
-    return buffer.subarray(0, length);
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 export function parseOutputs(file: Buffer, redactor: Redactor | undefined): ScriptOutputs {

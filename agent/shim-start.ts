@@ -33,6 +33,7 @@ const markNames = [
   "HOLDFAST_AGENT",
   "HOLDFAST_WORK",
   "HOLDFAST_OUTPUTS",
+  "HOLDFAST_PROGRESS",
 ] as const;
 type MarkName = (typeof markNames)[number];
 
@@ -74,6 +75,7 @@ export function startShim(
     HOLDFAST_AGENT: agentName,
     HOLDFAST_WORK: folder.work,
     HOLDFAST_OUTPUTS: folder.outputs,
+    HOLDFAST_PROGRESS: folder.progress,
   };
   const inherited = runAs === undefined ? environment : userEnvironment(environment, runAs.account);
   return spawn("/bin/sh", [shimPath, folder.path, cwd, shimReset, ...sizes, ...words], {

@@ -4,6 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../shared/clock.ts";
 import type { AttemptId } from "../shared/ids.ts";
+import type { ProgressLine } from "../shared/progress-line.ts";
 import type { Random } from "../shared/random.ts";
 import type { Stream } from "../shared/task.ts";
 import type { Secret } from "../shared/secret.ts";
@@ -40,6 +41,7 @@ export interface AttemptExecution {
   attach(outlets: Readonly<Record<Stream, LogOutlet>>, from: "start" | "node"): void;
   detach(): void;
   shipper(stream: Stream): Pick<LogShipper, "acknowledged" | "resumeFrom">;
+  progress(): ProgressLine | undefined;
   seal(lengths: Readonly<Record<Stream, number>>): void;
   stop(): Promise<void>;
 }

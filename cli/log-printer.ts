@@ -4,6 +4,7 @@ import type { LogContent } from "../sdk/follow.ts";
 import { LineSplitter, type Line } from "../sdk/lines.ts";
 import type { TaskReference } from "../sdk/run-handle.ts";
 import { streams, type Stream } from "../shared/task.ts";
+import { createProgressDisplay, type ProgressDisplay } from "./progress-line.ts";
 import { colour, note, printJson, type Colour } from "./output.ts";
 import type { Shell, Sink } from "./shell.ts";
 import { safeLine, TerminalSafe } from "./terminal-safe.ts";
@@ -21,6 +22,8 @@ export interface LogPrinter {
   log(piece: LogPiece): Promise<void>;
   /** The task's log is complete: what was held back is printed. */
   end(task: TaskReference): Promise<void>;
+  /** Where scripts' progress is shown, when it is. */
+  readonly progress?: ProgressDisplay;
 }
 
 export interface Sinks {
@@ -30,6 +33,8 @@ export interface Sinks {
 
 export interface LogStyle {
   readonly timestamps?: boolean | undefined;
+  /** What is printed is read by a program: no progress beside it. */
+  readonly json?: boolean | undefined;
 }
 
 export function createLogPrinter(
@@ -37,7 +42,38 @@ export function createLogPrinter(
   tasks: readonly TaskReference[],
   style: LogStyle = {},
 ): LogPrinter {
-  return tasks.length === 1 && style.timestamps !== true ? plainPrinter(deps) : prefixedPrinter(deps, tasks, style);
+  const isPlain = tasks.length === 1 && style.timestamps !== true;
+  const printer = isPlain ? plainPrinter(deps) : prefixedPrinter(deps, tasks, style);
+  if (style.json === true) return printer;
+  const progress = createProgressDisplay(deps.shell, tasks.length === 1 ? "plain" : "named");
+  return withProgress(printer, { progress, sinks: deps.sinks, form: isPlain ? "bytes" : "lines" });
+}
+
+/** Shows progress below the log: cleared before each piece, drawn again where a line begins. */
+function withProgress(
+  printer: LogPrinter,
+  options: { readonly progress: ProgressDisplay; readonly sinks: Sinks; readonly form: "bytes" | "lines" },
+): LogPrinter {
+  const { progress, sinks, form } = options;
+  let column: "first" | "other" = "first";
+  return {
+    progress,
+    async log(piece) {
+      await progress.clear();
+      await printer.log(piece);
+      if (form === "bytes" && sinks[piece.stream].terminal) column = columnAfter(piece.content);
+      await progress.redraw(column);
+    },
+    async end(task) {
+      await progress.clear();
+      await printer.end(task);
+      await progress.redraw(column);
+    },
+  };
+}
+
+function columnAfter(content: LogContent): "first" | "other" {
+  return "omitted" in content || content.bytes.at(-1) === 0x0a ? "first" : "other";
 }
 
 function plainPrinter({ shell, sinks }: { readonly shell: Shell; readonly sinks: Sinks }): LogPrinter {

@@ -1,6 +1,9 @@
 // Follows a run on behalf of a command: prints its log, says what it waits for, and turns Ctrl-C into a cancel (once) or
 // into leaving at once (twice). Lost connections are dialled again until the run is over.
 import { AppError } from "../shared/errors.ts";
+import type { StateEvent } from "../shared/api/task-events.ts";
+import type { ProgressView } from "../shared/api/tasks.ts";
+import { isFinal } from "../shared/task.ts";
 import type { RunHandle } from "../sdk/run-handle.ts";
 import { exitCodeOfInterrupt } from "./exit-code.ts";
 import type { LogPrinter } from "./log-printer.ts";
@@ -24,7 +27,7 @@ export async function watchRun(shell: Shell, { handle, printer, onFirstInterrupt
   const release = shell.onInterrupt((signal) => {
     presses += 1;
     if (presses === 1 && onFirstInterrupt === "cancel") {
-      cancelling = cancel(shell, { handle, signal: leave.signal });
+      cancelling = cancel(shell, { handle, printer, signal: leave.signal });
       return;
     }
     left = signal;
@@ -38,6 +41,7 @@ export async function watchRun(shell: Shell, { handle, printer, onFirstInterrupt
     return { kind: "left", exitCode: exitCodeOfInterrupt(left) };
   } finally {
     release();
+    await printer.progress?.clear();
     leave.abort(new AppError("aborted", "the run is over"));
     await cancelling;
   }
@@ -50,10 +54,14 @@ async function print(
   const { handle, printer, signal } = watch;
   const waiting = new Map<string, string | null>();
   let troubled = false;
+  const say = async (message: string): Promise<void> => {
+    await printer.progress?.clear();
+    await note(shell, message);
+  };
   const onTrouble = (error: AppError): void => {
     if (troubled) return;
     troubled = true;
-    void note(shell, `${error.message}; connecting again, nothing is lost`);
+    void say(`${error.message}; connecting again, nothing is lost`);
   };
   for await (const event of handle.events({ signal, onTrouble })) {
     troubled = false;
@@ -63,22 +71,34 @@ async function print(
         break;
       case "state":
         if (event.state.waiting !== null && event.state.waiting !== waiting.get(event.taskId)) {
-          await note(shell, `${event.agent} waits: ${event.state.waiting}`);
+          await say(`${event.agent} waits: ${event.state.waiting}`);
         }
+        await printer.progress?.show({ ...event, progress: progressOf(event.state) });
         waiting.set(event.taskId, event.state.waiting);
         break;
       case "end":
+        await printer.progress?.show({ ...event, progress: null });
         await printer.end({ id: event.taskId, agent: event.agent });
         break;
     }
   }
 }
 
-async function cancel(shell: Shell, run: { handle: RunHandle; signal: AbortSignal }): Promise<void> {
+/** What an ended script said last is no progress any more. */
+function progressOf({ state, progress }: StateEvent): ProgressView | null {
+  return isFinal(state) ? null : progress;
+}
+
+async function cancel(
+  shell: Shell,
+  run: { handle: RunHandle; printer: LogPrinter; signal: AbortSignal },
+): Promise<void> {
+  await run.printer.progress?.clear();
   await note(shell, "cancelling; waiting for the agents to confirm (press Ctrl-C again to leave at once)");
   try {
     await run.handle.cancel({ signal: run.signal });
   } catch (cause) {
+    await run.printer.progress?.clear();
     if (!run.signal.aborted) await note(shell, `cannot cancel: ${AppError.from(cause).message}`);
   }
 }

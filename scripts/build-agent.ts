@@ -27,6 +27,7 @@ export async function buildAgent(plan: BuildPlan): Promise<string> {
     "package.json": JSON.stringify({ name: "holdfast", version: plan.version }),
     "shim.sh": await readFile(join(root, "agent", "shim.sh"), "utf8"),
     "holdfast-set.sh": await readFile(join(root, "agent", "holdfast-set.sh"), "utf8"),
+    "holdfast-progress.sh": await readFile(join(root, "agent", "holdfast-progress.sh"), "utf8"),
     ...(plan.commit === undefined ? {} : { "build.json": JSON.stringify({ commit: plan.commit }) }),
   };
   const flags = (await readFile(join(root, "bin", "agent-flags"), "utf8")).trim().split("\n");

@@ -7,7 +7,7 @@ export type { ClusterView, DrainRequest, NodeChangeRequest, NodeRemains, NodeVie
 export type { Page } from "../shared/api/page.ts";
 export type { Target } from "../shared/api/selector.ts";
 export type { SubmissionView, SubmitInput } from "../shared/api/submissions.ts";
-export type { AttemptView, TaskView } from "../shared/api/tasks.ts";
+export type { AttemptView, ProgressView, TaskView } from "../shared/api/tasks.ts";
 export type { CreatedToken, CreateTokenInput, TokenView } from "../shared/api/tokens.ts";
 export type { TaskState } from "../shared/task.ts";
 export { Holdfast, type AgentFilter, type HoldfastOptions, type TaskFilter } from "./holdfast.ts";
@@ -18,6 +18,7 @@ export {
   type LogBytes,
   type LogLine,
   type RunEvent,
+  type RunProgress,
   type RunResult,
   type TaskReference,
   type WatchOptions,

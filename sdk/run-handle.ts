@@ -1,7 +1,7 @@
 // A submission being run: its log, its results, its cancel. Any of them may be used in any order; the end of a task that one
 // of them saw is not asked for again.
 import { beyondLog, startOfLog, type LogPosition, type StateEvent } from "../shared/api/task-events.ts";
-import { taskViewSchema, type TaskView } from "../shared/api/tasks.ts";
+import { taskViewSchema, type ProgressView, type TaskView } from "../shared/api/tasks.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Stream, TaskState } from "../shared/task.ts";
 import { followTask, type LogContent } from "./follow.ts";
@@ -69,7 +69,11 @@ export interface WatchOptions {
   readonly signal?: AbortSignal;
   /** Told when a connection was lost and is dialled again. */
   readonly onTrouble?: (error: AppError) => void;
+  /** Told what a script says with `holdfast-progress`, the newest about once a second; `state` events have it too. */
+  readonly onProgress?: (progress: RunProgress) => void;
 }
+
+export type RunProgress = Origin & ProgressView;
 
 /** A browser or a node should not be asked for a thousand connections by one run. */
 const mostStreams = 64;
@@ -194,6 +198,7 @@ export class RunHandle {
     options: WatchOptions & { readonly signal: AbortSignal; readonly from: LogPosition },
   ): AsyncGenerator<RunEvent> {
     const origin = { agent: task.agent, taskId: task.id };
+    const tellProgress = progressTeller(origin, options.onProgress);
     const followed = followTask(this.#transport, {
       task: task.id,
       from: options.from,
@@ -201,10 +206,21 @@ export class RunHandle {
       onTrouble: options.onTrouble,
     });
     for await (const item of followed) {
+      if (item.kind === "state") tellProgress(item.state);
       if (item.kind === "end") this.#ended.set(task.id, item.task);
       yield { ...origin, ...item };
     }
   }
+}
+
+/** Once for each thing said, however often its state comes: a state changes for other reasons and comes again on a reconnect. */
+function progressTeller(origin: Origin, onProgress: WatchOptions["onProgress"]): (state: StateEvent) => void {
+  let toldAt = "";
+  return ({ progress }) => {
+    if (progress === null || progress.at === toldAt) return;
+    toldAt = progress.at;
+    onProgress?.({ ...origin, ...progress });
+  };
 }
 
 function either(one: AbortSignal, other: AbortSignal | undefined): AbortSignal {

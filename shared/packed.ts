@@ -2,7 +2,7 @@
 import { getAsset, isSea } from "node:sea";
 
 /** What scripts/build-agent.ts packs. */
-export type PackedName = "package.json" | "build.json" | "shim.sh" | "holdfast-set.sh";
+export type PackedName = "package.json" | "build.json" | "shim.sh" | "holdfast-set.sh" | "holdfast-progress.sh";
 
 /** Whether this process is the agent's single executable. */
 export const isPacked = isSea;

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { TaskFilter } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
+import { progressText } from "../../shared/progress-line.ts";
 import { isFinal, streams, taskStates, type Stream } from "../../shared/task.ts";
 import { openClient, type ClientOptions } from "../client.ts";
 import { command, group, type CommandContext } from "../command.ts";
@@ -161,10 +162,10 @@ async function printStored(
 
 function only(stream: Stream | "both", printer: LogPrinter): LogPrinter {
   return {
+    ...printer,
     log: async (piece) => {
       if (stream === "both" || piece.stream === stream) await printer.log(piece);
     },
-    end: (task) => printer.end(task),
   };
 }
 
@@ -228,6 +229,12 @@ function abandonCommand({ shell, finish }: CommandContext): Command {
   });
 }
 
+/** Of a task that has ended it says nothing any more. */
+function progressField({ state, attempts }: TaskView): [string, string][] {
+  const progress = attempts.at(-1)?.progress ?? null;
+  return progress === null || isFinal(state) ? [] : [["progress", `${progressText(progress)} (${progress.at})`]];
+}
+
 async function printTask(shell: Shell, task: TaskView): Promise<void> {
   await printFields(shell.out, [
     ["id", task.id],
@@ -235,6 +242,7 @@ async function printTask(shell: Shell, task: TaskView): Promise<void> {
     ["agent", task.agent],
     ["what", task.spec.title],
     ["state", task.state],
+    ...progressField(task),
     ["reason", task.reason],
     ["waiting", task.waiting],
     ["cancel requested", task.cancelRequested ? "yes" : "no"],

@@ -10,7 +10,7 @@ import type { ClusterView, NodeRemains, NodeView } from "../../shared/api/nodes.
 import type { Grant } from "../../shared/api/scope.ts";
 import type { Selector } from "../../shared/api/selector.ts";
 import type { SubmissionView, SubmitAnswer } from "../../shared/api/submissions.ts";
-import type { LogPosition } from "../../shared/api/task-events.ts";
+import type { LogPosition, StateEvent } from "../../shared/api/task-events.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import type { CreatedToken, CreateToken, TokenView } from "../../shared/api/tokens.ts";
 import type { Secret } from "../../shared/secret.ts";
@@ -102,7 +102,7 @@ export interface LogRead {
   readonly outLength: number;
   readonly errLength: number;
   /** What a `state` event shows; a change of any of it is sent to followers. */
-  readonly state: Pick<TaskView, "state" | "reason" | "home" | "waiting" | "cancelRequested">;
+  readonly state: StateEvent;
 }
 
 export interface TaskBackend {

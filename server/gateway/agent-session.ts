@@ -17,6 +17,8 @@ import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
 import type { OfferedAttempt } from "../tasks/courier-offer.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
+import { greetingOf } from "./greeting.ts";
+import { ProgressNotes } from "./progress-notes.ts";
 import { Reading } from "./reading.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
@@ -38,6 +40,7 @@ export class AgentSession {
   readonly #link: Link<FromNode>;
   readonly #heartbeat: Heartbeat;
   readonly #writes: AttemptWrites;
+  readonly #progressNotes: ProgressNotes;
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   readonly #reading: Reading;
@@ -73,6 +76,11 @@ export class AgentSession {
         deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
         this.close(closeCode.unavailable, "a write failed");
       },
+    });
+    this.#progressNotes = new ProgressNotes({
+      ...deps,
+      signal: this.#ending.signal,
+      onStored: (attempt) => deps.events.changed(attempt),
     });
     this.#reading = new Reading({
       socket: deps.socket,
@@ -232,18 +240,7 @@ export class AgentSession {
         events.claimable(this);
         return;
       case "greet": {
-        const { bootCounter, bootId, journalId, lineage, version, capabilities, host, probe } = effect.hello;
-        const greeting = {
-          agent,
-          bootCounter,
-          bootId,
-          journalId,
-          lineage,
-          version,
-          capabilities,
-          host,
-          intent: probe === true ? "probe" : "session",
-        } as const;
+        const greeting = greetingOf(agent, effect.hello);
         this.#greeting("greet", async () => this.apply({ kind: "greeted", outcome: await store.greet(greeting) }));
         return;
       }
@@ -263,6 +260,10 @@ export class AgentSession {
         return;
       case "progress":
         for (const item of effect.items) this.#progress(item);
+        return;
+      case "note-progress":
+        if (this.identity !== undefined)
+          this.#progressNotes.note(effect.items, { agent, journalId: this.identity.journalId });
         return;
       case "append": {
         const bytes = "bytes" in effect.content ? effect.content.bytes.length : 0;

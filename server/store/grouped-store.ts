@@ -3,6 +3,7 @@
 import type { AppendOutcome, LogAppend } from "./append-log.ts";
 import type { Finish, FinishOutcome } from "./finish-attempts.ts";
 import { GroupCommit } from "./group-commit.ts";
+import type { ProgressNote } from "./note-progress.ts";
 import type { PresenceChange } from "./presence.ts";
 import type { Progress, RowView } from "./progress-attempts.ts";
 import type { Refusal } from "./refuse-attempts.ts";
@@ -15,6 +16,7 @@ const capacity = 50_000;
 export interface StoreVerbs extends Pick<CourierStore, "claim" | "release" | "resume" | "greet" | "readOpen" | "lose"> {
   submitTasks(items: readonly NewSubmission[]): Promise<readonly SubmitOutcome[]>;
   progressAttempts(items: readonly Progress[]): Promise<readonly RowView[]>;
+  noteProgress(items: readonly ProgressNote[]): Promise<void>;
   refuseAttempts(items: readonly Refusal[]): Promise<void>;
   appendLog(items: readonly LogAppend[]): Promise<readonly AppendOutcome[]>;
   finishAttempts(items: readonly Finish[]): Promise<readonly FinishOutcome[]>;
@@ -33,6 +35,10 @@ export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
   );
   const progress = new GroupCommit<Progress, RowView>(
     { commit: (items) => verbs.progressAttempts(items), keyOf: (item) => item.attempt },
+    { largestBatch: 512, capacity },
+  );
+  const notes = new GroupCommit<ProgressNote, true>(
+    { commit: (items) => done(items, verbs.noteProgress(items)), keyOf: (item) => item.attempt },
     { largestBatch: 512, capacity },
   );
   const refusals = new GroupCommit<Refusal, true>(
@@ -55,6 +61,7 @@ export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
     submit: (submission) => submits.add(submission),
     claim: (input) => verbs.claim(input),
     progress: (item) => progress.add(item),
+    noteProgress: async (note) => void (await notes.add(note)),
     refuse: async (item) => void (await refusals.add(item)),
     release: (node, offers) => verbs.release(node, offers),
     append: (item) => appends.add(item),
@@ -65,7 +72,9 @@ export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
     lose: (lost) => verbs.lose(lost),
     presence: async (change) => void (await presences.add(change)),
     async settle() {
-      await Promise.all([submits, progress, refusals, appends, finishes, presences].map((group) => group.settle()));
+      await Promise.all(
+        [submits, progress, notes, refusals, appends, finishes, presences].map((group) => group.settle()),
+      );
     },
   };
 }

@@ -7,6 +7,7 @@ import { finishAttempts } from "./finish-attempts.ts";
 import { createGreeter } from "./greet-agent.ts";
 import { createGroupedStore, type GroupedStore } from "./grouped-store.ts";
 import { loseAttempts } from "./lose-attempts.ts";
+import { noteProgress } from "./note-progress.ts";
 import { writePresence } from "./presence.ts";
 import { progressAttempts } from "./progress-attempts.ts";
 import { createOpenReader } from "./read-open-attempts.ts";
@@ -35,6 +36,7 @@ export function createPostgresStore(database: Database, queue?: Queue): GroupedS
       return withSecrets(durable, claimed);
     },
     progressAttempts: (items) => progressAttempts(relaxed, items),
+    noteProgress: (items) => noteProgress(relaxed, items),
     refuseAttempts: (items) => refuseAttempts(durable, items),
     release: (node, offers) => releaseOffers(relaxed, node, offers),
     appendLog: (items) => appendLog(relaxed, items),

@@ -16,13 +16,17 @@ const headRow = z.object({
   cancelRequested: z.boolean(),
   out: z.number(),
   err: z.number(),
+  progressPercent: z.int().nullable(),
+  progressMessage: z.string().nullable(),
+  progressAt: timeMsOrNull,
 });
 export type LogHead = z.infer<typeof headRow>;
 
 const heads = {
   name: "read-log-heads",
   text: `select distinct on (a.task_id) a.id as attempt, a.task_id as task, a.state, a.rank, a.reason, n.name as home,
-    a.cancel_requested as "cancelRequested", l.out_next as out, l.err_next as err
+    a.cancel_requested as "cancelRequested", l.out_next as out, l.err_next as err,
+    a.progress_percent as "progressPercent", a.progress_message as "progressMessage", a.progress_at as "progressAt"
   from attempt a join attempt_log l on l.attempt_id = a.id left join node n on n.id = a.home_node
   where a.task_id = any($1::uuid[]) order by a.task_id, a.number desc`,
 };

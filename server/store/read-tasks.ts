@@ -39,6 +39,7 @@ const attemptRow = z.object({
   finishedAt: z.string().nullable(),
   outBytes: z.number(),
   errBytes: z.number(),
+  progress: z.object({ percent: z.int().nullable(), message: z.string(), at: z.string() }).nullable(),
   late: z.array(lateRow),
   /** Null in listings, where they would be too much, and where there are none. */
   outputs: outputVariablesSchema.nullable(),
@@ -79,7 +80,8 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
       'signal', a.signal, 'home', n.name, 'offers', a.offer_no, 'cancelRequested', a.cancel_requested, 'createdAt', a.created_at,
       'acceptedAt', a.accepted_at, 'startedAt', a.started_at, 'finishedAt', a.finished_at,
-      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'outputs', ${outputs}, 'late', (
+      'outBytes', coalesce(l.out_next, 0), 'errBytes', coalesce(l.err_next, 0), 'outputs', ${outputs},
+      'progress', case when a.progress_at is not null then jsonb_build_object('percent', a.progress_percent, 'message', a.progress_message, 'at', a.progress_at) end, 'late', (
         select coalesce(jsonb_agg(jsonb_build_object('receivedAt', r.received_at, 'outcome', r.result -> 'outcome', 'reason', r.result -> 'reason',
           'exitCode', r.result -> 'exitCode', 'signal', r.result -> 'signal') order by r.received_at), '[]')
         from (select * from late_result where attempt_id = a.id order by received_at limit ${lateKept}) r)) order by a.number)

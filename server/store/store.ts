@@ -12,6 +12,7 @@ import type { Greeting, GreetOutcome } from "./greet-agent.ts";
 import type { LostAttempts } from "./lose-attempts.ts";
 import type { Beat, BeatAnswer, NodeRow } from "./membership.ts";
 import type { NodePresence, PresenceChange } from "./presence.ts";
+import type { ProgressNote } from "./note-progress.ts";
 import type { Progress, RowView } from "./progress-attempts.ts";
 import type { OpenAttempt } from "./read-open-attempts.ts";
 import type { PendingCancel } from "./read-cancels.ts";
@@ -29,6 +30,8 @@ export interface CourierStore {
   claim(input: ClaimInput): Promise<ClaimedAttempt[]>;
   /** relaxed: ranks only grow, a superseded home changes nothing. */
   progress(item: Progress): Promise<RowView>;
+  /** relaxed: how far a running script says it is, and since when; a superseded home changes nothing. */
+  noteProgress(note: ProgressNote): Promise<void>;
   /** durable for `never`; matches the offer number for `later`. */
   refuse(item: Refusal): Promise<void>;
   /** relaxed: clears the windows of offers that died with their session. */

@@ -9,6 +9,7 @@ import type { FromNode } from "../../shared/wire/from-node.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
 import type { LogContent } from "../../shared/wire/log.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
+import type { ProgressItem } from "../../shared/wire/progress.ts";
 import type { RefuseItem } from "../../shared/wire/refuse.ts";
 import type { ResultItem } from "../../shared/wire/result.ts";
 import type { ResumeItem } from "../../shared/wire/resume.ts";
@@ -128,6 +129,8 @@ export type CourierEffect =
   /** Credit or trust has changed: this session can be claimed for. */
   | { readonly kind: "claimable" }
   | { readonly kind: "progress"; readonly items: readonly ReachedItem[] }
+  /** How far scripts say they are: for people, and of no consequence when it is lost. */
+  | { readonly kind: "note-progress"; readonly items: readonly ProgressItem[] }
   | { readonly kind: "refuse"; readonly items: readonly RefuseItem[] }
   | {
       readonly kind: "append";

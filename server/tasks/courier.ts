@@ -8,6 +8,7 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { FromAgent } from "../../shared/wire/from-agent.ts";
 import { capability } from "../../shared/wire/hello.ts";
+import { nodeCapability } from "../../shared/wire/welcome.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
 import { packOffers, type OfferedAttempt } from "./courier-offer.ts";
@@ -16,6 +17,9 @@ import { reconcile, type Reconciliation } from "./reconcile.ts";
 
 /** An offer unanswered this long makes the session suspect. Milliseconds; the database's window is at least as long. */
 const suspectAfterMs = 3_000;
+
+/** Told to every agent. */
+const capabilities: string[] = Object.values(nodeCapability);
 
 export const initialCourier: CourierState = { kind: "awaiting-hello" };
 
@@ -82,7 +86,7 @@ function welcomed(
   const found = reconcile({ journalId: hello.journalId, listed: hello.attempts, rows: event.rows });
   const welcome: CourierEffect = {
     kind: "send",
-    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts, slots },
+    message: { type: "welcome", protocol, ...event.welcome, verdicts: found.verdicts, slots, capabilities },
   };
   if (hello.probe === true) {
     return {
@@ -213,6 +217,8 @@ function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[]
           items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "running" })),
         },
       ];
+    case "progress":
+      return [{ kind: "note-progress", items: message.items }];
     case "log":
       return logFrame(session, message);
     case "result":

@@ -96,7 +96,7 @@ export class Followers implements Service {
           const watched = this.#watched.get(head.task);
           if (watched === undefined) continue;
           this.learn(head);
-          const mark = `${head.attempt} ${head.state} ${head.out} ${head.err} ${head.cancelRequested}`;
+          const mark = `${head.attempt} ${head.state} ${head.out} ${head.err} ${head.cancelRequested} ${head.progressAt}`;
           if (watched.mark === mark) continue;
           watched.mark = mark;
           // Also at the first look, which has nothing to compare with: whoever waits looks for itself.

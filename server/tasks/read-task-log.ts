@@ -1,6 +1,6 @@
 // A task's stored log from a reader's position on, with the state a follower shows.
-import type { LogPosition } from "../../shared/api/task-events.ts";
-import type { TaskView } from "../../shared/api/tasks.ts";
+import type { LogPosition, StateEvent } from "../../shared/api/task-events.ts";
+import type { ProgressView } from "../../shared/api/tasks.ts";
 import type { TaskId } from "../../shared/ids.ts";
 import { isFinal, type Stream } from "../../shared/task.ts";
 import type { Sql } from "../store/connection.ts";
@@ -20,7 +20,7 @@ export interface TaskLog {
   readonly final: boolean;
   readonly outLength: number;
   readonly errLength: number;
-  readonly state: Pick<TaskView, "state" | "reason" | "home" | "waiting" | "cancelRequested">;
+  readonly state: StateEvent;
 }
 
 export interface TaskLogDeps {
@@ -53,6 +53,12 @@ export async function readTaskLog(deps: TaskLogDeps, query: TaskLogQuery): Promi
       home: isFinal(head.state) ? null : head.home,
       waiting: isWaiting ? await deps.waiting(query.task) : null,
       cancelRequested: head.cancelRequested,
+      progress: progressOf(head),
     },
   };
+}
+
+function progressOf({ progressAt, progressPercent: percent, progressMessage: message }: LogHead): ProgressView | null {
+  if (progressAt === null) return null;
+  return { percent, message: message ?? "", at: new Date(progressAt).toISOString() };
 }

@@ -25,6 +25,7 @@ export function taskView(row: TaskRow, form: "whole" | "listed" = "whole"): Task
     finishedAt: momentOf(attempt.finishedAt),
     outBytes: attempt.outBytes,
     errBytes: attempt.errBytes,
+    progress: attempt.progress === null ? null : { ...attempt.progress, at: moment(Date.parse(attempt.progress.at)) },
     ...(form === "whole" ? { outputs: outputsOf(attempt) } : {}),
     lateResults: attempt.late.map((late) => ({
       ...late,

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { streamSchema, taskStates } from "../task.ts";
 import { momentSchema } from "./moment.ts";
-import { taskViewSchema } from "./tasks.ts";
+import { progressViewSchema, taskViewSchema } from "./tasks.ts";
 
 const place = {
   stream: streamSchema,
@@ -26,6 +26,7 @@ export const stateEventSchema = z.object({
   home: z.string().nullable(),
   waiting: z.string().nullable(),
   cancelRequested: z.boolean(),
+  progress: progressViewSchema.nullable().default(null),
 });
 export type StateEvent = z.infer<typeof stateEventSchema>;
 

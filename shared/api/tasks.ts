@@ -1,5 +1,6 @@
 // Tasks as the API shows them. `home`, `exitCode`, `signal` and `reason` are those of the latest attempt.
 import { z } from "zod";
+import { progressPercent } from "../progress-line.ts";
 import { laneSchema, outcomes, taskStates, type TaskSpec } from "../task.ts";
 import { momentSchema } from "./moment.ts";
 import { pageQuery } from "./page.ts";
@@ -25,6 +26,13 @@ export const lateResultSchema = z.object({
 });
 export type LateResult = z.infer<typeof lateResultSchema>;
 
+export const progressViewSchema = z.object({
+  percent: progressPercent.describe("Null when the script gave none"),
+  message: z.string().describe("The script's own words, secrets masked; may hold anything but line breaks"),
+  at: momentSchema.describe("When this was first stored"),
+});
+export type ProgressView = z.infer<typeof progressViewSchema>;
+
 export const attemptViewSchema = z.object({
   id: z.string(),
   number: z.int(),
@@ -40,6 +48,10 @@ export const attemptViewSchema = z.object({
   finishedAt: momentSchema.nullable(),
   outBytes: z.int().describe("Bytes of standard output known so far, omitted ones counted"),
   errBytes: z.int(),
+  progress: progressViewSchema
+    .nullable()
+    .default(null)
+    .describe("How far the script said last that it is; null when it has said nothing"),
   outputs: z
     .record(z.string(), z.string())
     .optional()

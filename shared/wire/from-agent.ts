@@ -3,6 +3,7 @@ import { z } from "zod";
 import { acceptSchema } from "./accept.ts";
 import { helloSchema } from "./hello.ts";
 import { logSchema } from "./log.ts";
+import { progressSchema } from "./progress.ts";
 import { readySchema } from "./ready.ts";
 import { refuseSchema } from "./refuse.ts";
 import { renewSchema } from "./renew.ts";
@@ -19,6 +20,7 @@ export const fromAgentSchema = z.discriminatedUnion("type", [
   stateSchema,
   startedSchema,
   logSchema,
+  progressSchema,
   resultSchema,
   resumeSchema,
   renewSchema,

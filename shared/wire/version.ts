@@ -1,6 +1,7 @@
 // Protocol versions. A node serves N and N-1; an agent offers the range it speaks and the node picks the highest common one.
 // History, one line per version:
-//   1  first version (2026-11): hello … go-away as in docs/protocol.md; settings, to agents with the capability `slots`
+//   1  first version (2026-11): hello … go-away as in docs/protocol.md; settings, to agents with the capability `slots`;
+//      progress, to nodes with the capability `progress`
 import { z } from "zod";
 
 export const subprotocol = "holdfast.v1";

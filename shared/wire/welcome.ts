@@ -17,6 +17,9 @@ export const timingsSchema = z.object({
 export type Timings = z.infer<typeof timingsSchema>;
 export const defaultTimings: Timings = { pingMs: 10_000, silenceMs: 25_000 };
 
+/** Words of `capabilities` that an agent acts by. `progress`: takes `progress`. */
+export const nodeCapability = { progress: "progress" } as const;
+
 export const welcomeSchema = z.object({
   type: z.literal("welcome"),
   protocol: count,
@@ -28,5 +31,7 @@ export const welcomeSchema = z.object({
   wallMs: count.optional(),
   /** As in `settings`. */
   slots: count.nullable().optional(),
+  /** What the node understands beyond what every version does. A node that says nothing understands nothing more. */
+  capabilities: z.array(text).max(64).optional(),
 });
 export type Welcome = z.infer<typeof welcomeSchema>;

@@ -68,6 +68,7 @@ export function attemptView(change: Partial<AttemptView> = {}): AttemptView {
     finishedAt: null,
     outBytes: 0,
     errBytes: 0,
+    progress: null,
     lateResults: [],
     ...change,
   };
@@ -150,14 +151,14 @@ export class FakeTask {
       pieces.push(piece);
       size += "bytes" in piece.content ? length : 0;
     }
-    const { state, reason, home, waiting, cancelRequested } = this.view;
+    const { state, reason, home, waiting, cancelRequested, attempts } = this.view;
     const final = this.view.finishedAt !== null;
     return {
       pieces,
       final,
       outLength: this.#lengths.out,
       errLength: this.#lengths.err,
-      state: { state, reason, home, waiting, cancelRequested },
+      state: { state, reason, home, waiting, cancelRequested, progress: attempts.at(-1)?.progress ?? null },
     };
   }
 

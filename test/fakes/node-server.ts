@@ -27,7 +27,8 @@ import type { NodeList } from "../../shared/wire/nodes.ts";
 import type { OfferItem } from "../../shared/wire/offer.ts";
 import type { Renew, Renewed } from "../../shared/wire/renew.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
-import type { Verdict } from "../../shared/wire/welcome.ts";
+import type { ProgressLine } from "../../shared/progress-line.ts";
+import { nodeCapability, type Verdict } from "../../shared/wire/welcome.ts";
 import type { TestAuthorities, TestLeaf } from "../harness/certs.ts";
 
 const ids = createIdSource({ clock: systemClock, random: systemRandom });
@@ -53,6 +54,8 @@ export interface AttemptRow {
   resultsSeen: number;
   refusals: Extract<FromAgent, { type: "refuse" }>["items"];
   states: Extract<FromAgent, { type: "state" }>["items"];
+  /** As it came: what, and through which node. */
+  readonly progress: (ProgressLine & { readonly node: NodeId })[];
 }
 
 /** What the nodes share. `breaches` must stay empty in every test. */
@@ -81,6 +84,7 @@ export class FakeStore {
         resultsSeen: 0,
         refusals: [],
         states: [],
+        progress: [],
       };
       this.rows.set(attempt, row);
     }
@@ -149,6 +153,8 @@ export interface FakeNodeOptions {
   readonly refuseWith?: number;
   /** Instead of an upgrade: answer 503 with this Retry-After, while it is above 0. */
   readonly busy?: { times: number; readonly retryAfterSeconds: number };
+  /** In `welcome`; by default what a node of today knows. */
+  readonly capabilities?: string[];
   /** Of the clock it tells probes. */
   readonly clockAheadMs?: number;
 }
@@ -333,6 +339,7 @@ export class FakeNode {
       verdicts: hello.attempts.map(({ attempt }) => ({ attempt, verdict: verdict?.(attempt) ?? "keep" })),
       nodes: list,
       ...(hello.probe === true ? { wallMs } : {}),
+      capabilities: this.#options.capabilities ?? Object.values(nodeCapability),
     };
     socket.send(encodeFrame(welcome));
     if (hello.probe === true) {
@@ -375,6 +382,10 @@ export class FakeNode {
         return;
       case "state":
         for (const item of message.items) store.row(item.attempt).states.push(item);
+        return;
+      case "progress":
+        for (const { attempt, percent, message: words } of message.items)
+          store.row(attempt).progress.push({ percent, message: words, node: this.id });
         return;
       case "resume":
         for (const { attempt, homeNo } of message.items) {

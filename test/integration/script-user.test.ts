@@ -236,6 +236,7 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
       head -c 7 "$KEYFILE"; echo
       echo more > made; mkdir sub; echo x >> data
       stat -c '%n %U %a' . data made "$HOLDFAST_OUTPUTS" "$KEYFILE" "$0"
+      holdfast-progress 40 "by $USER" && cat "$HOLDFAST_PROGRESS"
       holdfast-set MADE "by $USER"
       echo "HAND=1" >> "$HOLDFAST_OUTPUTS"`;
     const { attempt, out, result } = await outputOf(script, { files }, { secrets });
@@ -250,6 +251,7 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
     ]);
     expect(lines[7]).toMatch(new RegExp(`KEYFILE ${user} 600$`));
     expect(lines[8]).toBe(`${place}/script ${user} 700`);
+    expect(lines[9]).toBe(`40 by ${user}`);
     expect(result.outputs).toEqual([
       { name: "MADE", value: `by ${user}` },
       { name: "HAND", value: "1" },

@@ -80,6 +80,10 @@ export class SimHost implements AttemptHost {
     return noOutputs;
   }
 
+  progress(): undefined {
+    return undefined;
+  }
+
   release(): void {
     // There are no control groups here.
   }

@@ -9,6 +9,7 @@ import { finishAttempts } from "../../server/store/finish-attempts.ts";
 import { greetAgent } from "../../server/store/greet-agent.ts";
 import { loseAttempts } from "../../server/store/lose-attempts.ts";
 import { writePresence } from "../../server/store/presence.ts";
+import { noteProgress } from "../../server/store/note-progress.ts";
 import { progressAttempts } from "../../server/store/progress-attempts.ts";
 import { refuseAttempts } from "../../server/store/refuse-attempts.ts";
 import { releaseOffers } from "../../server/store/release-offers.ts";
@@ -49,6 +50,14 @@ const verbs: Record<
       progressAttempts(
         lab.database.relaxed,
         identified(on).map((item) => ({ ...item, homeNo: 1, reached: "accepted" })),
+      ),
+  },
+  "note progress": {
+    locks: "attempts",
+    run: (on) =>
+      noteProgress(
+        lab.database.relaxed,
+        identified(on).map((item) => ({ ...item, homeNo: 1, percent: 40, message: "copying" })),
       ),
   },
   "refuse never": {

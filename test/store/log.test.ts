@@ -371,6 +371,9 @@ describe("reading a log", () => {
         cancelRequested: false,
         out: 3,
         err: 0,
+        progressPercent: null,
+        progressMessage: null,
+        progressAt: null,
       },
     ]);
   });

@@ -18,6 +18,7 @@ const crossed = [
   "submit",
   "claim",
   "progress",
+  "noteProgress",
   "refuse",
   "release",
   "append",

@@ -85,6 +85,14 @@ export const fromAgentSamples = {
     ],
   },
   started: { type: "started", items: [{ attempt: id(10), homeNo: 1, startedAtMs: 1_795_000_000_000 }] },
+  progress: {
+    type: "progress",
+    items: [
+      { attempt: id(10), homeNo: 1, percent: 40, message: "copying \u00e9" },
+      { attempt: id(11), homeNo: 2, percent: null, message: "waiting" },
+      { attempt: id(12), homeNo: 1, percent: 100, message: "" },
+    ],
+  },
   "log-bytes": {
     type: "log",
     attempt: id(10),
@@ -259,6 +267,16 @@ export const fromNodeSamples = {
     verdicts: [],
     nodes,
     slots: 4,
+  },
+  "welcome-capabilities": {
+    type: "welcome",
+    protocol: 1,
+    node: { id: id(1), name: "node-a" },
+    timings: { pingMs: 10_000, silenceMs: 25_000 },
+    verdicts: [],
+    nodes,
+    slots: null,
+    capabilities: ["progress"],
   },
   "offer-isolated": {
     type: "offer",

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import type { AppendOutcome, LogAppend, LogRun } from "../../../server/store/append-log.ts";
 import { lateKept, type Finish, type FinishOutcome } from "../../../server/store/finish-attempts.ts";
+import type { ProgressNote } from "../../../server/store/note-progress.ts";
 import type { Progress, RowView } from "../../../server/store/progress-attempts.ts";
 import type { ResumeHome, ResumeOutcome } from "../../../server/store/resume-attempts.ts";
 import { storable } from "../../../server/store/rows.ts";
@@ -46,6 +47,19 @@ export function progressAttempts(db: ModelDatabase, items: readonly Progress[]):
       err: log.next.err,
     };
   });
+}
+
+export function noteProgress(db: ModelDatabase, items: readonly ProgressNote[]): void {
+  for (const item of items) {
+    const row = db.attempts.get(item.attempt);
+    const log = db.logs.get(item.attempt);
+    if (row?.agent !== item.agent || row.journalId !== item.journalId || log === undefined) continue;
+    if (row.rank === 0 || row.rank === 9 || log.homeNo > item.homeNo) continue;
+    const { percent } = item;
+    const message = storable(item.message);
+    if (row.progress?.percent === percent && row.progress.message === message) continue;
+    db.attempts.put(row.id, { ...row, progress: { percent, message, atMs: db.nowMs } });
+  }
 }
 
 export function appendLog(db: ModelDatabase, items: readonly LogAppend[]): AppendOutcome[] {

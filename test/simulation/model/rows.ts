@@ -63,6 +63,8 @@ export interface AttemptRow {
   readonly offerUntilMs: number | null;
   readonly unanswered: number;
   readonly cancelRequested: boolean;
+  /** Missing: its script has said nothing. */
+  readonly progress?: { readonly percent: number | null; readonly message: string; readonly atMs: number };
   readonly homeNode: NodeId | null;
   readonly exitCode: number | null;
   readonly signal: string | null;

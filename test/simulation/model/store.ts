@@ -16,7 +16,7 @@ import {
   sweepUnreachable,
 } from "./cluster.ts";
 import type { Commit, ModelDatabase } from "./database.ts";
-import { appendLog, finishAttempts, progressAttempts, resumeAttempts } from "./flow.ts";
+import { appendLog, finishAttempts, noteProgress, progressAttempts, resumeAttempts } from "./flow.ts";
 import { greetAgent, loseAttempts, readDistrusted, readOpenAttempts, settlePresence, writePresence } from "./greet.ts";
 import { sweepRemoved } from "./remove-agent.ts";
 import { submitTasks } from "./submit.ts";
@@ -37,6 +37,7 @@ export function createGroupedModelStore(carry: Carry): GroupedStore {
     submitTasks: (items) => carry("submit", "durable", (db) => submitTasks(db, items), items),
     claim: (input) => carry("claim", "durable", (db) => claimAttempts(db, input), input),
     progressAttempts: (items) => carry("progress", "relaxed", (db) => progressAttempts(db, items), items),
+    noteProgress: (items) => carry("note-progress", "relaxed", (db) => noteProgress(db, items), items),
     refuseAttempts: (items) => carry("refuse", "durable", (db) => refuseAttempts(db, items), items),
     release: async (node, offers) => {
       if (offers.length > 0) await carry("release", "relaxed", (db) => releaseOffers(db, node, offers), offers);

@@ -6,6 +6,7 @@ import type { Finish } from "../../../server/store/finish-attempts.ts";
 import type { Greeting, GreetOutcome } from "../../../server/store/greet-agent.ts";
 import { createPostgresStore } from "../../../server/store/postgres-store.ts";
 import type { PresenceChange } from "../../../server/store/presence.ts";
+import type { ProgressNote } from "../../../server/store/note-progress.ts";
 import type { Progress } from "../../../server/store/progress-attempts.ts";
 import type { Refusal } from "../../../server/store/refuse-attempts.ts";
 import type { ResumeHome } from "../../../server/store/resume-attempts.ts";
@@ -118,6 +119,23 @@ const progress: Draw = (dice, history) => {
     };
   });
   return batch("progress", items, { keyOf: (item) => item.attempt, act: (store, item) => store.progress(item) });
+};
+
+const noteProgress: Draw = (dice, history) => {
+  const items = dice.several(4, (): ProgressNote => {
+    const attempt = history.attempt(dice);
+    return {
+      attempt: attemptIdOf(attempt),
+      ...history.owner(dice, attempt),
+      homeNo: history.homeNo(dice, attempt),
+      percent: dice.oneOf([null, 0, 40, 100]),
+      message: dice.oneOf(["", "copying", "no\0thing"]),
+    };
+  });
+  return batch("note-progress", items, {
+    keyOf: (item) => item.attempt,
+    act: (store, item) => store.noteProgress(item),
+  });
 };
 
 const refuse: Draw = (dice, history) => {
@@ -307,6 +325,7 @@ export const courierVerbs = {
   submit,
   claim,
   progress,
+  noteProgress,
   refuse,
   release,
   append,

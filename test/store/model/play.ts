@@ -29,6 +29,7 @@ export const weights: Readonly<Record<Step["verb"], number>> = {
   resume: 4,
   greet: 5,
   time: 6,
+  noteProgress: 3,
   refuse: 3,
   release: 3,
   lose: 2,

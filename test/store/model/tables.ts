@@ -106,6 +106,9 @@ const compared: Readonly<Record<string, Compared>> = {
       started_at: (row) => row.startedAtMs,
       finished_at: (row) => row.finishedAtMs,
       expires_at: (row) => row.expiresAtMs,
+      progress_percent: (row) => row.progress?.percent ?? null,
+      progress_message: (row) => row.progress?.message ?? null,
+      progress_at: (row) => row.progress?.atMs ?? null,
     }),
   },
   attempt_log: {

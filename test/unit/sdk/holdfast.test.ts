@@ -1,6 +1,7 @@
 // The client's requests: idempotency over retries, errors by code, what is never repeated.
 import { expect, test } from "vitest";
 import { Holdfast } from "../../../sdk/holdfast.ts";
+import type { RunProgress } from "../../../sdk/run-handle.ts";
 import { systemClock, type Clock } from "../../../shared/clock.ts";
 import { AppError } from "../../../shared/errors.ts";
 import { attemptView, startApi } from "../../fakes/api-backend.ts";
@@ -185,4 +186,33 @@ test("files go along byte for byte, whatever they hold and however large", async
     { name: "large", base64: Buffer.from(large).toString("base64") },
     { name: "text", base64: Buffer.from("gr\u00fc\u00dfe").toString("base64"), executable: true },
   ]);
+});
+
+test("what a script says of its progress is told once each, and is part of the states", async () => {
+  await using api = await startApi();
+  const task = api.backend.add();
+  const say = (percent: number | null, message: string, second: number): void => {
+    const progress = { percent, message, at: new Date(Date.UTC(2026, 10, 23) + second * 1_000).toISOString() };
+    task.enter("running", { attempts: [attemptView({ progress })] });
+  };
+  const handle = await new Holdfast({ url: api.url, apiKey: api.apiKey }).run({ on: "web-01", script: "true" });
+  const told: RunProgress[] = [];
+  const states: (number | null | undefined)[] = [];
+  const steps = [
+    () => say(40, "copying", 0),
+    () => task.enter("running", { cancelRequested: true }),
+    () => say(null, "checking", 1),
+    () => task.finish("succeeded", { exitCode: 0 }),
+  ];
+  for await (const event of handle.events({ onProgress: (progress) => void told.push(progress) })) {
+    if (event.kind !== "state") continue;
+    states.push(event.state.progress?.percent);
+    steps.shift()?.();
+  }
+  const origin = { agent: "web-01", taskId: task.view.id };
+  expect(told).toEqual([
+    { ...origin, percent: 40, message: "copying", at: "2026-11-23T00:00:00.000Z" },
+    { ...origin, percent: null, message: "checking", at: "2026-11-23T00:00:01.000Z" },
+  ]);
+  expect(states).toEqual([undefined, 40, 40, null, null]);
 });

@@ -59,7 +59,10 @@ describe("the greeting", () => {
     expect(kinds(second.effects)).toEqual(["reconcile"]);
     const third = stepCourier(second.state, { kind: "reconciled", rows: [], welcome }, 0);
     expect(third.effects).toEqual([
-      { kind: "send", message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null } },
+      {
+        kind: "send",
+        message: { type: "welcome", protocol: 1, ...welcome, verdicts: [], slots: null, capabilities: ["progress"] },
+      },
       { kind: "opened" },
     ]);
     expect(third.state.kind).toBe("open");
@@ -283,6 +286,13 @@ describe("answers to offers and inquiries", () => {
       { kind: "progress", items: [{ attempt: attempt(1), homeNo: 3, homeHere: false, reached: "running" }] },
       { kind: "progress", items: [{ attempt: attempt(2), homeNo: 1, homeHere: true, reached: "accepted" }] },
     ]);
+  });
+
+  it("what a script says of its progress makes no home, and is the store's to judge", () => {
+    const session = scene();
+    const items = [{ attempt: attempt(1), homeNo: 2, percent: 40, message: "copying" }];
+    expect(session.frame({ type: "progress", items })).toEqual([{ kind: "note-progress", items }]);
+    expect(session.state.kind === "open" && session.state.session.homes.size).toBe(0);
   });
 
   it("only the answers unknown and collected lose an attempt; finished waits for its result", () => {

@@ -19,6 +19,9 @@ const head = (number: number, change: object = {}) => ({
   cancelRequested: false,
   out: 0,
   err: 0,
+  progressPercent: null,
+  progressMessage: null,
+  progressAt: null,
   ...change,
 });
 
@@ -81,6 +84,20 @@ describe("a follower", () => {
     followers.changed(attempt(1));
     followers.changed(attempt(9));
     expect([await ended(mine), await ended(other)]).toEqual([true, false]);
+  });
+
+  it("is woken when only what the script says has changed, through another node", async () => {
+    const { followers, rows, look } = await bench();
+    rows.set(task(1), head(1, { progressPercent: 40, progressMessage: "", progressAt: new Date(1_000) }));
+    const first = followers.wait(task(1), never);
+    await look();
+    expect(await ended(first)).toBe(true);
+    const second = followers.wait(task(1), never);
+    await look();
+    expect(await ended(second)).toBe(false);
+    rows.set(task(1), head(1, { progressPercent: 50, progressMessage: "", progressAt: new Date(2_000) }));
+    await look();
+    expect(await ended(second)).toBe(true);
   });
 
   it("of the same task wake together", async () => {
