@@ -211,6 +211,7 @@ describe.skipIf(!canSwitch)("as another user (needs root, useradd and setpriv of
       HOLDFAST_AGENT: "web-01",
       HOLDFAST_WORK: join(place, "work"),
       HOLDFAST_OUTPUTS: join(place, "outputs"),
+      HOLDFAST_PROGRESS: join(place, "progress"),
     });
     expect(PATH).toMatch(new RegExp(`${bench.folder}\\.users/commands-`));
   });
