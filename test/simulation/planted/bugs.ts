@@ -97,8 +97,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/homes.ts",
     find: "    entry.homeNo += 1;\n",
     replace: "",
-    from: 30,
-    within: 99,
+    from: 91,
+    within: 282,
   },
   {
     name: "no poll behind the hints",
@@ -134,8 +134,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
     replace:
       '    { kind: "accept" },\n    { kind: "append", record: intent, mark: "intent" },\n    { kind: "prepare" },\n  );',
-    from: 26,
-    within: 87,
+    within: 60,
   },
   {
     name: "spawned before STARTING is on disk",
@@ -153,8 +152,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-frame.ts",
     find: "  return rest.at(-1) === 0;",
     replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
-    from: 89,
-    within: 276,
+    from: 27,
+    within: 90,
   },
   {
     name: "sessions of an older boot kept",
@@ -275,8 +274,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "test/simulation/model/remove-agent.ts",
     find: ".filter((row) => row.agent === agent.id && row.rank < 9)",
     replace: ".filter((row) => row.agent === agent.id && row.rank === 0)",
-    from: 60,
-    within: 189,
+    from: 434,
+    within: 1_311,
   },
   {
     name: "key looked at after the agents",
@@ -302,8 +301,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/execution.ts",
     find: "      if (!members.some(({ isScript }) => isScript)) return;\n",
     replace: "      void members;\n",
-    from: 898,
-    within: 2_703,
+    from: 1_166,
+    within: 3_507,
   },
   {
     name: "slow shim given up",
