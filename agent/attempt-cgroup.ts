@@ -38,6 +38,15 @@ export class AttemptCgroup {
     return [...new Set(this.#paths().flatMap((path) => pidsIn(path)))];
   }
 
+  /** Known for certain: a group that cannot be read (of threads, say, or for want of a descriptor) may hold anything. */
+  isEmpty(): boolean {
+    try {
+      return this.#paths().every(isEmptyGroup);
+    } catch {
+      return false;
+    }
+  }
+
   /** KILL to everything at once, so that nothing is born between two looks. Does nothing where the kernel cannot. */
   kill(): void {
     for (const { use, version, path } of this.places) {
@@ -81,6 +90,13 @@ export function removeGroup(path: string): void {
 function pidsIn(path: string): number[] {
   const own = textOf(join(path, "cgroup.procs")).split("\n").map(Number);
   return [...own.filter((pid) => pid > 0), ...groupsIn(path).flatMap(pidsIn)];
+}
+
+/** Throws when it cannot be read. */
+function isEmptyGroup(path: string): boolean {
+  if (readFileSync(join(path, "cgroup.procs"), "utf8") !== "") return false;
+  const inner = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return inner.every(({ name }) => isEmptyGroup(join(path, name)));
 }
 
 function groupsIn(path: string): string[] {

@@ -171,10 +171,28 @@ export class AttemptFolder {
     return exists(`${this.stream(stream)}.lost`);
   }
 
+  /** Output of this stream could not be stored in time, and nobody knows how much. As the relay does it: it costs no room. */
+  markLost(stream: Stream): void {
+    if (this.hasLost(stream)) return;
+    try {
+      renameSync(join(this.path, "run", `dd.${stream}`), `${this.stream(stream)}.lost`);
+    } catch {
+      writeFileSync(`${this.stream(stream)}.lost`, "");
+    }
+  }
+
   exit(): ExitReport | undefined {
-    const report = parseExitReport(read(join(this.path, "exit")) ?? "");
+    const report = this.#exitReport();
     const endedFor = this.endedFor();
     return report === undefined || endedFor === undefined ? report : { ...report, exit: { ...report.exit, endedFor } };
+  }
+
+  /** Where it found room for certain, and where shims of earlier versions left it. */
+  #exitReport(): ExitReport | undefined {
+    const reports = [join(this.path, "run", "exit"), join(this.path, "exit")].map((path) =>
+      parseExitReport(read(path) ?? ""),
+    );
+    return reports.find((report) => report !== undefined);
   }
 
   /** Written before the first signal, so that a successor does not take the exit that follows for the script's own. */
@@ -190,9 +208,10 @@ export class AttemptFolder {
 
   /** The script is over; the shim is writing down how. */
   isConcluding(): boolean {
-    return (
-      isOver(read(join(this.path, "run", "over"))) || parseExitReport(read(join(this.path, "exit")) ?? "") !== undefined
-    );
+    const ended = read(join(this.path, "run", "ended"));
+    return ended === undefined
+      ? exists(join(this.path, "run", "over")) || exists(join(this.path, "exit"))
+      : !ended.startsWith(".") || this.#exitReport() !== undefined;
   }
 
   /** By what the shim left; one that never ran has not. */
@@ -214,11 +233,6 @@ export async function listAttemptFolders(attemptsPath: string): Promise<AttemptI
     const parsed = attemptIdSchema.safeParse(name);
     return parsed.success ? [parsed.data] : [];
   });
-}
-
-/** The shim lays the file out with dots and writes over them. */
-function isOver(text: string | undefined): boolean {
-  return text !== undefined && !text.startsWith(".");
 }
 
 function parseNeverEnding(text: string): NeverEnding | undefined {

@@ -22,6 +22,7 @@ export type AttemptFiles = Pick<
   | "isDeclaredNever"
   | "declareNever"
   | "hasLost"
+  | "markLost"
   | "relays"
 >;
 

@@ -12,11 +12,12 @@ import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
 import type { AttemptFiles, AttemptHost, FolderWatch, OutputSpool, ShimEnd } from "./attempt-host.ts";
 import type { EndCause } from "./exit.ts";
 import type { AttemptFacts } from "./journal-record.ts";
+import { LastWords } from "./last-words.ts";
 import { LogShipper } from "./log-shipper.ts";
-import { Pace } from "./pace.ts";
+import { paceOf } from "./pace.ts";
 import type { LogOutlet } from "./log-shipper.ts";
 import type { ShimMark } from "./shim-report.ts";
-import type { KillDeps, Member } from "./process-tree.ts";
+import type { KillDeps, Member, Tree } from "./process-tree.ts";
 import { endTree, lingerMs } from "./tree-end.ts";
 
 export interface ExecutionDeps {
@@ -42,6 +43,7 @@ export interface ExecutionOptions {
 
 /** Exit code of the shim when somebody else won the gate. */
 const gateLost = 75;
+const defaultVerifyMs = 30_000;
 const quickestPollMs = 50;
 /** Between two looks that file events cause: each costs half a dozen system calls. */
 const lookPauseMs = 1;
@@ -55,6 +57,7 @@ export class Execution {
   readonly #folder: AttemptFiles;
   readonly #spools: Readonly<Record<Stream, OutputSpool>>;
   readonly #shippers: Readonly<Record<Stream, LogShipper>>;
+  readonly #lastWords: LastWords;
   readonly #ended = new AbortController();
   #prepared: Promise<void> | undefined;
   #mark: ShimMark | undefined;
@@ -67,7 +70,6 @@ export class Execution {
   #events = 0;
   #lookedAtMs = 0;
   #soon: Timer | undefined;
-  #overAtMs: number | undefined;
   /** Whether the script had ended by itself before anything was signalled; the first kill finds out. */
   #wasOver: boolean | undefined;
 
@@ -77,6 +79,13 @@ export class Execution {
     this.#host = options.host;
     this.#folder = options.host.folder;
     this.#spools = options.host.output;
+    const { clock } = deps;
+    const { folder, processes } = options.host;
+    const sizeOf = (stream: Stream): number => this.#spools[stream].size;
+    this.#lastWords = new LastWords(
+      { clock, folder, processes, sizeOf },
+      { lingerMs, storeMs: options.verifyMs ?? defaultVerifyMs },
+    );
     const shipperOf = (stream: Stream): LogShipper =>
       new LogShipper({
         clock: deps.clock,
@@ -223,8 +232,7 @@ export class Execution {
     this.#poll = this.#deps.clock.after(this.#pollMs, () => {
       if (this.#phase !== "following") return;
       const before = this.#spools.out.size + this.#spools.err.size;
-      this.#look();
-      this.#hurryShim();
+      this.#look("shim-too");
       const grown = this.#spools.out.size + this.#spools.err.size > before;
       this.#pollMs = grown ? quickestPollMs : Math.min(this.#options.slowestPollMs ?? 250, this.#pollMs * 2);
       if (this.#watcher === undefined && !grown) this.#watch();
@@ -234,10 +242,11 @@ export class Execution {
   }
 
   /** Called by timers and file events: what cannot be read now (no descriptor left, a bad block) is read at the next look. */
-  #look(): void {
+  #look(how: "files" | "shim-too" = "files"): void {
     if (this.#phase !== "following") return;
     try {
       this.#lookAtAll();
+      if (how === "shim-too" && this.#mark !== undefined && this.#poll !== undefined) this.#lastWords.look(this.#mark);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, `cannot look at the attempt's files: ${describeError(cause)}`);
     }
@@ -256,14 +265,6 @@ export class Execution {
       return;
     }
     if (this.#mark !== undefined && !this.#host.processes.isAlive(this.#mark)) this.#vanished();
-  }
-
-  /** The script is over, and its shim still waits for whoever holds the output open: it waits no longer. */
-  #hurryShim(): void {
-    if (this.#phase !== "following" || this.#mark === undefined || !this.#folder.isConcluding()) return;
-    this.#overAtMs ??= this.#deps.clock.monotonicMs();
-    if (this.#deps.clock.monotonicMs() - this.#overAtMs < lingerMs) return;
-    this.#host.processes.signal(this.#mark.pid, "SIGALRM");
   }
 
   #lookForMark(): void {
@@ -301,6 +302,7 @@ export class Execution {
     this.#watcher?.close();
     this.#watcher = undefined;
     this.#poll?.cancel();
+    this.#poll = undefined;
     this.#soon?.cancel();
     this.#soon = undefined;
   }
@@ -324,7 +326,9 @@ export class Execution {
       this.#markEnding(cause);
     };
     // What outlived a script that had ended is swept, and says nothing about its end.
-    const left = await (this.#wasOver ? this.#endTree(0) : this.#endTree(graceMs, beforeFirstSignal));
+    const left = await (this.#wasOver
+      ? this.#endTree(0, "killed")
+      : this.#endTree(graceMs, "killed", beforeFirstSignal));
     const exit = this.#folder.exit()?.exit;
     this.#phase = "seen-exit";
     this.#unfollow();
@@ -342,16 +346,20 @@ export class Execution {
 
   async #sweep(): Promise<void> {
     this.#deadline?.cancel();
-    const left = await this.#endTree(0);
+    const left = await this.#endTree(0, "swept");
     this.#phase = "seen-exit";
     this.#unfollow();
     this.#deps.onEvent({ kind: "killed", exit: this.#folder.exit()?.exit, left });
   }
 
-  #endTree(graceMs: number, beforeFirstSignal?: KillDeps["beforeFirstSignal"]): Promise<number[]> {
-    const { attempt, verifyMs = 30_000 } = this.#options;
+  #endTree(
+    graceMs: number,
+    ending: Tree["ending"],
+    beforeFirstSignal?: KillDeps["beforeFirstSignal"],
+  ): Promise<number[]> {
+    const { attempt, verifyMs = defaultVerifyMs } = this.#options;
     return endTree(
-      { attempt, folder: this.#folder },
+      { attempt, folder: this.#folder, ending },
       { graceMs, verifyMs },
       {
         clock: this.#deps.clock,
@@ -389,9 +397,4 @@ export class Execution {
     const signedAtMs = this.#host.signedAtMs(mark) ?? clock.wallMs() - (this.#host.bootMs() - mark.uptimeMs);
     return Math.max(0, Math.trunc(signedAtMs));
   }
-}
-
-function paceOf(facts: AttemptFacts | undefined, nowMs: number): Pace | undefined {
-  const bytesPerSecond = facts?.spec.kind === "script" ? facts.spec.logBytesPerSecond : undefined;
-  return bytesPerSecond === undefined ? undefined : new Pace({ bytesPerSecond, nowMs });
 }

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { AppError } from "../shared/errors.ts";
 import { attemptIdSchema, bootIdSchema, journalIdSchema, taskIdSchema } from "../shared/ids.ts";
+import { lostFields } from "../shared/lost-fields.ts";
 import { laneSchema, taskSpecSchema } from "../shared/task.ts";
 import { count, text } from "../shared/wire/fields.ts";
 import { bootsPerHello } from "../shared/wire/hello.ts";
@@ -21,6 +22,8 @@ export const attemptFactsSchema = z.object({
   spec: taskSpecSchema,
   /** How many it has; they lie sealed in its folder, synced before this record was written. */
   secrets: z.int().min(1).optional(),
+  /** Fields of the spec that a later version wrote and this one does not know: it must not start it. */
+  lostFields: z.array(text).min(1).optional(),
 });
 export type AttemptFacts = z.infer<typeof attemptFactsSchema>;
 
@@ -60,8 +63,16 @@ export function encodeRecord(record: JournalRecord): Buffer {
 /** Throws `journal.corrupt`: the CRC held, so what does not parse was written by something else. */
 export function decodeRecord(payload: Buffer): JournalRecord {
   try {
-    return journalRecordSchema.parse(JSON.parse(payload.toString("utf8")));
+    const raw: unknown = JSON.parse(payload.toString("utf8"));
+    const record = journalRecordSchema.parse(raw);
+    return record.kind === "intent" ? { ...record, facts: withLost(record.facts, raw) } : record;
   } catch (cause) {
     throw new AppError("journal.corrupt", `a journal record of ${payload.length} bytes has an unknown form`, { cause });
   }
+}
+
+function withLost(facts: AttemptFacts, record: unknown): AttemptFacts {
+  const { facts: written } = z.object({ facts: z.object({ spec: z.unknown() }) }).parse(record);
+  const lost = lostFields(written.spec, facts.spec);
+  return lost.length === 0 ? facts : { ...facts, lostFields: lost };
 }

@@ -55,7 +55,8 @@ export class LocalHost implements AttemptHost {
   readonly output: Readonly<Record<Stream, Spool>>;
   readonly processes: ProcessControl = {
     ...localProcesses,
-    membersOf: (tree) => (this.#hasLeftNothing() ? [] : membersOf(tree, this.#group?.pids())),
+    membersOf: (tree) =>
+      tree.ending === "swept" && this.#hasLeftNothing() ? [] : membersOf(tree, this.#group?.pids()),
     killGroup: () => this.#group?.kill(),
   };
   #group: AttemptCgroup | undefined;
@@ -149,7 +150,7 @@ export class LocalHost implements AttemptHost {
   /** The script has ended and nobody is in its group any more. A look at every process of the host would say no more. */
   #hasLeftNothing(): boolean {
     if (this.#group === undefined || !this.folder.isGrouped() || this.folder.exit() === undefined) return false;
-    return this.#group.pids().length === 0;
+    return this.#group.isEmpty();
   }
 
   #placeSecrets(runAs: RunAs | undefined, variables: Iterable<readonly [string, string]>): number | undefined {
@@ -204,6 +205,8 @@ export class LocalHost implements AttemptHost {
   get #facts(): AttemptFacts & { readonly spec: ScriptSpec } {
     const { attempt, facts } = this.#options;
     if (facts?.spec.kind !== "script") throw new AppError("internal", `attempt ${attempt} has no script to run`);
+    if (facts.lostFields !== undefined)
+      throw new AppError("internal", `this version does not know ${facts.lostFields.join(", ")} of the task`);
     return { ...facts, spec: facts.spec };
   }
 }

@@ -1,5 +1,6 @@
 // How fast one stream may be sent, when its task has a limit: a bucket that holds what one second brings, filled by the
 // monotonic clock. What is not sent stays in the spool, whose bound keeps head and tail. Knows nothing of logs.
+import type { AttemptFacts } from "./journal-record.ts";
 
 export class Pace {
   readonly #bytesPerSecond: number;
@@ -34,4 +35,10 @@ export class Pace {
     const missing = Math.min(bytes, this.#bytesPerSecond) - this.#left;
     return Math.max(0, Math.ceil((missing * 1_000) / this.#bytesPerSecond));
   }
+}
+
+/** Of an attempt whose spec asks for one. */
+export function paceOf(facts: AttemptFacts | undefined, nowMs: number): Pace | undefined {
+  const bytesPerSecond = facts?.spec.kind === "script" ? facts.spec.logBytesPerSecond : undefined;
+  return bytesPerSecond === undefined ? undefined : new Pace({ bytesPerSecond, nowMs });
 }

@@ -17,6 +17,8 @@ export interface Tree {
   readonly relays: () => readonly RelayMark[];
   /** True once the script is over and the shim's children are its own `sync`, which must not be killed. */
   readonly isConcluding: () => boolean;
+  /** `swept`: the script ended by itself, and this is a look for what it left behind. */
+  readonly ending: "killed" | "swept";
 }
 
 export interface KillOptions {
@@ -38,6 +40,8 @@ export interface ProcessControl {
   isAlive(process: RelayMark): boolean;
   /** Everything alive that belongs to the attempt, without the shim and its relays. */
   membersOf(tree: Tree): readonly Member[];
+  /** Whether this relay only waits for more to come: what was written so far is stored. */
+  isIdle(relay: RelayMark): boolean;
   /** Nothing happens when it is gone already, or not ours to kill: the next look decides. */
   signal(pid: number, name: NodeJS.Signals): void;
   /** KILL to all of the attempt's control group at once, where it has one. */
@@ -127,9 +131,15 @@ export function membersOf(tree: Tree, grouped: readonly number[] = []): Member[]
   return [...members.values()].map(({ pid, parent }) => ({ pid, isScript: root === undefined || parent === root }));
 }
 
+/** Asleep with all it started. Who waits for a disk, was stopped or computes is not. */
+function isIdle({ pid }: RelayMark): boolean {
+  return listProcesses().every((row) => (row.pid !== pid && row.parent !== pid) || row.state === "S");
+}
+
 export const localProcesses: ProcessControl = {
   isAlive,
   membersOf,
+  isIdle,
   signal(pid, name) {
     try {
       process.kill(pid, name);

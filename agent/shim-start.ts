@@ -78,7 +78,9 @@ export function startShim(
     HOLDFAST_PROGRESS: folder.progress,
   };
   const inherited = runAs === undefined ? environment : userEnvironment(environment, runAs.account);
-  return spawn("/bin/sh", [shimPath, folder.path, cwd, shimReset, ...sizes, ...words], {
+  // A named user goes there by its own right: root may have none, on a network's file system say.
+  const shimCwd = runAs === undefined ? cwd : folder.path;
+  return spawn("/bin/sh", [shimPath, folder.path, shimCwd, shimReset, ...sizes, ...words], {
     detached: true,
     stdio: script.secrets === undefined ? "ignore" : stdioWith(script.secrets),
     cwd: "/",

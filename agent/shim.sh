@@ -2,7 +2,7 @@
 #   sh shim.sh <attempt folder> <working directory> <reset: words that give INT and QUIT their default back>
 #              <head bytes> <tail bytes> <segment bytes> <program> [argument ...]
 # Secrets, when the folder holds any, come on descriptor 5; only the script reads them. The file `owner` holds the id of the
-# user that the program becomes as its first act. ALRM, once `run/over` says so, ends the wait for output that somebody else
+# user that the program becomes as its first act. ALRM, once `run/ended` says so, ends the wait for output that somebody else
 # still holds open.
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
 attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
@@ -18,9 +18,6 @@ start_time() { read -r stat < /proc/$1/stat; start_of ${stat##*) }; }
 start_time $$
 read -r up rest < /proc/uptime
 echo "1 $$ $start $up ." > run/shim
-# Room for the end, taken while there is some: a full disk must not cost the exit code. Dots are no report; its line is
-# written over them at once.
-echo "................................................................" > exit
 echo 500 2>/dev/null > /proc/self/oom_score_adj
 
 # Moves one stream from its pipe into segments named by the offset of their first byte, in order and each byte once. It
@@ -68,6 +65,11 @@ relay() {
   done
 }
 
+# What is needed while the script runs and at its end has its place before: a disk that has filled up, or has no file left to
+# give, must cost neither the output nor the exit code. Dots say nothing; what is to be said is written over them at once.
+for file in dd.out dd.err job relays group ended exit; do
+  echo "................................................................" > run/$file
+done
 # Both exist from here on, so that "no output" and "no file" are not the same.
 : >> out.0
 : >> err.0
@@ -78,16 +80,11 @@ missing=
 for pipe in pipe.out pipe.err; do [ -p $pipe ] || missing="$missing $pipe"; done
 [ -z "$missing" ] || mkfifo $missing 2>> err.0 5<&-
 if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
-  echo "1 126 $up Done(126) ." 1<> exit
+  echo "1 126 $up Done(126) ." 1<> run/exit
   exit 0
 fi
 exec 3<> pipe.out 4<> pipe.err
 
-# What is needed while the script runs has its place before: a disk that has filled up, or has no file left to give,
-# must cost neither the output nor the exit code.
-for file in dd.out dd.err job relays over group; do
-  echo "................................................................" > run/$file
-done
 # Becomes the script, in the control groups the agent made for it. Without a group to be found by it runs all the same;
 # one that would bear a limit it must be in.
 begin() {
@@ -157,7 +154,8 @@ if [ "$script" ]; then
   done < run/job
 fi
 read -r up rest < /proc/uptime
-echo 1 1<> run/over
+echo 1 1<> run/ended
+true 2>/dev/null > run/over
 exec 3>&- 4>&-
 # The relays end with the last writer, mostly at once. What the script left running may hold a pipe open for ever; then the
 # agent, which is to be told and no other is there to be, sends an alarm: without one nobody waits for the end.
@@ -173,5 +171,7 @@ done
 # Where sync takes no files, everything is synced; a sync that was killed is not repeated. A silent script has nothing to sync:
 # whether its end is told after a crash or is lost with the crash, it is the truth.
 ! [ -s out.0 ] && ! [ -s err.0 ] ||
-  sync -d out.* err.* 2>/dev/null || [ $? -gt 128 ] || sync -d exit 2>/dev/null || sync
-echo "1 $code $up $job ." 1<> exit
+  sync -d out.* err.* 2>/dev/null || [ $? -gt 128 ] || sync -d run/exit 2>/dev/null || sync
+# `exit` wakes who watches the folder, and is what agents of earlier versions look for.
+echo "1 $code $up $job ." 1<> run/exit
+echo "1 $code $up $job ." 2>/dev/null > exit

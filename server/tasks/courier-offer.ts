@@ -1,6 +1,7 @@
 // Packs claimed attempts into offer frames: at most 64 items, about half a frame of specs and four fifths of the values
 // a pre-scan admits. An attempt that no frame can carry, or whose spec this version does not understand, is set apart:
 // sent, it would end the agent's session each time anew; and so is one that the agent would run otherwise than it says.
+import { lostFields } from "../../shared/lost-fields.ts";
 import { secretBytes, type Secret } from "../../shared/secret.ts";
 import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
 import type { JournalId } from "../../shared/ids.ts";
@@ -58,9 +59,16 @@ export function packOffers(
     values = 0;
   };
   for (const claimed of attempts) {
-    const parsed = taskSpecSchema.safeParse(JSON.parse(claimed.spec));
+    const raw: unknown = JSON.parse(claimed.spec);
+    const parsed = taskSpecSchema.safeParse(raw);
     if (!parsed.success) {
       unfit.push({ claimed, reason: "invalid", why: "this version does not understand the spec" });
+      continue;
+    }
+    const lost = lostFields(raw, parsed.data);
+    if (lost.length > 0) {
+      const why = `this node's version does not know ${lost.join(", ")} of the task: upgrade every node`;
+      unfit.push({ claimed, reason: "unsupported", why });
       continue;
     }
     const invalid = unfitness(parsed.data, claimed.spec);

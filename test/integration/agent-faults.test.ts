@@ -12,12 +12,13 @@ import { LocalHost } from "../../agent/local-host.ts";
 import { defaultSpoolBounds } from "../../agent/segments.ts";
 import { Journal } from "../../agent/journal.ts";
 import { scanJournal } from "../../agent/journal-frame.ts";
-import { decodeRecord } from "../../agent/journal-record.ts";
+import { decodeRecord, type AttemptFacts } from "../../agent/journal-record.ts";
 import { listProcesses, readProcess } from "../../agent/process-table.ts";
 import { systemClock } from "../../shared/clock.ts";
 import type { AttemptId } from "../../shared/ids.ts";
-import { attemptIdSchema } from "../../shared/ids.ts";
+import { attemptIdSchema, taskIdSchema } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
+import { taskSpecSchema } from "../../shared/task.ts";
 import { systemRandom } from "../../shared/random.ts";
 import { ownVersion } from "../../shared/version.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
@@ -48,10 +49,10 @@ async function tearAfter(kind: string): Promise<void> {
   await writeFile(bench.path("journal"), bytes.subarray(0, end + 5));
 }
 
-function hostOf(attempt: AttemptId): LocalHost {
+function hostOf(attempt: AttemptId, facts?: AttemptFacts): LocalHost {
   return new LocalHost({
     attempt,
-    facts: undefined,
+    facts,
     attemptsPath: bench.path("attempts"),
     secrets: { read: () => ({ kind: "none" }) },
     shimPath: "",
@@ -156,6 +157,27 @@ test.each([
   await execution.stop();
 });
 
+test("what this version does not know of a task is not started without it", async () => {
+  await bench.start();
+  const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
+  const { spec } = { spec: taskSpecSchema.parse({ kind: "script", script: "true" }) };
+  const task = taskIdSchema.parse(attempt);
+  const facts = { attempt, task, attemptNumber: 1, offerNo: 1, lane: "work", spec, lostFields: ["sandbox"] } as const;
+  const events: AttemptEvent[] = [];
+  const execution = new Execution(
+    { clock: systemClock, logger: silentLogger, onEvent: (event) => events.push(event), onDrained: () => undefined },
+    {
+      attempt,
+      facts: { ...facts, lostFields: ["sandbox"] },
+      host: hostOf(attempt, { ...facts, lostFields: ["sandbox"] }),
+    },
+  );
+  await execution.perform({ kind: "prepare" }).catch(() => undefined);
+  await execution.perform({ kind: "spawn" });
+  expect(events).toMatchObject([{ kind: "not-started", detail: expect.stringContaining("sandbox") }]);
+  await execution.stop();
+});
+
 test("a relay that does not end with the tree is ended", async () => {
   await bench.start();
   const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
@@ -177,23 +199,29 @@ test("a relay that does not end with the tree is ended", async () => {
   await execution.stop();
 });
 
+const exit = "1 0 5.25 [1] + Done .\n";
+
 test.each([
-  ["an empty group of a script that has ended", { group: "....\n", exit: "1 0 5.25 [1] + Done .\n" }, 0],
-  ["an empty group that the script did not enter", { group: "outside\n", exit: "1 0 5.25 [1] + Done .\n" }, 1],
-  ["an empty group of a script on its way into it", { group: "....\n", exit: "....\n" }, 1],
+  ["an empty group of a script that has ended", { group: "....\n", exit, procs: "empty" }, 0],
+  ["a group that cannot be read", { group: "....\n", exit, procs: "unreadable" }, 1],
+  ["an empty group that the script did not enter", { group: "outside\n", exit, procs: "empty" }, 1],
+  ["an empty group of a script on its way into it", { group: "....\n", exit: "....\n", procs: "empty" }, 1],
 ])("beside %s, what carries the attempt's id counts as its own or not", async (_name, files, count) => {
   await bench.start();
   const attempt = attemptIdSchema.parse("00000000-0000-7000-8000-00000000beef");
   const { path } = hostOf(attempt).folder;
   await mkdir(join(path, "run"), { recursive: true });
   await mkdir(bench.path("empty-group"));
-  await writeFile(bench.path("empty-group", "cgroup.procs"), "");
+  // What reads as neither empty nor full stands for a group of threads.
+  if (files.procs === "unreadable") await mkdir(bench.path("empty-group", "cgroup.procs"));
+  else await writeFile(bench.path("empty-group", "cgroup.procs"), "");
   await writeFile(join(path, "cgroup"), `tree 2 ${bench.path("empty-group")}\n`);
   await writeFile(join(path, "run", "group"), files.group);
   await writeFile(join(path, "exit"), files.exit);
   const stray = spawn("sleep", ["300"], { detached: true, stdio: "ignore", env: { HOLDFAST_ATTEMPT_ID: attempt } });
-  const tree = { attempt, shim: undefined, relays: () => [], isConcluding: () => true };
+  const tree = { attempt, shim: undefined, relays: () => [], isConcluding: () => true, ending: "swept" } as const;
   expect(hostOf(attempt).processes.membersOf(tree)).toHaveLength(count);
+  expect(hostOf(attempt).processes.membersOf({ ...tree, ending: "killed" })).toHaveLength(1);
   stray.kill("SIGKILL");
 });
 

@@ -1,6 +1,6 @@
 // Real scripts on a real agent, which speaks to a fake node over real mutual TLS.
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { listProcesses } from "../../agent/process-table.ts";
 import type { AttemptId } from "../../shared/ids.ts";
@@ -161,6 +161,34 @@ test("a child in a session of its own is killed as well", async () => {
   bench.node.send({ type: "cancel", items: [{ attempt, graceMs: 100 }] });
   expect((await finished(attempt)).result).toMatchObject({ outcome: "cancelled" });
   expect(await survivors(attempt)).toEqual([]);
+});
+
+test("output that a slow disk has not taken yet is waited for, and nothing is cut", async () => {
+  await bench.agent();
+  const go = bench.path("go");
+  const attempt = await bench.node.run(`until [ -e '${go}' ]; do sleep 0.05; done; head -c 60000 /dev/zero; exit 3`);
+  const relays = await eventually("the relays are named", () => {
+    const marks = bench.attemptFolder(attempt).relays();
+    return { done: marks.length === 2, state: marks };
+  });
+  const dd = await eventually("the relay reads", () => {
+    const row = listProcesses().find(({ parent }) => parent === relays[0]?.pid);
+    return { done: row !== undefined, state: row };
+  });
+  // As a disk does that takes nothing for a while.
+  process.kill(dd?.pid ?? 0, "SIGSTOP");
+  await writeFile(go, "");
+  await eventually("the script is over", () => {
+    const isOver = bench.attemptFolder(attempt).isConcluding();
+    return { done: isOver, state: isOver };
+  });
+  await bench.store.until("a result", () => bench.store.row(attempt).result, 1_000).catch(() => undefined);
+  expect(bench.store.row(attempt).result).toBeUndefined();
+  process.kill(dd?.pid ?? 0, "SIGCONT");
+  const { result, out } = await finished(attempt);
+  expect(result).toMatchObject({ outcome: "failed", exitCode: 3 });
+  expect(result.reason).not.toContain("lost");
+  expect(out.bytes).toHaveLength(60_000);
 });
 
 test("a background child that keeps the output open neither delays the result nor survives it", async () => {

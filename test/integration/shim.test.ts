@@ -43,7 +43,7 @@ async function run(shell: readonly string[], name: string, script: string, onSta
   await ended;
   clearTimeout(watchdog);
   const text = (file: string): Promise<string> => readFile(join(path, file), "utf8").catch(() => "");
-  return { path, text, exit: parseExitReport(await text("exit"))?.exit };
+  return { path, text, exit: parseExitReport(await text("run/exit"))?.exit };
 }
 
 describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under $name", ({ words: shell }) => {
@@ -79,18 +79,18 @@ describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under 
     const { exit, text } = await run(shell, "held", "sleep 30 & echo $! > child; echo hello; exit 3", async (shim) => {
       const read = (file: string): Promise<string> => readFile(join(folder, "held", file), "utf8").catch(() => "");
       await eventually("the script is over", async () => ({
-        done: (await read("run/over")).startsWith("1\n"),
+        done: (await read("run/ended")).startsWith("1\n"),
         state: "running",
       }));
       await eventually("its output is stored", async () => ({
         done: (await read("out.0")) === "hello\n",
         state: "none",
       }));
-      before = parseExitReport(await read("exit"));
+      before = parseExitReport(await read("run/exit"));
       // What comes between the shim's look and its wait is repeated, as the agent repeats it.
       const alarms = setInterval(() => signalAll([shim], "SIGALRM"), 20);
       await eventually("the exit", async () => ({
-        done: parseExitReport(await read("exit")) !== undefined,
+        done: parseExitReport(await read("run/exit")) !== undefined,
         state: "",
       }));
       clearInterval(alarms);

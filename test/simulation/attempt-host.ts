@@ -112,11 +112,13 @@ export class SimHost implements AttemptHost {
       return winner;
     },
     hasLost: () => false,
+    markLost: () => undefined,
     relays: () => [...(this.#folder?.relays ?? [])],
   };
 
   readonly processes: ProcessControl = {
     isAlive: (mark) => this.#options.machine.processes.isAlive(mark),
+    isIdle: () => true,
     membersOf: (tree) => {
       // There are many looks in one kill, and one of them is enough to make it fail.
       this.#mayFail("out of descriptors", 20);

@@ -180,3 +180,12 @@ describe("what the records add up to", () => {
     expect(state.open.size).toBe(0);
   });
 });
+
+test("a field of a spec that only a later version knows is remembered, also over a rewriting", () => {
+  const intent = { kind: "intent", facts: facts(1) } as const;
+  const later = { ...intent, facts: { ...intent.facts, spec: { ...intent.facts.spec, sandbox: "strict" } } };
+  const read = decodeRecord(Buffer.from(JSON.stringify(later)));
+  expect(read).toMatchObject({ facts: { lostFields: ["sandbox"] } });
+  expect(decodeRecord(encodeRecord(read))).toEqual(read);
+  expect(decodeRecord(encodeRecord(intent))).toEqual(intent);
+});

@@ -33,6 +33,12 @@ describe("packing offers", () => {
     expect(knowing.messages).toMatchObject([{ items: [{ spec: update }] }]);
   });
 
+  it("sets apart what has a field that only a later version knows: without it the script would run otherwise", () => {
+    const packed = packOffers(addressee, [withSpec(1, script({ sandbox: "strict" })), withSpec(2, script({}))]);
+    expect(packed.messages.flatMap(({ items }) => items.map(({ attempt: id }) => id))).toEqual([claimed(2).attempt]);
+    expect(packed.unfit).toMatchObject([{ reason: "unsupported", why: expect.stringContaining("sandbox") }]);
+  });
+
   it("puts at most 64 into a frame, in order", () => {
     const attempts = Array.from({ length: 130 }, (_, index) => claimed(index));
     expect(sizes(attempts)).toEqual([64, 64, 2]);
