@@ -54,6 +54,15 @@ export default defineConfig({
       },
       {
         test: {
+          name: "fuzz",
+          include: ["test/fuzz/**/*.test.ts"],
+          testTimeout: 900_000,
+          hookTimeout: 60_000,
+          ...database,
+        },
+      },
+      {
+        test: {
           name: "smoke",
           include: ["test/cluster/smoke.test.ts"],
           testTimeout: 120_000,

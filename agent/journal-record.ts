@@ -56,16 +56,29 @@ export const journalRecordSchema = z.discriminatedUnion("kind", [
 ]);
 export type JournalRecord = z.infer<typeof journalRecordSchema>;
 
-export function encodeRecord(record: JournalRecord): Buffer {
-  return Buffer.from(JSON.stringify(record));
+/**
+ * With its place in the file: what a record does not say itself (that none before it was lost, doubled or moved) no CRC of its
+ * own can tell. Agents that know of no number pass over it, and records of theirs have none.
+ */
+export function encodeRecord(record: JournalRecord, no?: number): Buffer {
+  return Buffer.from(JSON.stringify(no === undefined ? record : { ...record, no }));
 }
+
+const numberSchema = z.object({ no: count.optional() });
 
 /** Throws `journal.corrupt`: the CRC held, so what does not parse was written by something else. */
 export function decodeRecord(payload: Buffer): JournalRecord {
+  return decodeNumberedRecord(payload).record;
+}
+
+/** As {@link decodeRecord}, with the place that the record says it has. */
+export function decodeNumberedRecord(payload: Buffer): { readonly record: JournalRecord; readonly no?: number } {
   try {
-    const raw: unknown = JSON.parse(payload.toString("utf8"));
-    const record = journalRecordSchema.parse(raw);
-    return record.kind === "intent" ? { ...record, facts: withLost(record.facts, raw) } : record;
+    const value: unknown = JSON.parse(payload.toString("utf8"));
+    const { no } = numberSchema.parse(value);
+    const parsed = journalRecordSchema.parse(value);
+    const record = parsed.kind === "intent" ? { ...parsed, facts: withLost(parsed.facts, value) } : parsed;
+    return no === undefined ? { record } : { record, no };
   } catch (cause) {
     throw new AppError("journal.corrupt", `a journal record of ${payload.length} bytes has an unknown form`, { cause });
   }

@@ -54,9 +54,12 @@ export class Journal {
   readonly #options: JournalOptions;
   readonly state: JournalState = emptyJournalState();
   #mode: Mode = { kind: "closed" };
-  #frames: Buffer[] = [];
+  /** Taken and not written yet. They get their numbers as they are written: a rewritten file counts anew. */
+  #records: JournalRecord[] = [];
   #waiters: Waiter[] = [];
   #bytes = 0;
+  /** In the file: the number of the next one. */
+  #count = 0;
   /** Size at which the file is rewritten next. */
   #compactAtBytes = 0;
   #writing: Promise<void> | undefined;
@@ -152,7 +155,7 @@ export class Journal {
 
   /** False when the file is damaged; what can be read is in `state` all the same. */
   #fold(file: Buffer): boolean {
-    const { end, why } = foldJournal(this.state, file, this.#options.path);
+    const { end, records, why } = foldJournal(this.state, file, this.#options.path);
     if (why === undefined && file.length > 0 && end === 0)
       this.#deps.logger.warn({ bytes: file.length }, "the journal held no whole record");
     if (why !== undefined) {
@@ -162,6 +165,7 @@ export class Journal {
       return false;
     }
     this.#bytes = end;
+    this.#count = records;
     return true;
   }
 
@@ -186,28 +190,28 @@ export class Journal {
     if (this.#mode.kind === "read-only" || this.#mode.kind === "failed") return this.#mode.why;
     if (this.#mode.kind === "closed") return new AppError("aborted", "the journal is closed");
     applyRecord(this.state, record);
-    this.#frames.push(encodeJournalFrame(encodeRecord(record)));
+    this.#records.push(record);
     return undefined;
   }
 
   #schedule(): void {
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
-      if (this.#frames.length > 0 && this.#mode.kind === "open") this.#schedule();
+      if (this.#records.length > 0 && this.#mode.kind === "open") this.#schedule();
     });
   }
 
   async #writeAll(): Promise<void> {
     // One turn of the loop, so that everything a burst of frames causes shares the first sync.
     await Promise.resolve();
-    while (this.#frames.length > 0 && this.#mode.kind === "open") {
-      const frames = this.#frames;
+    while (this.#records.length > 0 && this.#mode.kind === "open") {
+      const records = this.#records;
       const waiters = this.#waiters;
-      this.#frames = [];
+      this.#records = [];
       this.#waiters = [];
       try {
         const { handle } = this.#mode;
-        if (!(await this.#compactIfDue())) await this.#write(handle, Buffer.concat(frames), waiters.length > 0);
+        if (!(await this.#compactIfDue())) await this.#write(handle, records, waiters.length > 0);
         for (const waiter of waiters) waiter.resolve();
       } catch (cause) {
         const why = AppError.from(cause, errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal");
@@ -221,7 +225,8 @@ export class Journal {
     }
   }
 
-  async #write(handle: JournalFile, bytes: Buffer, isAwaited: boolean): Promise<void> {
+  async #write(handle: JournalFile, records: readonly JournalRecord[], isAwaited: boolean): Promise<void> {
+    const bytes = framesOf(records, this.#count);
     try {
       await writeWhole(handle, bytes);
     } catch (cause) {
@@ -233,6 +238,7 @@ export class Journal {
     }
     if (isAwaited) await handle.datasync();
     this.#bytes += bytes.length;
+    this.#count += records.length;
   }
 
   #nextCompaction(bytes: number): number {
@@ -243,14 +249,16 @@ export class Journal {
   async #compactIfDue(): Promise<boolean> {
     if (this.#bytes <= this.#compactAtBytes) return false;
     const { path } = this.#options;
-    // The state holds every record taken so far, so the snapshot covers the frames it replaces; no await before it.
-    const bytes = Buffer.concat([...snapshotRecords(this.state)].map((one) => encodeJournalFrame(encodeRecord(one))));
+    // The state holds every record taken so far, so the snapshot covers those it replaces; no await before it.
+    const snapshot = [...snapshotRecords(this.state)];
+    const bytes = framesOf(snapshot, 0);
     const next = await this.#writeNew(`${path}.new`, bytes);
     if (next === undefined) return false;
     const before = this.#mode;
     this.#mode = { kind: "open", handle: next };
     this.#deps.logger.info({ beforeBytes: this.#bytes, afterBytes: bytes.length }, "rewrote the journal");
     this.#bytes = bytes.length;
+    this.#count = snapshot.length;
     this.#compactAtBytes = this.#nextCompaction(bytes.length);
     if (before.kind === "open") await before.handle.close();
     await this.#disk.syncDirectory(dirname(path));
@@ -278,6 +286,11 @@ export class Journal {
       return undefined;
     }
   }
+}
+
+/** The first of them is the file's `from`-th record. */
+function framesOf(records: readonly JournalRecord[], from: number): Buffer {
+  return Buffer.concat(records.map((record, index) => encodeJournalFrame(encodeRecord(record, from + index))));
 }
 
 async function writeWhole(handle: JournalFile, bytes: Buffer): Promise<void> {

@@ -72,7 +72,11 @@ export const limits = {
 
 const encoder = new TextEncoder();
 const bytesOf = (text: string): number => encoder.encode(text).length;
-const printable = z.string().refine((text) => !text.includes("\0"), "must not contain NUL");
+/** Half a surrogate pair is no character: neither the database nor an agent takes text that has one. */
+const printable = z
+  .string()
+  .refine((text) => !text.includes("\0"), "must not contain NUL")
+  .refine((text) => text.isWellFormed(), "must not contain half a surrogate pair");
 const argument = printable.refine(
   (text) => bytesOf(text) <= limits.argumentBytes,
   `at most ${limits.argumentBytes} bytes`,

@@ -11,6 +11,7 @@ import type { IdSource } from "../../shared/ids.ts";
 import { outliveErrors } from "../../shared/listener-errors.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { Service } from "../../shared/service.ts";
+import { limits } from "../../shared/task.ts";
 import { addAgentRoutes } from "./agent-routes.ts";
 import { addAgentUpdateRoutes } from "./agent-update-routes.ts";
 import { installAuthorization } from "./authorize.ts";
@@ -22,7 +23,7 @@ import { addEnrolmentRoutes } from "./enrolment-routes.ts";
 import { addHealthRoutes } from "./health-routes.ts";
 import { addNodeRoutes } from "./node-routes.ts";
 import { addDocsRoutes, installOpenApi } from "./openapi.ts";
-import { installProblemReplies } from "./problem-reply.ts";
+import { installProblemReplies, refuseBytes, sendFrameworkError } from "./problem-reply.ts";
 import type { ApiInstance } from "./route.ts";
 import { addSubmissionRoutes } from "./submission-routes.ts";
 import { addTaskRoutes } from "./task-routes.ts";
@@ -169,6 +170,10 @@ export class ApiServer implements Service {
       // Following a stream by HEAD would open one; the health routes ask for theirs.
       exposeHeadRoutes: false,
       http: { maxHeaderSize: headerBytes },
+      // As long as a name may be: Fastify's own 100 would answer 404 for agents and nodes with longer ones.
+      routerOptions: { maxParamLength: limits.nameChars },
+      frameworkErrors: sendFrameworkError,
+      clientErrorHandler: (cause, socket) => refuseBytes(cause, socket, this.#deps.ids),
       requestIdHeader: false,
       genReqId: (request) => {
         const given = request.headers["x-request-id"];

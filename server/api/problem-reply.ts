@@ -1,9 +1,11 @@
 // Turns anything thrown under a request into a problem answer. Errors without a code become `internal`: the client gets the
 // request id, the log gets the rest.
+import type { Socket } from "node:net";
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 import { isResponseSerializationError } from "fastify-type-provider-zod";
 import type { Problem } from "../../shared/api/problem.ts";
-import { AppError, errorRows } from "../../shared/errors.ts";
+import { AppError, errnoOf, errorRows } from "../../shared/errors.ts";
+import type { IdSource } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import type { ApiInstance } from "./route.ts";
 
@@ -30,6 +32,29 @@ export function sendProblem(reply: FastifyReply, error: AppError): FastifyReply 
     .send(problem);
 }
 
+/** What routing itself refuses, before any error handler of the app is asked. */
+export function sendFrameworkError(cause: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  void sendProblem(reply, fromFastify(cause, request) ?? new AppError("request.invalid", "the request cannot be read"));
+}
+
+/** Bytes that are no HTTP: there is no request to answer, so the problem is written to the socket as it is. */
+export function refuseBytes(cause: Error, socket: Socket, ids: IdSource): void {
+  if (socket.destroyed || !socket.writable) return;
+  const error =
+    errnoOf(cause) === "HPE_HEADER_OVERFLOW"
+      ? new AppError("request.too-large", "the request's head is larger than the 8192 bytes that are taken")
+      : new AppError("request.invalid", "this is not an HTTP request, or it came too slowly");
+  const requestId = ids.next();
+  const problem: Problem = { code: error.code, message: error.message, mend: error.mend, requestId };
+  const body = JSON.stringify(problem);
+  const { status } = errorRows[error.code];
+  socket.end(
+    `HTTP/1.1 ${status} Refused\r\nConnection: close\r\nX-Request-Id: ${requestId}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    // A sender that reads nothing is not waited for.
+    () => socket.destroy(),
+  );
+}
+
 function toAppError(cause: unknown, request: FastifyRequest, logger: Logger): AppError {
   if (cause instanceof AppError) {
     if (cause.code === "internal")
@@ -52,6 +77,8 @@ function isFastifyError(cause: unknown): cause is FastifyError {
 
 function fromFastify(cause: FastifyError, request: FastifyRequest): AppError | undefined {
   switch (cause.code) {
+    case "FST_ERR_BAD_URL":
+      return new AppError("request.invalid", "the path is not one of a URL: a percent sign begins no valid escape");
     case "FST_ERR_CTP_BODY_TOO_LARGE":
       return new AppError(
         "request.too-large",

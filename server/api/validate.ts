@@ -12,10 +12,18 @@ const partNames: Record<string, string> = { querystring: "query", body: "body", 
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   const part = partNames[httpPart ?? "body"] ?? "request";
   return (data: unknown) => {
+    if (part !== "body" && hasNul(data)) {
+      return { error: new AppError("request.invalid", `${part}: must not contain NUL`) };
+    }
     const parsed = schema.safeParse(data);
     return parsed.success ? { value: parsed.data } : { error: invalid(part, parsed.error.issues) };
   };
 };
+
+/** Names and cursors are looked up as they come, and PostgreSQL takes no text with a NUL; bodies have stricter contracts. */
+function hasNul(data: unknown): boolean {
+  return typeof data === "object" && data !== null && Object.values(data).some((value) => String(value).includes("\0"));
+}
 
 function invalid(part: string, issues: readonly Issue[]): AppError {
   const flat = issues.flatMap((issue) => flatten(issue));

@@ -2,28 +2,42 @@
 import { describe, expect, test } from "vitest";
 import { Journal } from "../../../agent/journal.ts";
 import type { JournalDisk } from "../../../agent/journal-disk.ts";
-import { encodeJournalFrame } from "../../../agent/journal-frame.ts";
-import { encodeRecord } from "../../../agent/journal-record.ts";
+import { encodeJournalFrame, scanJournal } from "../../../agent/journal-frame.ts";
+import { decodeNumberedRecord, encodeRecord } from "../../../agent/journal-record.ts";
+import { attemptIdSchema, type AttemptId } from "../../../shared/ids.ts";
 import { silentLogger } from "../../../shared/logger.ts";
 import { systemRandom } from "../../../shared/random.ts";
 
+const path = "/data/journal";
+const attemptId = (no: number): AttemptId => attemptIdSchema.parse(`00000000-0000-7000-8000-00000000000${no}`);
+
 class MemoryDisk implements JournalDisk {
-  data: Buffer | undefined;
+  /** A handle holds its file, whatever name that has by then. */
+  readonly #files = new Map<string, { data: Buffer }>();
   syncedDirectories = 0;
+
+  get data(): Buffer | undefined {
+    return this.#files.get(path)?.data;
+  }
+
+  set data(data: Buffer) {
+    this.#files.set(path, { data });
+  }
 
   read(): Promise<Buffer | undefined> {
     return Promise.resolve(this.data);
   }
 
-  open(): ReturnType<JournalDisk["open"]> {
-    this.data ??= Buffer.alloc(0);
+  open(at: string, mode: "append" | "fresh"): ReturnType<JournalDisk["open"]> {
+    const file = (mode === "append" ? this.#files.get(at) : undefined) ?? { data: Buffer.alloc(0) };
+    this.#files.set(at, file);
     return Promise.resolve({
       write: (bytes, from) => {
-        this.data = Buffer.concat([this.data ?? Buffer.alloc(0), bytes.subarray(from)]);
+        file.data = Buffer.concat([file.data, bytes.subarray(from)]);
         return Promise.resolve({ bytesWritten: bytes.length - from });
       },
       truncate: (length) => {
-        this.data = this.data?.subarray(0, length);
+        file.data = file.data.subarray(0, length);
         return Promise.resolve();
       },
       datasync: () => Promise.resolve(),
@@ -32,7 +46,10 @@ class MemoryDisk implements JournalDisk {
     });
   }
 
-  rename(): Promise<void> {
+  rename(from: string, to: string): Promise<void> {
+    const file = this.#files.get(from);
+    this.#files.delete(from);
+    if (file !== undefined) this.#files.set(to, file);
     return Promise.resolve();
   }
 
@@ -47,7 +64,7 @@ class MemoryDisk implements JournalDisk {
 }
 
 const journalOn = (disk: JournalDisk): Journal =>
-  new Journal({ logger: silentLogger, random: systemRandom, disk }, { path: "/data/journal", hostBootId: "host" });
+  new Journal({ logger: silentLogger, random: systemRandom, disk }, { path, hostBootId: "host" });
 
 async function boot(disk: JournalDisk): Promise<Journal> {
   const journal = journalOn(disk);
@@ -77,24 +94,59 @@ describe("a damaged journal", () => {
 
   test("that still has an earlier boot is read and never written", async () => {
     const disk = new MemoryDisk();
-    await boot(disk);
-    const counter = (await boot(disk)).boot.counter;
+    const earlier = await boot(disk);
+    const { counter } = earlier.boot;
+    const later = { kind: "boot", counter: counter + 1, bootId: earlier.boot.bootId, hostBootId: "host" } as const;
+    disk.data = Buffer.concat([disk.data ?? Buffer.alloc(0), encodeJournalFrame(encodeRecord(later, 2))]);
     const damaged = Buffer.from(disk.data ?? Buffer.alloc(0));
     damaged.writeUInt8(damaged.readUInt8(damaged.length - 3) ^ 4, damaged.length - 3);
     disk.data = damaged;
     const journal = await boot(disk);
     expect(journal.corruption).toMatchObject({ code: "journal.corrupt" });
-    expect(journal.boot.counter).toBe(counter - 1);
+    expect(journal.boot.counter).toBe(counter);
     expect(disk.data).toEqual(damaged);
   });
 
   test("cut in its boot record begins a new boot instead", async () => {
     const disk = new MemoryDisk();
     const { id } = await boot(disk);
-    disk.data = disk.data?.subarray(0, disk.data.length - 5);
+    disk.data = (disk.data ?? Buffer.alloc(0)).subarray(0, -5);
     const journal = await boot(disk);
     expect(journal).toMatchObject({ id, corruption: undefined });
     expect(journal.boot.counter).toBe(1);
+  });
+});
+
+describe("the records of a journal carry their place", () => {
+  const recordsIn = (disk: MemoryDisk): { payload: Buffer; no: number | undefined }[] =>
+    scanJournal(disk.data ?? Buffer.alloc(0)).payloads.map((payload) => ({
+      payload,
+      no: decodeNumberedRecord(payload).no,
+    }));
+  const written = (payloads: readonly Buffer[]): Buffer =>
+    Buffer.concat(payloads.map((payload) => encodeJournalFrame(payload)));
+
+  test("counted anew when the file is rewritten, and one lost or doubled is damage", async () => {
+    const disk = new MemoryDisk();
+    // A file that was there is rewritten at once; what follows is appended to it.
+    for (let no = 0; no < 3; no += 1) await (await boot(disk)).append({ kind: "closed", attempts: [attemptId(no)] });
+    const records = recordsIn(disk);
+    expect(records.map(({ no }) => no)).toEqual(records.map((_record, index) => index));
+    const payloads = records.map(({ payload }) => payload);
+    const last = payloads.at(-1) ?? Buffer.alloc(0);
+    for (const broken of [payloads.toSpliced(-2, 1), [...payloads, last]]) {
+      disk.data = written(broken);
+      expect((await boot(disk)).corruption).toMatchObject({ message: expect.stringContaining("stands at place") });
+    }
+  });
+
+  test("which those of an earlier version lack: they are read, and later ones go on counting", async () => {
+    const disk = new MemoryDisk();
+    await boot(disk);
+    disk.data = written(recordsIn(disk).map(({ payload }) => encodeRecord(decodeNumberedRecord(payload).record)));
+    const journal = await boot(disk);
+    expect(journal.corruption).toBeUndefined();
+    expect((await boot(disk)).boot.counter).toBe(journal.boot.counter + 1);
   });
 });
 
