@@ -157,6 +157,7 @@ export class ReplicatedPostgres implements AsyncDisposable {
     const target = join(directory, "postgres");
     await mkdir(target, { recursive: true, mode: 0o711 });
     const client = new Client({ connectionString: from.server.adminUrl });
+    client.on("error", () => undefined);
     await client.connect();
     let label = "";
     try {

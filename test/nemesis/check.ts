@@ -215,6 +215,17 @@ function journalsAreTold({ journals }: History): readonly Violation[] {
   ]);
 }
 
+/** CONVENTIONS: 69 and 75 ask to be started again, as without room on the disk or a database to start on. All else is a crash. */
+function crashes({ deaths }: History): readonly Violation[] {
+  return deaths
+    .filter(({ exitCode }) => exitCode !== 69 && exitCode !== 75)
+    .map(({ name, exitCode, lastWords }) => ({
+      invariant: "crash",
+      subject: name,
+      what: `ended with ${exitCode}: ${lastWords}`,
+    }));
+}
+
 export function checkHistory(history: History): readonly Violation[] {
   const tasksOf = Map.groupBy(history.tasks, ({ key }) => key);
   const attemptsOf = Map.groupBy(history.attempts, ({ task }) => task);
@@ -224,7 +235,13 @@ export function checkHistory(history: History): readonly Violation[] {
     const known = { one, truth: history.truths.get(one.key) ?? [], attempts };
     return caseChecks.flatMap((check) => check(known, context).map((wrong) => ({ ...wrong, subject: one.key })));
   });
-  return [...perCase, ...phantoms(history), ...backwardLooks(history), ...journalsAreTold(history)];
+  return [
+    ...perCase,
+    ...phantoms(history),
+    ...backwardLooks(history),
+    ...journalsAreTold(history),
+    ...crashes(history),
+  ];
 }
 
 function starts(truth: readonly TruthLine[]): readonly TruthLine[] {

@@ -80,6 +80,8 @@ export async function readJournal(agent: string, dataDirectory: string): Promise
   const { why } = foldJournal(state, file, path);
   const records = why === undefined ? scanJournal(file).payloads.map((payload) => decodeRecord(payload)) : [];
   const started = new Set<string>();
+  // What is over for long is only an id in a journal that was rewritten, as one is that needs room.
+  for (const [attempt, refusal] of state.closed) if (refusal === undefined) started.add(attempt);
   const results: JournalFacts["results"][number][] = [];
   for (const record of records) {
     if (record.kind === "starting") started.add(record.attempt);

@@ -76,12 +76,20 @@ export interface JournalFacts {
   readonly damage: string | undefined;
   /** Attempts whose result no node has acknowledged. */
   readonly open: readonly string[];
+  /** Those with STARTING, and those that are closed without a refusal. */
   readonly started: ReadonlySet<string>;
   readonly results: readonly {
     readonly attempt: string;
     readonly outcome: string;
     readonly exitCode: number | null;
   }[];
+}
+
+/** A process that no fault had ended. */
+export interface Death {
+  readonly name: string;
+  readonly exitCode: number;
+  readonly lastWords: string;
 }
 
 export interface History {
@@ -92,6 +100,5 @@ export interface History {
   readonly tasks: readonly StoredTask[];
   readonly attempts: readonly StoredAttempt[];
   readonly journals: readonly JournalFacts[];
-  /** Agents whose disk was full for some time. */
-  readonly filled: ReadonlySet<string>;
+  readonly deaths: readonly Death[];
 }

@@ -2,7 +2,7 @@
 import { isFinal } from "../../shared/task.ts";
 import type { Violation } from "./check.ts";
 import { describeFault, faultKinds, type FaultKind } from "./fault.ts";
-import type { History } from "./history.ts";
+import type { Death, History } from "./history.ts";
 import type { PlannedFault } from "./plan.ts";
 
 export interface RunFacts {
@@ -17,7 +17,6 @@ export interface RunFacts {
   readonly heldBack: number;
   /** Those that were carried out, in order. */
   readonly faults: readonly PlannedFault[];
-  readonly deaths: readonly string[];
 }
 
 export interface Report {
@@ -32,6 +31,7 @@ export interface Report {
   readonly longestAnswerMs: number;
   /** From the row's making to its end, by the database's clock. */
   readonly longestTaskMs: number;
+  readonly deaths: readonly Death[];
   readonly violations: readonly Violation[];
 }
 
@@ -55,6 +55,7 @@ export function reportOf(facts: RunFacts, history: History, violations: readonly
     starts: [...truths.values()].flat().filter(({ word }) => word === "start").length,
     longestAnswerMs: largest(answerMs),
     longestTaskMs: largest(taskMs),
+    deaths: history.deaths,
     violations,
   };
 }
@@ -76,8 +77,8 @@ export function asMarkdown(report: Report): string {
     `- submissions: ${report.submissions} (${((report.submissions * 1_000) / facts.lastedMs).toFixed(1)}/s of ${facts.perSecond}/s wished, ${facts.heldBack} held back), answered ${report.answered}; tried again: ${listed(report.troubles)}`,
     `- starts: ${report.starts}; ends: ${listed(report.ends)}`,
     `- longest: answer ${seconds(report.longestAnswerMs)}, task ${seconds(report.longestTaskMs)}`,
-    `- processes that ended by themselves: ${facts.deaths.length}`,
-    ...facts.deaths.slice(0, 20).map((death) => `  - ${death}`),
+    `- processes that ended by themselves: ${report.deaths.length}`,
+    ...report.deaths.slice(0, 20).map(({ name, exitCode, lastWords }) => `  - ${name} with ${exitCode}: ${lastWords}`),
     "",
     `## Violations: ${violations.length}`,
     "",

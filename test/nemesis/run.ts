@@ -60,10 +60,10 @@ export async function runNemesis(options: NemesisOptions, signal: AbortSignal): 
       tasks: await readTasks(site.database.url),
       attempts: await readAttempts(site.database.url),
       journals: await readJournals(site, signal),
-      filled: new Set(faults.flatMap(({ fault }) => (fault.kind === "fill-disk" ? [fault.agent] : []))),
+      deaths: site.deaths,
     };
     const facts = { seed, nodes: nodes.length, agents: agents.length, perSecond, faults, settledMs };
-    const rest = { lastedMs: healedMs - startedMs, heldBack: load.heldBack, deaths: site.deaths };
+    const rest = { lastedMs: healedMs - startedMs, heldBack: load.heldBack };
     return reportOf({ ...facts, ...rest }, history, checkHistory(history));
   } finally {
     clearInterval(counting);

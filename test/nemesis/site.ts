@@ -12,6 +12,7 @@ import { FaultProxy } from "../harness/fault-proxy.ts";
 import { pidsWith, signalAll } from "../harness/process.ts";
 import { ReplicatedPostgres } from "../harness/replicated-postgres.ts";
 import { SmallDisk } from "../harness/small-disk.ts";
+import type { Death } from "./history.ts";
 import { AgentLines } from "./lines.ts";
 
 export interface SiteOptions {
@@ -41,8 +42,8 @@ export class Site implements AsyncDisposable {
   readonly lines: AgentLines;
   readonly nodes: SiteNode[] = [];
   readonly disks = new Map<string, SmallDisk>();
-  /** Deaths that no fault asked for, with the last words. */
-  readonly deaths: string[] = [];
+  /** Those that no fault asked for. */
+  readonly deaths: Death[] = [];
   readonly folder: string;
   readonly #parts: AsyncDisposableStack;
   readonly #heldDown = new Set<string>();
@@ -224,7 +225,7 @@ export class Site implements AsyncDisposable {
   /** SIGKILL is this program's own. */
   #mourn(name: string, program: Program): void {
     void program.exited.then((code) => {
-      if (code !== null) this.deaths.push(`${name} ended with ${code}: ${program.output.trim().split("\n").at(-1)}`);
+      if (code !== null) this.deaths.push({ name, exitCode: code, lastWords: lastWordsOf(program) });
     });
   }
 
@@ -243,4 +244,10 @@ export class Site implements AsyncDisposable {
       return { done: left.length === 0, state: left };
     });
   }
+}
+
+/** The message of a line of log, else the line. */
+function lastWordsOf({ output }: Program): string {
+  const line = output.trim().split("\n").at(-1) ?? "";
+  return (/"msg":("(?:[^"\\]|\\.)*")/.exec(line)?.[1] ?? line).slice(0, 300);
 }
