@@ -1,9 +1,10 @@
 // A PostgreSQL and its streaming standby, for failovers: a commit is answered when both have it flushed
 // (synchronous_standby_names), so a promotion loses nothing that was acknowledged. Durability is that of production.
 // Invariant: the old primary, its backends and its WAL senders are dead before a standby is promoted.
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { chown, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Client } from "pg";
 import { accessPathIn, clusterPathIn } from "../../server/store/embedded-cluster.ts";
 import { loadAccess } from "../../server/store/embedded-access.ts";
@@ -162,7 +163,7 @@ export class ReplicatedPostgres implements AsyncDisposable {
     let label = "";
     try {
       await client.query("select pg_backup_start('standby', true)");
-      copyChanging(source, target);
+      await copyChanging(source, target);
       const { rows } = await client.query<{ labelfile: string }>("select labelfile from pg_backup_stop(false)");
       label = rows[0]?.labelfile ?? "";
     } finally {
@@ -185,11 +186,11 @@ export class ReplicatedPostgres implements AsyncDisposable {
 }
 
 /** tar, for cp takes a file that goes or grows meanwhile for a failure; 1 says "changed as it was read". */
-function copyChanging(source: string, target: string): void {
+async function copyChanging(source: string, target: string): Promise<void> {
   const left = ["cluster/postmaster.pid", "cluster/postmaster.opts", "postgres.log"].map(
     (name) => `--exclude=./${name}`,
   );
-  const script = 'tar -C "$1" -cf - "${@:3}" . | tar -C "$2" -xpf -; echo "${PIPESTATUS[*]}"';
-  const { stdout, stderr } = spawnSync("bash", ["-c", script, "copy", source, target, ...left], { encoding: "utf8" });
+  const script = 'tar -C "$1" -cf - "${@:3}" . 2>/dev/null | tar -C "$2" -xpf -; echo "${PIPESTATUS[*]}"';
+  const { stdout, stderr } = await promisify(execFile)("bash", ["-c", script, "copy", source, target, ...left]);
   if (!/^[01] 0\n$/.test(stdout)) throw new Error(`copy of ${source}: ${stdout} ${stderr}`);
 }

@@ -32,6 +32,11 @@ const say = (line: string): void =>
 
 const broken = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => broken.abort());
+// What was made is removed then too.
+process.on("uncaughtException", (cause) => {
+  process.stderr.write(`nemesis: ${cause.stack ?? cause.message}\n`);
+  broken.abort();
+});
 
 const whyNot = SeparateNetwork.whyNot();
 if (whyNot !== undefined) {

@@ -62,7 +62,7 @@ export function planFaults(options: PlanOptions): readonly PlannedFault[] {
 
 /** Takes it out of the bag; one whose subjects are taken stays there for the next time. */
 function firstFree(bag: FaultKind[], drawn: (kind: FaultKind) => Fault | "impossible" | "taken"): Fault | undefined {
-  for (const kind of [...bag]) {
+  for (const kind of bag.slice()) {
     const fault = drawn(kind);
     if (fault === "taken") continue;
     bag.splice(bag.indexOf(kind), 1);

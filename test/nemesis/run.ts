@@ -2,7 +2,7 @@
 // also when the run is broken off; everything it made is gone when it resolves or rejects.
 import { eventually } from "../harness/eventually.ts";
 import { checkHistory } from "./check.ts";
-import { describeFault } from "./fault.ts";
+import { describeFault, subjectsOf } from "./fault.ts";
 import { inject } from "./faults/inject.ts";
 import { readAttempts, readJournal, readOpen, readTasks, readTruths } from "./gather.ts";
 import type { History, JournalFacts } from "./history.ts";
@@ -83,17 +83,28 @@ async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<r
   const startMs = performance.now();
   const done: PlannedFault[] = [];
   const until = (atMs: number): Promise<void> => pause(startMs + atMs - performance.now(), signal);
+  const busy = new Map<string, Promise<void>>();
   const one = async (planned: PlannedFault): Promise<void> => {
     const { atMs, forMs, fault } = planned;
     await until(atMs);
-    if (signal.aborted) return;
-    say(`${(atMs / 1_000).toFixed(1)} s, for ${(forMs / 1_000).toFixed(1)} s: ${describeFault(fault)}`);
-    const heal = await inject(site, fault);
-    done.push(planned);
+    const subjects = subjectsOf(fault);
+    // Healing takes its time, such as that of a new standby, and a subject is one fault's until then.
+    const before = subjects.flatMap((subject) => busy.get(subject) ?? []);
+    const healed = Promise.withResolvers<void>();
+    for (const subject of subjects) busy.set(subject, healed.promise);
     try {
-      await until(atMs + forMs);
+      await Promise.all(before);
+      if (signal.aborted || performance.now() > startMs + atMs + forMs) return;
+      say(`${(atMs / 1_000).toFixed(1)} s, for ${(forMs / 1_000).toFixed(1)} s: ${describeFault(fault)}`);
+      const heal = await inject(site, fault);
+      done.push(planned);
+      try {
+        await until(atMs + forMs);
+      } finally {
+        await heal();
+      }
     } finally {
-      await heal();
+      healed.resolve();
     }
   };
   // All of them, so that one that fails leaves no other unhealed.
