@@ -33,7 +33,7 @@ export interface SiteNode {
 }
 
 /** A client behind a load balancer gives up on a node that does not answer, and asks another. */
-const answerMs = 5_000;
+const answerMs = 10_000;
 const superviseMs = 500;
 const connectedWithinMs = 120_000;
 
