@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { chown, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { Client } from "pg";
+import { Client, type QueryResultRow } from "pg";
 import { accessPathIn, clusterPathIn } from "../../server/store/embedded-cluster.ts";
 import { loadAccess } from "../../server/store/embedded-access.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
@@ -107,17 +107,14 @@ export class ReplicatedPostgres implements AsyncDisposable {
     const primary = this.#first;
     const directory = this.#nextDirectory();
     await this.#copy(primary, directory);
-    this.#standby = await this.#startMember(directory);
-    await queryRows(primary.server.adminUrl, "alter system set synchronous_standby_names = 'standby'");
-    await queryRows(primary.server.adminUrl, "select pg_reload_conf()");
-    await eventually(
-      "the standby is synchronous",
-      async () => {
-        const rows = await queryRows(primary.server.adminUrl, "select sync_state, state from pg_stat_replication");
-        return { done: rows.some((row) => row["sync_state"] === "sync" && row["state"] === "streaming"), state: rows };
-      },
-      { limitMs: recoveryMs },
-    );
+    const standby = await this.#startMember(directory);
+    const { adminUrl } = primary.server;
+    // Commits that had to wait for one that still reads what it missed would be a fault of its own.
+    await followedBy(adminUrl, (row) => row["state"] === "streaming");
+    await queryRows(adminUrl, "alter system set synchronous_standby_names = 'standby'");
+    await queryRows(adminUrl, "select pg_reload_conf()");
+    await followedBy(adminUrl, (row) => row["sync_state"] === "sync");
+    this.#standby = standby;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -183,6 +180,17 @@ export class ReplicatedPostgres implements AsyncDisposable {
     await writeFile(join(cluster, name), text, { mode: 0o600 });
     await chown(join(cluster, name), uid, gid);
   }
+}
+
+async function followedBy(adminUrl: string, isGood: (row: QueryResultRow) => boolean): Promise<void> {
+  await eventually(
+    "the standby follows",
+    async () => {
+      const rows = await queryRows(adminUrl, "select sync_state, state from pg_stat_replication");
+      return { done: rows.some(isGood), state: rows };
+    },
+    { limitMs: recoveryMs },
+  );
 }
 
 /** tar, for cp takes a file that goes or grows meanwhile for a failure; 1 says "changed as it was read". */

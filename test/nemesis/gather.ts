@@ -80,7 +80,9 @@ export async function readJournal(agent: string, dataDirectory: string): Promise
   const { why } = foldJournal(state, file, path);
   const records = why === undefined ? scanJournal(file).payloads.map((payload) => decodeRecord(payload)) : [];
   const started = new Set<string>();
-  // What is over for long is only an id in a journal that was rewritten, as one is that needs room.
+  // A journal is rewritten when it is large or its disk is full: of what is over it keeps the result, later only the id.
+  for (const [attempt, { result }] of state.acknowledged)
+    if (result !== undefined && result.startedAtMs !== null) started.add(attempt);
   for (const [attempt, refusal] of state.closed) if (refusal === undefined) started.add(attempt);
   const results: JournalFacts["results"][number][] = [];
   for (const record of records) {

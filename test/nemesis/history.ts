@@ -76,7 +76,7 @@ export interface JournalFacts {
   readonly damage: string | undefined;
   /** Attempts whose result no node has acknowledged. */
   readonly open: readonly string[];
-  /** Those with STARTING, and those that are closed without a refusal. */
+  /** Those with STARTING; in a journal that was rewritten, those that are over and were not refused. */
   readonly started: ReadonlySet<string>;
   readonly results: readonly {
     readonly attempt: string;

@@ -13,6 +13,8 @@ export interface LoadOptions {
   readonly perSecond: number;
   /** At most so many tasks whose end was not seen; beyond, the next ones wait. */
   readonly openTasksAtMost: number;
+  /** Submissions in all; then no more. */
+  readonly tasksAtMost: number;
 }
 
 const openCallsAtMost = 300;
@@ -75,7 +77,7 @@ export class Load {
   #tick(): void {
     const due = Math.floor(((performance.now() - this.#startedMs) / 1_000) * this.#options.perSecond) - this.#drawn;
     this.#drawn += due;
-    for (let no = 0; no < due; no += 1)
+    for (let no = 0; no < due && this.submitted.length < this.#options.tasksAtMost; no += 1)
       if (no < dueAtOnce) this.#next();
       else this.heldBack += 1;
   }

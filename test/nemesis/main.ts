@@ -1,4 +1,5 @@
-// The nemesis' command line: `npm run nemesis -- --minutes 5 [--seed N] [--rate 20] [--agents 20] [--nodes 3] [--report FILE]`.
+// The nemesis' command line: `npm run nemesis -- --minutes 5 [--seed N] [--rate 20] [--tasks N] [--agents 20] [--nodes 3]
+// [--report FILE]`, with the rate in submissions a second.
 // Needs root, `ip`, `nft` and `tc`. Ctrl-C ends it in order. Exit code: 0 without violations, 1 with some, 130 when broken off.
 import { randomInt } from "node:crypto";
 import { writeFile } from "node:fs/promises";
@@ -12,6 +13,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "5" },
     seed: { type: "string" },
     rate: { type: "string", default: "20" },
+    tasks: { type: "string" },
     agents: { type: "string", default: "20" },
     nodes: { type: "string", default: "3" },
     /** Without its ending: `.md` and `.json` are written. */
@@ -19,9 +21,9 @@ const { values } = parseArgs({
   },
 });
 
-function positive(name: "minutes" | "rate" | "agents" | "nodes"): number {
+function positive(name: "minutes" | "rate" | "tasks" | "agents" | "nodes"): number {
   const value = Number(values[name]);
-  if (value > 0 && value < 1_000) return value;
+  if (value > 0 && value < 1_000_000) return value;
   process.stderr.write(`nemesis: --${name} ${values[name]}: expected a number above 0\n`);
   process.exit(2);
 }
@@ -47,7 +49,11 @@ const seed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed
 say(`seed ${seed}`);
 try {
   const options = { nodes: positive("nodes"), agents: positive("agents"), perSecond: positive("rate") };
-  const report = await runNemesis({ ...options, seed, lastsMs: positive("minutes") * 60_000, say }, broken.signal);
+  const tasks = values.tasks === undefined ? {} : { tasksAtMost: positive("tasks") };
+  const report = await runNemesis(
+    { ...options, ...tasks, seed, lastsMs: positive("minutes") * 60_000, say },
+    broken.signal,
+  );
   const markdown = asMarkdown(report);
   process.stdout.write(`\n${markdown}`);
   if (values.report !== undefined) {

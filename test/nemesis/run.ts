@@ -17,6 +17,8 @@ export interface NemesisOptions {
   readonly nodes: number;
   readonly agents: number;
   readonly perSecond: number;
+  /** Submissions in all. Default: as many as come. */
+  readonly tasksAtMost?: number;
   readonly say: (line: string) => void;
 }
 
@@ -37,7 +39,8 @@ export async function runNemesis(options: NemesisOptions, signal: AbortSignal): 
   if (first === undefined) throw new Error("at least one node");
   const nodes = [first, ...others] as const;
   await using site = await Site.start({ nodes, agents, smallDisks: small, seed, say }, signal);
-  const load = new Load(site, { seed, perSecond, openTasksAtMost: openTasksPerAgent * agents.length });
+  const openTasksAtMost = openTasksPerAgent * agents.length;
+  const load = new Load(site, { seed, perSecond, openTasksAtMost, tasksAtMost: options.tasksAtMost ?? Infinity });
   const plan = planFaults({ seed, lastsMs, nodes, agents, smallDisks: small });
   const counting = setInterval(() => void count(site, load), countMs);
   const startedMs = performance.now();
@@ -102,6 +105,7 @@ async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<r
         await until(atMs + forMs);
       } finally {
         await heal();
+        say(`${((performance.now() - startMs) / 1_000).toFixed(1)} s: healed of ${describeFault(fault)}`);
       }
     } finally {
       healed.resolve();
