@@ -1,7 +1,7 @@
 // What a run came to, for people and for programs. Pure.
 import { isFinal } from "../../shared/task.ts";
 import type { Violation } from "./check.ts";
-import { describeFault, faultKinds, type FaultKind } from "./fault.ts";
+import { describeFault, faultKinds } from "./fault.ts";
 import type { Death, History } from "./history.ts";
 import type { PlannedFault } from "./plan.ts";
 
@@ -21,7 +21,8 @@ export interface RunFacts {
 
 export interface Report {
   readonly facts: RunFacts;
-  readonly faultCounts: Readonly<Record<FaultKind, number>>;
+  /** Of every kind, also of those that did not come. */
+  readonly faultCounts: Readonly<Record<string, number>>;
   readonly submissions: number;
   readonly answered: number;
   /** Tries that brought no answer, or one to try again on, by code. */
@@ -40,14 +41,13 @@ export function reportOf(facts: RunFacts, history: History, violations: readonly
   const count = (items: readonly string[]): Record<string, number> =>
     Object.fromEntries([...Map.groupBy(items, (item) => item)].map(([item, all]) => [item, all.length]));
   const kinds = count(facts.faults.map(({ fault }) => fault.kind));
-  const zero: Record<FaultKind, number> = Object.fromEntries(faultKinds.map((kind) => [kind, 0])) as never;
   const answerMs = submitted.flatMap(({ answers, invokedAtMs }) => answers.map(({ atMs }) => atMs - invokedAtMs));
   const taskMs = attempts.flatMap(({ createdAtMs, finishedAtMs, state }) =>
     isFinal(state) && finishedAtMs !== null ? [finishedAtMs - createdAtMs] : [],
   );
   return {
     facts,
-    faultCounts: { ...zero, ...kinds },
+    faultCounts: Object.fromEntries(faultKinds.map((kind) => [kind, kinds[kind] ?? 0])),
     submissions: submitted.length,
     answered: submitted.filter(({ answers }) => answers.length > 0).length,
     troubles: count(submitted.flatMap(({ troubles }) => troubles)),

@@ -121,7 +121,7 @@ export class Site implements AsyncDisposable {
     await eventually(
       "every agent is connected to every node",
       async () => {
-        const { items } = await this.nodes[0]!.client.agents.list({ limit: 200 });
+        const { items } = await this.#running.client.agents.list({ limit: 200 });
         const missing = items.filter(({ connection }) => connection !== "fully");
         return { done: signal.aborted || missing.length === 0, state: missing.map(({ name, nodes }) => [name, nodes]) };
       },
