@@ -33,7 +33,7 @@ async function counting(count: number, pauseSeconds: number): Promise<Counted> {
   const truth = join(cluster.folder, `truth-${(truths += 1)}`);
   const handle = await cluster.client.run({
     on: "web-01",
-    script: `${countingScript(truth, { count, pauseSeconds })}\nexit 3`,
+    script: countingScript(truth, { count, pauseSeconds, exitCode: 3 }),
   });
   await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
   return { handle, id: handle.tasks[0]?.id ?? "", truth, count };

@@ -1,62 +1,31 @@
 // An agent whose disk is full: a tmpfs of 64 MiB, mounted for this file and unmounted after it. Needs root, as mounting does.
-import { spawnSync } from "node:child_process";
-import { closeSync, openSync, writeSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { errnoOf } from "../../shared/errors.ts";
 import { isFinal } from "../../shared/task.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { startsIn } from "../harness/script-truth.ts";
+import { SmallDisk } from "../harness/small-disk.ts";
 
 let cluster: TestCluster;
 let small: TestAgent;
 let folder: string;
-let disk: string;
-
-function run(program: string, ...args: string[]): void {
-  const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${program} ${args.join(" ")}: ${stderr}`);
-}
-
-/** Fills the disk to its last byte; resolves with the file to remove. */
-function fill(): string {
-  const path = join(disk, "ballast");
-  const file = openSync(path, "w");
-  try {
-    for (let chunk = Buffer.alloc(1024 * 1024); ;) {
-      try {
-        writeSync(file, chunk);
-      } catch (cause) {
-        if (errnoOf(cause) !== "ENOSPC") throw cause;
-        if (chunk.length === 1) return path;
-        chunk = chunk.subarray(0, Math.max(1, chunk.length >> 1));
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
-}
+let disk: SmallDisk;
 
 describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "holdfast-disk-"));
-    disk = join(folder, "disk");
-    run("mkdir", disk);
-    run("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "holdfast-test", disk);
+    disk = SmallDisk.mount(join(folder, "disk"));
     cluster = await TestCluster.start();
-    small = await cluster.startAgent({ name: "small-01", dataDirectory: join(disk, "agent") });
+    small = await cluster.startAgent({ name: "small-01", dataDirectory: join(disk.path, "agent") });
   });
   afterAll(async () => {
     // Scripts outlive their agent: those that a failed test left are let go first, for they hold the disk.
     for (const no of [1, 2]) await writeFile(held(no).go, "");
     await cluster?.stop();
-    await eventually("the disk is unmounted", () => {
-      run("umount", disk);
-      return { done: true, state: disk };
-    });
+    await disk?.remove();
     await rm(folder, { recursive: true, force: true });
   });
 
@@ -71,7 +40,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
     const { script, truth, go } = held(1);
     const running = await cluster.client.run({ on: "small-01", script });
     await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
-    const ballast = fill();
+    const makeRoom = disk.fill();
     // The agent measures its disk twice a second; what comes before it knows is another matter.
     const filledMs = performance.now();
     await eventually("the agent has measured its disk", () => ({
@@ -97,7 +66,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
     expect(startsIn(truth)).toBe(1);
     expect(small.program.isRunning).toBe(true);
 
-    await rm(ballast);
+    makeRoom();
     expect(await cluster.finished(id, 90_000)).toMatchObject({ state: "succeeded", attempts: [{ number: 1 }] });
   });
 
@@ -105,7 +74,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
     const { script, truth, go } = held(2);
     const running = await cluster.client.run({ on: "small-01", script });
     await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
-    const ballast = fill();
+    const makeRoom = disk.fill();
     small.program.kill("SIGKILL");
     await small.program.exited;
     await writeFile(go, "");
@@ -114,7 +83,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
       await cluster.restartAgent(small);
       expect(await running.result()).toMatchObject({ state: "failed", exitCode: 5 });
     } finally {
-      await rm(ballast);
+      makeRoom();
     }
     expect(startsIn(truth)).toBe(1);
   });
@@ -124,7 +93,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
     for (let round = 0; round < 4; round += 1) {
       const before = await cluster.client.run({ on: "small-01", script: "echo there is room" });
       expect(await before.result()).toMatchObject({ state: "succeeded" });
-      const ballast = fill();
+      const makeRoom = disk.fill();
       const handle = await cluster.client.run({ on: "small-01", script: "exit 6" });
       const id = handle.tasks[0]?.id ?? "";
       try {
@@ -134,7 +103,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
         });
         expect(shown).toMatchObject({ state: "offered" });
       } finally {
-        await rm(ballast);
+        makeRoom();
         // A journal without room ends its agent, and a supervisor starts the next one.
         if (!small.program.isRunning) await cluster.restartAgent(small);
       }

@@ -1,9 +1,9 @@
 // A PostgreSQL of its own whose postmaster a test kills, and which comes back only when the test says so: with its port,
 // password and files, after the recovery of a crash. Durability is that of production.
-import { systemClock, type Clock } from "../../shared/clock.ts";
 import { eventually } from "./eventually.ts";
 import { startTestPostgres } from "./postgres.ts";
 import { queryRows } from "./query.ts";
+import { Tending } from "./tending.ts";
 
 export interface MortalPostgres {
   readonly url: string;
@@ -15,31 +15,23 @@ export interface MortalPostgres {
 }
 
 export async function startMortalPostgres(): Promise<MortalPostgres> {
-  let life: "tended" | "held down" = "tended";
-  // The product starts a postmaster that died again within a second: here its timers wait for the test's word.
-  const clock: Clock = {
-    ...systemClock,
-    every: (periodMs, act) =>
-      systemClock.every(periodMs, () => {
-        if (life === "tended") act();
-      }),
-  };
-  const postgres = await startTestPostgres({ durability: "on-disk", clock });
+  const tending = new Tending();
+  const postgres = await startTestPostgres({ durability: "on-disk", clock: tending.clock });
   return {
     url: postgres.url,
     kill() {
-      life = "held down";
+      tending.holdDown();
       process.kill(postgres.pid, "SIGKILL");
     },
     async comeBack() {
-      life = "tended";
+      tending.letLive();
       await eventually("PostgreSQL answers again", async () => ({
         done: true,
         state: await queryRows(postgres.url, "select 1"),
       }));
     },
     async stop() {
-      life = "tended";
+      tending.letLive();
       await postgres.stop();
     },
   };

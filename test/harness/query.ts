@@ -7,6 +7,8 @@ export async function queryRows(
   values: readonly unknown[] = [],
 ): Promise<readonly QueryResultRow[]> {
   const client = new Client({ connectionString: url });
+  // A server that dies under it: the query rejects by itself, and between two there is nothing to say.
+  client.on("error", () => undefined);
   await client.connect();
   try {
     return (await client.query<QueryResultRow>(text, [...values])).rows;

@@ -2,18 +2,53 @@
 // cannot hide; numbered lines make a lost or repeated one visible.
 import { readFileSync } from "node:fs";
 
+export interface CountingPlan {
+  readonly count: number;
+  readonly pauseSeconds: number;
+  /** Its last act. Default: none, and what is written behind it goes on. */
+  readonly exitCode?: number;
+  /** Writes down each line's moment too, so that one that runs on after its end is seen. */
+  readonly beats?: "none" | "written";
+}
+
 /** Appends a line per start to `truthFile`, then prints `count` numbered lines, one each `pauseSeconds`. */
 export function countingScript(
   truthFile: string,
-  { count, pauseSeconds }: { readonly count: number; readonly pauseSeconds: number },
+  { count, pauseSeconds, exitCode, beats = "none" }: CountingPlan,
 ): string {
+  const say = (word: string): string => `echo "${word} $HOLDFAST_ATTEMPT_ID $$ $EPOCHREALTIME" >> '${truthFile}'`;
   return [
-    `echo "start $HOLDFAST_ATTEMPT_ID $$" >> '${truthFile}'`,
+    say("start"),
     // Nobody writes into this pipe: bash itself waits, where a `sleep` for each line would cost a process.
     "exec 9<> <(:)",
-    `for ((i = 1; i <= ${count}; i++)); do echo "line $i"; read -r -t ${pauseSeconds} -u 9; done`,
-    `echo "end $HOLDFAST_ATTEMPT_ID" >> '${truthFile}'`,
+    `for ((i = 1; i <= ${count}; i++)); do`,
+    ...(beats === "written" ? [say("beat")] : []),
+    `echo "line $i"; read -r -t ${pauseSeconds} -u 9`,
+    "done",
+    say("end"),
+    ...(exitCode === undefined ? [] : [`exit ${exitCode}`]),
   ].join("\n");
+}
+
+/** A line of a script's own truth. */
+export interface TruthLine {
+  readonly word: "start" | "beat" | "end";
+  readonly attempt: string;
+  readonly pid: number;
+  /** By the machine's calendar. */
+  readonly atMs: number;
+}
+
+export function truthLines(text: string): readonly TruthLine[] {
+  // The decimal mark is that of the script's locale.
+  return [...text.matchAll(/^(start|beat|end) (\S+) (\d+) (\d+)[.,](\d{6})$/gm)].map(
+    ([, word, attempt = "", pid, seconds, micros]) => ({
+      word: word === "start" || word === "end" ? word : "beat",
+      attempt,
+      pid: Number(pid),
+      atMs: Number(seconds) * 1_000 + Number(micros) / 1_000,
+    }),
+  );
 }
 
 export function countedLines(count: number): string {

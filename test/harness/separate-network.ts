@@ -1,5 +1,5 @@
 // A network namespace of its own for a process of a test, joined to the machine by one veth pair, whose lines can be cut:
-// packets vanish, nothing is refused. Linux and root only. Invariant: after `remove` namespace, veth and rules are gone,
+// packets vanish, nothing is refused; or lose some packets, or be slow. Linux and root only. Invariant: after `remove` namespace, veth and rules are gone,
 // whatever the test came to; the machine's own firewall is never touched.
 import { spawnSync } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
@@ -7,6 +7,15 @@ import { delimiter } from "node:path";
 
 /** Debian keeps them where only root's PATH leads. */
 const environment = { ...process.env, PATH: [process.env["PATH"], "/usr/sbin", "/sbin"].join(delimiter) };
+
+/** Packets from and to these ports of the machine that are dropped. */
+export interface Dropped {
+  readonly ports: readonly number[];
+  /** Default both. */
+  readonly direction?: "both" | "incoming" | "outgoing";
+  /** Of the packets, by chance. Default 100. */
+  readonly percent?: number;
+}
 
 export class SeparateNetwork implements AsyncDisposable {
   /** Of the machine, as seen from within. */
@@ -61,13 +70,34 @@ export class SeparateNetwork implements AsyncDisposable {
   }
 
   /** Drops what comes from and goes to these ports of the machine, or one of both; the earlier cut no longer counts. */
-  cut(ports: readonly number[], dropped: "both" | "incoming" | "outgoing" = "both"): void {
-    const there = `{ ${ports.join(", ")} } drop`;
-    this.#rules(dropped === "outgoing" ? "" : `tcp sport ${there}`, dropped === "incoming" ? "" : `tcp dport ${there}`);
+  cut(ports: readonly number[], direction: "both" | "incoming" | "outgoing" = "both"): void {
+    this.drop([{ ports, direction }]);
+  }
+
+  /** All of these at once, instead of what was dropped before. */
+  drop(all: readonly Dropped[]): void {
+    const rules = (end: "sport" | "dport", spared: "incoming" | "outgoing"): string[] =>
+      all
+        .filter(({ direction }) => direction !== spared)
+        .map(({ ports, percent = 100 }) => {
+          const chance = percent < 100 ? `numgen random mod 100 < ${percent} ` : "";
+          return `tcp ${end} { ${ports.join(", ")} } ${chance}drop`;
+        });
+    this.#rules(rules("sport", "outgoing"), rules("dport", "incoming"));
   }
 
   heal(): void {
-    this.#rules("", "");
+    this.drop([]);
+  }
+
+  /** What the machine within sends; undefined: as fast as it goes. */
+  limit(kbitPerSecond: number | undefined): void {
+    const device = `${this.#name}i`;
+    if (kbitPerSecond === undefined) this.#within("tc", "qdisc", "del", "dev", device, "root");
+    else {
+      const shape = ["tbf", "rate", `${kbitPerSecond}kbit`, "burst", "8kb", "latency", "400ms"];
+      this.#within("tc", "qdisc", "replace", "dev", device, "root", ...shape);
+    }
   }
 
   remove(): void {
@@ -80,11 +110,11 @@ export class SeparateNetwork implements AsyncDisposable {
     return Promise.resolve();
   }
 
-  #rules(incoming: string, outgoing: string): void {
-    const chain = (hook: string, rule: string): string[] => [
+  #rules(incoming: readonly string[], outgoing: readonly string[]): void {
+    const chain = (hook: string, rules: readonly string[]): string[] => [
       `chain ${hook} {`,
       `type filter hook ${hook} priority 0`,
-      rule,
+      ...rules,
       "}",
     ];
     // One transaction: at no moment is there half a cut.

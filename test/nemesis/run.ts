@@ -1,0 +1,185 @@
+// One run: a site, load on it, faults by plan, healing, waiting, judging. Invariants: every fault that was begun is healed,
+// also when the run is broken off; everything it made is gone when it resolves or rejects.
+import { eventually } from "../harness/eventually.ts";
+import { checkHistory } from "./check.ts";
+import { describeFault, subjectsOf } from "./fault.ts";
+import { inject } from "./faults/inject.ts";
+import { readAttempts, readJournal, readOpen, readTasks, readTruths } from "./gather.ts";
+import type { History, JournalFacts } from "./history.ts";
+import { Load } from "./load.ts";
+import { planFaults, type PlannedFault } from "./plan.ts";
+import { reportOf, type Report } from "./report.ts";
+import { Site } from "./site.ts";
+
+export interface NemesisOptions {
+  readonly seed: number;
+  readonly lastsMs: number;
+  readonly nodes: number;
+  readonly agents: number;
+  readonly perSecond: number;
+  /** Submissions in all. Default: as many as come. */
+  readonly tasksAtMost?: number;
+  readonly say: (line: string) => void;
+}
+
+/** Enough for each agent's ten slots, and a queue behind them. */
+const openTasksPerAgent = 20;
+const smallDisks = 2;
+const answeredWithinMs = 60_000;
+/** The longest window of an unanswered offer, twice, and the silence before a line is given up, on a machine that is busy. */
+const settledWithinMs = 180_000;
+const toldWithinMs = 60_000;
+const countMs = 2_000;
+
+export async function runNemesis(options: NemesisOptions, signal: AbortSignal): Promise<Report> {
+  const { seed, lastsMs, perSecond, say } = options;
+  const [first, ...others] = names("node", options.nodes);
+  const agents = names("agent", options.agents);
+  const small = agents.slice(0, Math.min(smallDisks, agents.length));
+  if (first === undefined) throw new Error("at least one node");
+  const nodes = [first, ...others] as const;
+  await using site = await Site.start({ nodes, agents, smallDisks: small, seed, say }, signal);
+  const openTasksAtMost = openTasksPerAgent * agents.length;
+  const load = new Load(site, { seed, perSecond, openTasksAtMost, tasksAtMost: options.tasksAtMost ?? Infinity });
+  const plan = planFaults({ seed, lastsMs, nodes, agents, smallDisks: small });
+  const counting = setInterval(() => void count(site, load), countMs);
+  const startedMs = performance.now();
+  try {
+    load.start();
+    say(`load of ${perSecond}/s, ${plan.length} faults in ${lastsMs / 1_000} s`);
+    const faults = await harm(site, { plan, lastsMs, say, signal });
+    const healedMs = performance.now();
+    load.submitNoMore();
+    say("healed");
+    await load.settle(answeredWithinMs);
+    const settledMs = await settle(site, signal, healedMs);
+    clearInterval(counting);
+    say(settledMs === null ? "NOT settled" : `settled after ${(settledMs / 1_000).toFixed(1)} s`);
+    await load.stop();
+    const history: History = {
+      submitted: load.submitted,
+      truths: await readTruths(load.submitted),
+      looks: load.looks,
+      tasks: await readTasks(site.database.url),
+      attempts: await readAttempts(site.database.url),
+      journals: await readJournals(site, signal),
+      deaths: site.deaths,
+    };
+    const facts = { seed, nodes: nodes.length, agents: agents.length, perSecond, faults, settledMs };
+    const rest = { lastedMs: healedMs - startedMs, heldBack: load.heldBack };
+    return reportOf({ ...facts, ...rest }, history, checkHistory(history));
+  } finally {
+    clearInterval(counting);
+    await load.stop();
+  }
+}
+
+interface Harm {
+  readonly plan: readonly PlannedFault[];
+  readonly lastsMs: number;
+  readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves, when all are healed, with those that were carried out. */
+async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<readonly PlannedFault[]> {
+  const startMs = performance.now();
+  const done: PlannedFault[] = [];
+  const until = (atMs: number): Promise<void> => pause(startMs + atMs - performance.now(), signal);
+  const busy = new Map<string, Promise<void>>();
+  const one = async (planned: PlannedFault): Promise<void> => {
+    const { atMs, forMs, fault } = planned;
+    await until(atMs);
+    const subjects = subjectsOf(fault);
+    // Healing takes its time, such as that of a new standby, and a subject is one fault's until then.
+    const before = subjects.flatMap((subject) => busy.get(subject) ?? []);
+    const healed = Promise.withResolvers<void>();
+    for (const subject of subjects) busy.set(subject, healed.promise);
+    try {
+      await Promise.all(before);
+      if (signal.aborted || performance.now() > startMs + atMs + forMs) return;
+      say(`${(atMs / 1_000).toFixed(1)} s, for ${(forMs / 1_000).toFixed(1)} s: ${describeFault(fault)}`);
+      const heal = await inject(site, fault);
+      done.push(planned);
+      try {
+        await until(atMs + forMs);
+      } finally {
+        await heal();
+        say(`${((performance.now() - startMs) / 1_000).toFixed(1)} s: healed of ${describeFault(fault)}`);
+      }
+    } finally {
+      healed.resolve();
+    }
+  };
+  // All of them, so that one that fails leaves no other unhealed.
+  const ends = await Promise.allSettled([...plan.map((planned) => one(planned)), until(lastsMs)]);
+  const failed = ends.find((end) => end.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+  if (signal.aborted) throw new Error("broken off");
+  return done;
+}
+
+/** Null when something stays open. */
+async function settle(site: Site, signal: AbortSignal, healedMs: number): Promise<number | null> {
+  try {
+    await site.connected(signal);
+    await eventually(
+      "no task is open",
+      async () => {
+        const open = await readOpen(site.database.url);
+        return { done: signal.aborted || open.size === 0, state: [...open].slice(0, 10) };
+      },
+      { limitMs: settledWithinMs },
+    );
+    return performance.now() - healedMs;
+  } catch (cause) {
+    process.stderr.write(`${String(cause)}\n`);
+    return null;
+  }
+}
+
+/** Results that were stored a moment ago are acknowledged a moment later. */
+async function readJournals(site: Site, signal: AbortSignal): Promise<readonly JournalFacts[]> {
+  const read = (): Promise<JournalFacts[]> =>
+    Promise.all(site.agents.map(({ name, dataDirectory }) => readJournal(name, dataDirectory)));
+  try {
+    return await eventually(
+      "agents have told all",
+      async () => {
+        const facts = await read();
+        return { done: signal.aborted || facts.every(({ open }) => open.length === 0), state: facts };
+      },
+      { limitMs: toldWithinMs },
+    );
+  } catch {
+    return await read();
+  }
+}
+
+/** How many are open, for the load's bound. While the database is away nothing is known, and nothing is counted as done. */
+async function count(site: Site, load: Load): Promise<void> {
+  try {
+    const before = load.open;
+    const open = await readOpen(site.database.url);
+    load.closed(before.filter((task) => !open.has(task)));
+  } catch {
+    // Next time.
+  }
+}
+
+function names(kind: string, count: number): readonly string[] {
+  return Array.from({ length: count }, (_, index) => `${kind}-${String(index + 1).padStart(2, "0")}`);
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms <= 0 || signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
