@@ -10,9 +10,8 @@ const cases = (short: number, full: number): number => Math.ceil((isFull ? full 
 /** Cases per kind: frames and journals in memory, requests and messages against a real node. */
 export const fuzzCases = {
   frames: cases(30_000, 1_000_000),
-  journals: cases(4_000, 100_000),
-  requests: cases(1_500, 20_000),
-  messages: cases(400, 8_000),
+  journals: cases(4_000, 20_000),
+  requests: cases(1_500, 6_000),
 };
 
 /** How to run one failing case again. */
