@@ -185,7 +185,8 @@ export class LocalHost implements AttemptHost {
   /** May take minutes, in which the attempt is cancelled, or forgotten with its folder: nothing of it is begun after that. */
   async #become(user: string): Promise<RunAs> {
     const { users, attempt } = this.#options;
-    if (users === undefined) throw new AppError("internal", `attempt ${attempt} names ${user}: nothing here becomes a user`);
+    if (users === undefined)
+      throw new AppError("internal", `attempt ${attempt} names ${user}: nothing here becomes a user`);
     mkdirSync(this.folder.path, { recursive: true, mode: 0o700 });
     const runAs = await users.runAs(user);
     if (this.folder.isDeclaredNever() || !existsSync(this.folder.path))

@@ -92,7 +92,11 @@ export class UserQuestions implements UserHost {
     return found !== undefined && found.untilMs > this.#clock.monotonicMs() ? found.answer : undefined;
   }
 
-  #keep<Answer>(kept: Kept<Answer>, key: string, { answer, forMs }: { readonly answer: Answer; readonly forMs: number }) {
+  #keep<Answer>(
+    kept: Kept<Answer>,
+    key: string,
+    { answer, forMs }: { readonly answer: Answer; readonly forMs: number },
+  ) {
     if (kept.size >= mostKept) kept.clear();
     kept.set(key, { answer, untilMs: this.#clock.monotonicMs() + forMs });
   }

@@ -162,7 +162,10 @@ export async function answerEarlier(
   return repeated(deps, stored);
 }
 
-async function repeated(deps: Pick<SubmitDeps, "targets">, { id, tasks }: Pick<EarlierSubmission, "id" | "tasks">): Promise<Submitted> {
+async function repeated(
+  deps: Pick<SubmitDeps, "targets">,
+  { id, tasks }: Pick<EarlierSubmission, "id" | "tasks">,
+): Promise<Submitted> {
   const names = await deps.targets.nameOf(tasks.map((task) => task.agent));
   return {
     id,

@@ -151,7 +151,10 @@ describe("an agent", () => {
       kind: "never",
       refusal: { reason: "unsupported", detail: expect.stringContaining("not its own") },
     });
-    expect(users({}, { open: failing(new Error("no space")) }).judge(request)).toMatchObject({ kind: "later", reason: "busy" });
+    expect(users({}, { open: failing(new Error("no space")) }).judge(request)).toMatchObject({
+      kind: "later",
+      reason: "busy",
+    });
   });
 
   it("lays out scripts of named users beside its data only as root, whoever it is", () => {
