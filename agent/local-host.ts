@@ -1,5 +1,5 @@
 // One attempt on this machine: its folder under the data directory, its shim, /proc. Carries out, decides nothing.
-import { closeSync, existsSync, statSync, watch } from "node:fs";
+import { closeSync, existsSync, mkdirSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
@@ -167,8 +167,8 @@ export class LocalHost implements AttemptHost {
 
   async #write(): Promise<Layout> {
     const { spec } = this.#facts;
-    const { users, places } = this.#options;
-    const runAs = spec.user === undefined ? undefined : users?.runAs(spec.user);
+    const { places } = this.#options;
+    const runAs = spec.user === undefined ? undefined : await this.#become(spec.user);
     const isElsewhere = this.folder.place !== this.folder.path;
     if (isElsewhere) places?.open();
     const commandsPath = (isElsewhere ? await places?.commands() : undefined) ?? this.#options.commandsPath;
@@ -181,6 +181,18 @@ export class LocalHost implements AttemptHost {
     this.#makeGroups(spec);
     this.#options.pipes?.take(this.folder.pipes);
     return { path, commandsPath, runAs };
+  }
+
+  /** May take minutes, in which the attempt is cancelled, or forgotten with its folder: nothing of it is begun after that. */
+  async #become(user: string): Promise<RunAs> {
+    const { users, attempt } = this.#options;
+    if (users === undefined)
+      throw new AppError("internal", `attempt ${attempt} names ${user}: nothing here becomes a user`);
+    mkdirSync(this.folder.path, { recursive: true, mode: 0o700 });
+    const runAs = await users.runAs(user);
+    if (this.folder.isDeclaredNever() || !existsSync(this.folder.path))
+      throw new AppError("internal", `attempt ${attempt} ended while its user was looked up`);
+    return runAs;
   }
 
   /** Those that are there stay: an older shim may be about to enter them. */

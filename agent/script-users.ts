@@ -1,12 +1,14 @@
 // As whom a script with `user` runs: looks the account up, judges at acceptance whether the agent can become it, and says at
 // the start with which words. Invariant: only an agent that runs as root starts a script as anybody but itself.
+import type { Clock } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { Owner } from "./owner.ts";
 import type { Admission } from "./roster-event.ts";
-import { findAccount, hostUsers, type UserAccount, type UserDatabase } from "./user-account.ts";
+import { findAccount, type AccountLookup, type UserAccount } from "./user-account.ts";
 import type { UserPlaces } from "./user-places.ts";
-import { findSwitch, switchWords, trySwitch, type SwitchTrial, type TrialOutcome } from "./user-switch.ts";
+import { UserQuestions } from "./user-questions.ts";
+import { localUserHost, switchWords, type SwitchTrial, type UserHost } from "./user-switch.ts";
 
 export interface RunAs {
   readonly account: UserAccount;
@@ -16,32 +18,28 @@ export interface RunAs {
   readonly words: readonly string[];
 }
 
-/** What the host can tell and do about users. */
-export interface UserHost {
-  /** The agent's own; undefined on systems without. */
-  readonly uid: number | undefined;
-  readonly database: UserDatabase;
-  findSwitch(): string | undefined;
-  trySwitch(setpriv: string, account: UserAccount, trial: SwitchTrial): TrialOutcome;
-}
-
-export const localUserHost: UserHost = { uid: process.getuid?.(), database: hostUsers, findSwitch, trySwitch };
-
 export interface UserRequest extends Omit<SwitchTrial, "root"> {
   readonly user: string;
 }
 
 export interface ScriptUsersDeps {
   readonly host?: UserHost;
+  readonly clock: Pick<Clock, "monotonicMs" | "sleep">;
   readonly places: Pick<UserPlaces, "open" | "place" | "path">;
 }
 
+/** How long a start waits for a directory that is silent, and between two looks; most looks only meet what is remembered. */
+export const silentStart = { mostMs: 300_000, lookMs: 5_000 } as const;
+
 export class ScriptUsers {
   readonly #host: UserHost;
+  readonly #clock: Pick<Clock, "sleep" | "monotonicMs">;
+  readonly #ended = new AbortController();
   readonly #places: Pick<UserPlaces, "open" | "place" | "path">;
 
-  constructor({ host = localUserHost, places }: ScriptUsersDeps) {
-    this.#host = host;
+  constructor({ host = localUserHost, clock, places }: ScriptUsersDeps) {
+    this.#host = new UserQuestions({ host, clock });
+    this.#clock = clock;
     this.#places = places;
   }
 
@@ -84,15 +82,34 @@ export class ScriptUsers {
     }
   }
 
-  /** At the start, for users come and go while a task waits for its turn. Throws when it cannot be any more. */
-  runAs(user: string): RunAs {
-    const found = findAccount(user, this.#host.database);
+  /**
+   * Once the script was accepted, from what the acceptance found; in a later process anew, for users come and go. What was
+   * accepted cannot be offered again, so a silent directory is waited for. Throws when it cannot be any more.
+   */
+  async runAs(user: string): Promise<RunAs> {
+    const found = await this.#find(user);
     if (found.kind !== "found") throw new AppError("internal", found.why);
     const { account } = found;
     if (account.uid === this.#host.uid) return { account, owner: undefined, words: [] };
     const setpriv = this.#host.uid === 0 ? this.#host.findSwitch() : undefined;
     if (setpriv === undefined) throw new AppError("internal", `the agent cannot become ${user} any more`);
     return { account, owner: account, words: switchWords(setpriv, account) };
+  }
+
+  /** The agent stops: who waits here starts in a later process. */
+  close(): void {
+    this.#ended.abort(new AppError("aborted", "the agent stops"));
+  }
+
+  async #find(user: string): Promise<AccountLookup> {
+    const endMs = this.#clock.monotonicMs() + silentStart.mostMs;
+    for (;;) {
+      const found = findAccount(user, this.#host.database);
+      if (found.kind !== "silent") return found;
+      if (this.#clock.monotonicMs() >= endMs)
+        return { kind: "silent", why: `${found.why}; waited for an answer for ${silentStart.mostMs / 60_000} minutes` };
+      await this.#clock.sleep(silentStart.lookMs, this.#ended.signal);
+    }
   }
 }
 

@@ -109,7 +109,7 @@ export class HostSite implements Site {
       },
     );
     this.#places = new UserPlaces({ dataPath: options.dataPath });
-    this.#users = new ScriptUsers({ places: this.#places });
+    this.#users = new ScriptUsers({ clock: deps.clock, places: this.#places });
     this.#cgroups = options.groupName === undefined ? undefined : openCgroups(options.groupName);
   }
 
@@ -191,6 +191,7 @@ export class HostSite implements Site {
   }
 
   close(): void {
+    this.#users.close();
     this.#kept.stop();
     this.#cgroups?.close();
   }

@@ -4,7 +4,7 @@
 // Invariant: root writes, renames and removes nothing below a folder that another user could exchange at that moment.
 import { chmodSync, lstatSync, mkdirSync } from "node:fs";
 import { chmod, lchown, readdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { AppError, errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { installCommands } from "./command-install.ts";
@@ -74,8 +74,9 @@ export async function removeUserPlaces(dataPath: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
+/** Beside the data directory however it was named: with a slash at its end it would be inside, and a trial starts at `/`. */
 function placesOf(dataPath: string): string {
-  return `${dataPath}.users`;
+  return `${resolve(dataPath)}.users`;
 }
 
 /**

@@ -4,7 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { systemPath } from "./interpreters.ts";
-import type { UserAccount } from "./user-account.ts";
+import { hostUsers, type UserAccount, type UserDatabase } from "./user-account.ts";
 
 export interface SwitchTrial {
   /** Of the script's folders, which the user has to get to. */
@@ -19,6 +19,17 @@ export type TrialOutcome =
 const trialMs = 2_000;
 const codes = { root: 10, program: 11, cwd: 12 } as const;
 const trialScript = `cd "$1" || exit ${codes.root}; [ -x "$2" ] || exit ${codes.program}; [ -z "$3" ] || cd "$3" || exit ${codes.cwd}`;
+
+/** What the host can tell and do about users. */
+export interface UserHost {
+  /** The agent's own; undefined on systems without. */
+  readonly uid: number | undefined;
+  readonly database: UserDatabase;
+  findSwitch(): string | undefined;
+  trySwitch(setpriv: string, account: UserAccount, trial: SwitchTrial): TrialOutcome;
+}
+
+export const localUserHost: UserHost = { uid: process.getuid?.(), database: hostUsers, findSwitch, trySwitch };
 
 /** Not by the agent's own PATH, which may name folders of others. */
 export function findSwitch(searchPath: string = systemPath): string | undefined {

@@ -1,6 +1,7 @@
 // Asks agents to update themselves: one submission of update tasks in the lane `system`. The sum in each task is this node's
-// own word, never only the caller's. Invariant: nothing is stored unless every agent's platform is served, with the sum that
-// the caller saw; what was asked is audited as an act on agents, beside the submission it became.
+// own word, never only the caller's; the submission's own statement audits it as an act on agents as well.
+// Invariant: nothing is stored unless every agent's platform is served, with the sum that the caller saw; and a key that was
+// stored is answered with what it stored, whatever this node serves by now and whoever is gone.
 import { executableFor, readSums, type AgentUpdateRequest, type Sums } from "../shared/api/agent-updates.ts";
 import type { SubmitAnswer } from "../shared/api/submissions.ts";
 import { AppError } from "../shared/errors.ts";
@@ -9,7 +10,6 @@ import { limits, updateSpecSchema, type TaskSpec } from "../shared/task.ts";
 import type { Principal, Submit } from "./api/backend.ts";
 import type { Downloads } from "./api/download-routes.ts";
 import { listAgents } from "./store/agents.ts";
-import { recordAudit } from "./store/audit.ts";
 import type { Sql } from "./store/connection.ts";
 import type { TargetSource } from "./tasks/submit.ts";
 
@@ -18,6 +18,11 @@ export interface AgentUpdateDeps {
   readonly targets: Pick<TargetSource, "named">;
   readonly downloads: Pick<Downloads, "list">;
   readonly submit: (submit: Submit, principal: Principal) => Promise<SubmitAnswer>;
+  /** What this key of the principal's stored. */
+  readonly earlier: (
+    request: Pick<Submit, "key" | "digest">,
+    principal: Principal,
+  ) => Promise<SubmitAnswer | undefined>;
 }
 
 /** An update of an agent that is gone has nobody to end it; it is not waited for as long as a script is. */
@@ -26,16 +31,29 @@ const queueMs = 60_000;
 /** Beyond two trials, for one that is cancelled. */
 const slackMs = 60_000;
 
+export interface AskedUpdates {
+  readonly key: string;
+  /** As of a submission. */
+  readonly digest: string;
+  readonly request: AgentUpdateRequest;
+}
+
 export async function updateAgents(
   deps: AgentUpdateDeps,
-  { key, digest, request }: { readonly key: string; readonly digest: string; readonly request: AgentUpdateRequest },
+  { key, digest, request }: AskedUpdates,
   principal: Principal,
 ): Promise<SubmitAnswer> {
   const { queueTimeoutMs = queueMs } = request;
-  const served = readSums((await deps.downloads.list())?.text ?? "");
-  const agents = await named(deps, request.agents);
-  const items = agents.map(({ id, name, host }) => ({ on: id, spec: specFor(request, { name, host, served }) }));
-  const answer = await deps.submit(
+  let items: readonly { readonly on: AgentId; readonly spec: UpdateSpec }[];
+  try {
+    items = await plan(deps, request);
+  } catch (cause) {
+    // Asked only then, as submit does: after the look, for another request with the key may be stored meanwhile.
+    const stored = await deps.earlier({ key, digest }, principal);
+    if (stored === undefined) throw cause;
+    return stored;
+  }
+  return deps.submit(
     {
       key,
       digest,
@@ -48,16 +66,15 @@ export async function updateAgents(
     },
     principal,
   );
-  if (!answer.repeated) {
-    await recordAudit(deps.sql, {
-      actor: principal.id,
-      address: principal.address,
-      action: "agent-update",
-      target: answer.id,
-      detail: { agents: agents.map(({ id }) => id), sums: [...new Set(items.map(({ spec }) => spec.sha256))] },
-    });
-  }
-  return answer;
+}
+
+async function plan(
+  deps: Pick<AgentUpdateDeps, "sql" | "targets" | "downloads">,
+  request: AgentUpdateRequest,
+): Promise<{ readonly on: AgentId; readonly spec: UpdateSpec }[]> {
+  const served = readSums((await deps.downloads.list())?.text ?? "");
+  const agents = await named(deps, request.agents);
+  return agents.map(({ id, name, host }) => ({ on: id, spec: specFor(request, { name, host, served }) }));
 }
 
 interface Named {

@@ -23,7 +23,7 @@ import { removeAgent } from "./store/remove-agent.ts";
 import { listTokens, readToken, revokeToken, type TokenRow } from "./store/tokens.ts";
 import { findApiKey } from "./store/trust.ts";
 import { readTaskLog } from "./tasks/read-task-log.ts";
-import { submit, type SubmitDeps } from "./tasks/submit.ts";
+import { answerEarlier, submit, type SubmitDeps } from "./tasks/submit.ts";
 import { agentView, taskView } from "./tasks/task-view.ts";
 import type { Followers } from "./tasks/followers.ts";
 
@@ -77,7 +77,13 @@ export function createBackend(deps: BackendDeps, options: BackendOptions): Backe
     submit: submitted,
     updateAgents: (asked, principal) =>
       updateAgents(
-        { sql, targets: deps.submitting.targets, downloads: deps.downloads, submit: submitted },
+        {
+          sql,
+          targets: deps.submitting.targets,
+          downloads: deps.downloads,
+          submit: submitted,
+          earlier: (request, by) => answerEarlier(deps.submitting, request, by),
+        },
         asked,
         principal,
       ),

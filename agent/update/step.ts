@@ -38,7 +38,7 @@ interface Trial {
 export type UpdateState =
   | { readonly at: "start" }
   | ({ readonly at: "trying" } & Trial)
-  | ({ readonly at: "returning"; readonly why: string } & Trial)
+  | ({ readonly at: "returning"; readonly why: string; readonly restart: "first" | "repeated" } & Trial)
   | { readonly at: "ended"; readonly outcome: UpdateOutcome };
 
 export type UpdateOutcome =
@@ -73,7 +73,8 @@ export function stepUpdate(state: UpdateState, event: UpdateEvent): UpdateStep {
       if (event.kind === "restart-failed") return giveUp(state, event.why, event.nowMs);
       return judge(state, event);
     case "returning":
-      if (event.kind !== "seen") return { state, effects: [] };
+      if (event.kind === "begin") return { state, effects: [] };
+      if (event.kind === "restart-failed") return restartAgain(state, event.why);
       return judge(state, event);
     case "ended":
       return { state, effects: [] };
@@ -120,9 +121,23 @@ function succeed(state: Watching, pid: number): UpdateStep {
 
 function giveUp({ plan }: Watching, why: string, nowMs: number): UpdateStep {
   return {
-    state: { at: "returning", plan, why, endMs: nowMs + plan.greetMs, steady: undefined, lacks: "it was not seen" },
+    state: {
+      at: "returning",
+      plan,
+      why,
+      restart: "first",
+      endMs: nowMs + plan.greetMs,
+      steady: undefined,
+      lacks: "it was not seen",
+    },
     effects: [{ kind: "point", version: plan.from }, { kind: "restart" }],
   };
+}
+
+/** Once, for there is nothing else left to try; its time stays what it was, and a process may come up without the line. */
+function restartAgain(state: Extract<UpdateState, { at: "returning" }>, why: string): UpdateStep {
+  if (state.restart === "repeated") return { state, effects: [] };
+  return { state: { ...state, restart: "repeated", lacks: why }, effects: [{ kind: "restart" }] };
 }
 
 /** Undefined when this is a process of the wanted version with a session. */

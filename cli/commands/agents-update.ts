@@ -127,10 +127,17 @@ async function update(shell: Shell, flags: UpdateFlags): Promise<number> {
   );
   await show(shell, flags, { outcome: outcomes[report.why], rows: report.rows });
   await note(shell, summary(report));
+  if (report.error !== undefined) throw report.error;
   return exitCodeOf(report);
 }
 
-const outcomes = { done: "done", failures: "stopped", interrupted: "interrupted", left: "left" } as const;
+const outcomes = {
+  done: "done",
+  failures: "stopped",
+  interrupted: "interrupted",
+  left: "left",
+  broken: "broken-off",
+} as const;
 
 async function listAll(client: Holdfast, on: string): Promise<AgentView[]> {
   const agents: AgentView[] = [];
@@ -189,6 +196,7 @@ function summary({ why, rows }: RolloutReport): string {
     failures: "stopped, too many failed",
     interrupted: "stopped as asked; the same command goes on from here",
     left: "left; updates that are under way go on",
+    broken: "broken off; updates that are under way go on",
   }[why];
   return `${begin}: ${words}${rest}`;
 }

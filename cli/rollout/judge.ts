@@ -13,9 +13,11 @@ export type AgentState =
   /** It cannot update itself, or may not be asked: it has to be updated otherwise. */
   | "refused"
   | "offline"
+  /** Removed since the rollout began: there is nothing to update any more. */
+  | "gone"
   /** The rollout stopped before it. */
   | "untouched"
-  /** Left while its update was under way: it goes on. */
+  /** Left, or lost sight of, while its update was under way: it goes on. */
   | "running";
 
 export interface AgentRow {

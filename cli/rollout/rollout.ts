@@ -1,5 +1,6 @@
 // Carries out a rollout: has each wave's agents update themselves, follows their tasks to the end, and lets waves.ts say what
 // comes next. The first Ctrl-C stops it after the wave that is under way, the second leaves at once: then agents go on alone.
+// Invariant: once a wave may have begun there is a report, whatever fails, and it calls `running` what may be under way.
 import type { Holdfast } from "../../sdk/holdfast.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import type { Sums } from "../../shared/api/agent-updates.ts";
@@ -39,7 +40,9 @@ export interface RolloutDeps {
 }
 
 export interface RolloutReport {
-  readonly why: RolloutEnd | "left";
+  readonly why: RolloutEnd | "left" | "broken";
+  /** What broke it off; only with `broken`. */
+  readonly error: AppError | undefined;
   /** What asked it to stop. */
   readonly interrupt: Interrupt | undefined;
   readonly rows: readonly AgentRow[];
@@ -73,13 +76,15 @@ export async function rollOut(deps: RolloutDeps, request: RolloutRequest): Promi
       rollout = endWave(rollout, result, soon.signal.aborted ? "stop" : "go-on");
     }
     for (const id of rollout.untouched) set(id, { state: "untouched" });
-    return { why: rollout.why, interrupt, rows: [...rows.values()] };
+    return { why: rollout.why, error: undefined, interrupt, rows: [...rows.values()] };
   } catch (cause) {
-    if (!leave.signal.aborted) throw cause;
+    const end = leave.signal.aborted
+      ? { why: "left" as const, error: undefined }
+      : { why: "broken" as const, error: AppError.from(cause) };
     for (const [id, row] of rows) {
       if (row.state === "planned") set(id, { state: row.wave === null ? "untouched" : "running" });
     }
-    return { why: "left", interrupt, rows: [...rows.values()] };
+    return { ...end, interrupt, rows: [...rows.values()] };
   } finally {
     release();
   }
@@ -109,10 +114,10 @@ async function runWave(
   // Beforehand: who leaves before the answer has come does not know that nothing was begun.
   for (const id of running) set(id, { wave: waves });
   await tell(`wave ${waves}: ${names.join(", ")}`);
-  const handle = await client.agents.update(
-    { agents: [...running], sums, servers: [...servers], greetMs, queueTimeoutMs },
-    { signal },
-  );
+  const begin = (agents: readonly string[]): Promise<RunHandle> =>
+    client.agents.update({ agents: [...agents], sums, servers: [...servers], greetMs, queueTimeoutMs }, { signal });
+  const handle = await beginWithout(deps, { running, waves }, begin);
+  if (handle === undefined) return { failed: 0, updated: 0 };
   const idOf = new Map(running.map((id) => [rows.get(id)?.name, id]));
   const tasks = new Map(handle.tasks.map(({ id, agent }) => [id, idOf.get(agent) ?? agent]));
   for (const [task, id] of tasks) set(id, { task });
@@ -123,11 +128,72 @@ async function runWave(
     const judged = judgeTask(task, said.get(task.id));
     if (judged.state === "failed") failed += 1;
     if (judged.state === "updated") updated += 1;
-    const to = judged.state === "updated" ? versionOf(await client.agents.show(id)) : undefined;
-    set(id, { ...judged, ...(to === undefined ? {} : { to }) });
+    set(id, judged);
+    const to = judged.state === "updated" ? await versionNow(deps, id) : undefined;
+    if (to !== undefined) set(id, { to });
     await tell(`${task.agent}: ${judged.state}${judged.reason === null ? "" : `: ${judged.reason}`}`);
   }
   return { failed, updated };
+}
+
+/**
+ * Has those of a wave begin that are still there; undefined when none is. Nothing of a wave is stored while one of its agents
+ * is unknown, nor when it is refused for any reason that will not pass.
+ */
+async function beginWithout(
+  deps: WaveDeps,
+  { running, waves: number }: Pick<Extract<Rollout, { at: "wave" }>, "running" | "waves">,
+  begin: (agents: readonly string[]) => Promise<RunHandle>,
+): Promise<RunHandle | undefined> {
+  const { set, signal } = deps;
+  let left = running;
+  while (left.length > 0) {
+    try {
+      return await begin(left);
+    } catch (cause) {
+      const error = AppError.from(cause);
+      if (isRefusal(error) && !signal.aborted) for (const id of left) set(id, { wave: null });
+      if (error.code !== "agent.unknown") throw cause;
+      const gone = await goneOf(deps, left);
+      // Unknown to one node and known to the next: who asks again would ask for ever.
+      if (gone.size === 0) throw cause;
+      left = left.filter((id) => !gone.has(id));
+      for (const id of left) set(id, { wave: number });
+    }
+  }
+  return undefined;
+}
+
+/** An answer that nothing was stored; a node that met an error of its own proves nothing. */
+function isRefusal({ code, retryable }: AppError): boolean {
+  return !retryable && code !== "internal";
+}
+
+async function goneOf({ client, rows, set, tell }: WaveDeps, agents: readonly string[]): Promise<ReadonlySet<string>> {
+  const gone = new Set<string>();
+  for (const id of agents) {
+    const status = await client.agents.show(id).then(
+      (agent) => agent.status,
+      (cause: unknown) => {
+        if (AppError.from(cause).code !== "agent.unknown") throw cause;
+        return "removed";
+      },
+    );
+    if (status === "active") continue;
+    gone.add(id);
+    set(id, { state: "gone", reason: `it is ${status}`, to: null });
+    await tell(`${rows.get(id)?.name ?? id}: gone: it is ${status}`);
+  }
+  return gone;
+}
+
+/** For show: that it was updated its task has said. */
+async function versionNow({ client }: WaveDeps, id: string): Promise<string | null | undefined> {
+  try {
+    return versionOf(await client.agents.show(id));
+  } catch {
+    return undefined;
+  }
 }
 
 /** As `holdfast agent update` prints them: `holdfast: message (code)`, then the mend. */

@@ -1,6 +1,7 @@
 // What one agent's scripts say of how far they are, on its way to the database: the newest of each attempt, apart from the
 // line of that attempt's log and result, so that nothing waits for it. Invariant: one write of each attempt under way, and
-// what an agent says too often, or of too many attempts, costs a place in a bounded map and no query.
+// at most one in each pause: what an agent says too often replaces what waits, and what finds no place in the bounded map is
+// dropped. What has a place costs a statement, also for an attempt that is not this agent's: whose it is, the statement says.
 import type { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";

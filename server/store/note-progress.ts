@@ -1,5 +1,5 @@
 // How far running scripts say they are: overwritten, for people, committed without waiting for the disk. Locks attempts in
-// id order. Invariant: only an attempt that is this journal's and not final, and only its newest home, changes anything, and
+// id order, and none that is not the agent's own: it may name what it likes. Invariant: only an attempt that is this journal's and not final, and only its newest home, changes anything, and
 // `progress_at` is when the words changed, not when they were said again.
 import type { AgentId, AttemptId, JournalId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
@@ -23,7 +23,8 @@ with item as (
     i(id, agent_id, journal_id, home_no, percent, message)),
 locked as (
   select a.id, a.agent_id, a.journal_id, a.rank, a.progress_at, a.progress_percent, a.progress_message
-  from attempt a where a.id in (select id from item) order by a.id for update)
+  from attempt a where (a.id, a.agent_id, a.journal_id) in (select id, agent_id, journal_id from item) and a.rank in (1, 2, 3)
+  order by a.id for update)
 update attempt a set progress_percent = i.percent, progress_message = i.message, progress_at = clock_timestamp()
 from item i join locked l on l.id = i.id join attempt_log g on g.attempt_id = i.id
 where a.id = i.id and l.agent_id = i.agent_id and l.journal_id = i.journal_id and l.rank in (1, 2, 3) and g.home_no <= i.home_no

@@ -1,4 +1,5 @@
-// Stores submissions with their tasks, first attempts and audit rows in one statement (DESIGN 4.1).
+// Stores submissions with their tasks, first attempts and audit rows in one statement (DESIGN 4.1); one with updates of
+// agents has an audit row more, as the act on agents that it is.
 // An attempt marked for the fast path is stored already offered, if the agent still has that boot and journal. What would
 // make a queue longer than it may be is not stored; a repeat of what was stored before is answered all the same.
 import { z } from "zod";
@@ -87,8 +88,8 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[], $24::text[], $25::text[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, lock_name, lock_mode, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[], $24::text[], $25::text[], $26::text[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, lock_name, lock_mode, update_sum, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
@@ -109,11 +110,17 @@ new_attempt as (
     case when offered then clock_timestamp() + make_interval(secs => $18::float8 / 1000) end,
     clock_timestamp() + make_interval(secs => queue_ms / 1000.0)
   from item order by place),
+updating as (
+  select submission_id, jsonb_agg(distinct agent_id) as agents, jsonb_agg(distinct update_sum) as sums
+  from item where update_sum is not null group by submission_id),
 new_audit as (
   insert into audit (actor, address, action, target, detail)
   select principal, client_address, 'submit', id::text, jsonb_build_object('tasks', task_count)
   from unnest($1::uuid[], $2::text[], $5::text[], $6::int[]) r(id, principal, client_address, task_count)
-  where r.id in (select id from sub))
+  where r.id in (select id from sub)
+  union all
+  select principal, client_address, 'agent-update', id::text, jsonb_build_object('agents', u.agents, 'sums', u.sums)
+  from updating u join unnest($1::uuid[], $2::text[], $5::text[]) r(id, principal, client_address) on r.id = u.submission_id)
 select sub.id, coalesce(array_agg(item.attempt_id) filter (where item.offered), '{}') as offered
 from sub left join item on item.submission_id = sub.id group by sub.id`,
 };
@@ -206,6 +213,7 @@ async function store(
       sealed.map((one) => one.sealed),
       tasks.map((task) => task.lockName),
       tasks.map((task) => task.lockMode),
+      tasks.map((task) => task.updateSum),
     ],
     insertedRow,
   );
@@ -216,6 +224,7 @@ const columnsSchema = z.object({
   kind: z.string(),
   graceMs: z.int().default(0),
   isolation: isolationSchema.prefault({}),
+  sha256: z.string().optional(),
 });
 
 /** What of a spec has columns of its own, so that whoever asks for it never has to read the spec. */
@@ -223,9 +232,16 @@ function columnsOf(spec: string): {
   readonly graceMs: number;
   readonly lockName: string | null;
   readonly lockMode: Isolation["mode"];
+  /** Of the executable, where it is an update of the agent. */
+  readonly updateSum: string | null;
 } {
-  const { kind, graceMs, isolation } = columnsSchema.parse(JSON.parse(spec));
-  return { graceMs, lockName: kind === "script" ? isolation.name : null, lockMode: isolation.mode };
+  const { kind, graceMs, isolation, sha256 } = columnsSchema.parse(JSON.parse(spec));
+  return {
+    graceMs,
+    lockName: kind === "script" ? isolation.name : null,
+    lockMode: isolation.mode,
+    updateSum: kind === "update" ? (sha256 ?? null) : null,
+  };
 }
 
 /** What an earlier submission with the same principal and key stored; also answers after a COMMIT of unknown outcome. */

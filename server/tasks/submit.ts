@@ -107,10 +107,9 @@ export async function submit(deps: SubmitDeps, node: NodeId, given: SubmitReques
     planned = await plan(deps, request);
   } catch (cause) {
     // A sender who missed the answer must not hear that nothing was stored, only because an agent is gone by now.
-    const stored = await deps.earlier({ principal: by.id, idempotencyKey: request.key });
+    const stored = await answerEarlier(deps, request, by);
     if (stored === undefined) throw cause;
-    if (stored.digest !== request.digest) throw otherRequest(request);
-    return await repeated(deps, stored);
+    return stored;
   }
   const submission: NewSubmission = {
     id: newId(deps.ids, submissionIdSchema),
@@ -148,7 +147,25 @@ export async function submit(deps: SubmitDeps, node: NodeId, given: SubmitReques
   }
 }
 
-async function repeated(deps: SubmitDeps, { id, tasks }: Pick<EarlierSubmission, "id" | "tasks">): Promise<Submitted> {
+/**
+ * What the key stored before, whatever holds by now; undefined when nothing. The digest is as of the whole request, values of
+ * secrets included. Throws `idempotency.mismatch`.
+ */
+export async function answerEarlier(
+  deps: Pick<SubmitDeps, "earlier" | "targets">,
+  request: Pick<SubmitRequest, "key" | "digest">,
+  by: Pick<Submitter, "id">,
+): Promise<Submitted | undefined> {
+  const stored = await deps.earlier({ principal: by.id, idempotencyKey: request.key });
+  if (stored === undefined) return undefined;
+  if (stored.digest !== request.digest) throw otherRequest(request);
+  return repeated(deps, stored);
+}
+
+async function repeated(
+  deps: Pick<SubmitDeps, "targets">,
+  { id, tasks }: Pick<EarlierSubmission, "id" | "tasks">,
+): Promise<Submitted> {
   const names = await deps.targets.nameOf(tasks.map((task) => task.agent));
   return {
     id,
@@ -157,7 +174,7 @@ async function repeated(deps: SubmitDeps, { id, tasks }: Pick<EarlierSubmission,
   };
 }
 
-function otherRequest({ key }: SubmitRequest): AppError {
+function otherRequest({ key }: Pick<SubmitRequest, "key">): AppError {
   return new AppError("idempotency.mismatch", `the idempotency key ${key} was used for another request`);
 }
 

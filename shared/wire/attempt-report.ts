@@ -6,12 +6,12 @@
 //   unknown     not in this journal: it was never accepted here
 import { z } from "zod";
 import { attemptIdSchema } from "../ids.ts";
-import { count } from "./fields.ts";
+import { ordinal } from "./fields.ts";
 
 export const attemptReportSchema = z.object({
   attempt: attemptIdSchema,
   state: z.enum(["accepted", "running", "finished", "collected", "unknown"]),
-  homeNo: count,
+  homeNo: ordinal,
   /** True when this attempt's log and result flow through the session that carries the report. */
   homeHere: z.boolean(),
 });

@@ -1,6 +1,6 @@
 // Stored up to `offset`; the agent may send up to `offset + window`. `resume-from` in addition tells it to go back (or on) to `offset`.
 import { z } from "zod";
-import { count, logPosition } from "./fields.ts";
+import { count, logPosition, ordinal } from "./fields.ts";
 
 export const logAckSchema = z.object({ type: z.literal("log-ack"), ...logPosition, window: count });
 export type LogAck = z.infer<typeof logAckSchema>;
@@ -10,6 +10,6 @@ export const resumeFromSchema = z.object({
   ...logPosition,
   window: count,
   /** The home number the row holds; when it is greater than the agent's own, another session is the home. */
-  homeNo: count,
+  homeNo: ordinal,
 });
 export type ResumeFrom = z.infer<typeof resumeFromSchema>;

@@ -1,7 +1,7 @@
 // One piece of one stream, in order. Offsets count bytes produced; `omitted` says that many bytes were dropped on the agent.
 // `atMs` is when the agent saw the first of them, by its calendar: for people, and nothing is decided by it.
 import { z } from "zod";
-import { bytes, count, logFrameBytes, logPosition } from "./fields.ts";
+import { bytes, logFrameBytes, logPosition, ordinal } from "./fields.ts";
 
 /** Up to the year 2100: what a database and a date can hold. */
 const latestMs = 4_102_444_800_000;
@@ -16,7 +16,7 @@ export function seenAt(wallMs: number | undefined): number | undefined {
 export const logSchema = z.object({
   type: z.literal("log"),
   ...logPosition,
-  homeNo: count,
+  homeNo: ordinal,
   content: z.union([
     z.object({
       bytes: bytes.refine((value) => value.length > 0 && value.length <= logFrameBytes, "1 byte to 64 KiB"),

@@ -3,13 +3,13 @@ import { z } from "zod";
 import { attemptIdSchema, journalIdSchema, taskIdSchema } from "../ids.ts";
 import { secretsSchema } from "../secret.ts";
 import { laneSchema, taskSpecSchema } from "../task.ts";
-import { count, itemsOf } from "./fields.ts";
+import { count, itemsOf, ordinal } from "./fields.ts";
 
 export const offerItemSchema = z.object({
   attempt: attemptIdSchema,
   task: taskIdSchema,
   attemptNumber: z.int().min(1),
-  offerNo: z.int().min(1),
+  offerNo: ordinal.min(1),
   journalId: journalIdSchema,
   lane: laneSchema,
   /** Milliseconds from receipt (boot time, suspend included) within which the attempt may still be accepted. */

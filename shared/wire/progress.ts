@@ -3,11 +3,11 @@
 import { z } from "zod";
 import { attemptIdSchema } from "../ids.ts";
 import { progressLimits, progressPercent } from "../progress-line.ts";
-import { count, itemsOf } from "./fields.ts";
+import { itemsOf, ordinal } from "./fields.ts";
 
 export const progressItemSchema = z.object({
   attempt: attemptIdSchema,
-  homeNo: count,
+  homeNo: ordinal,
   percent: progressPercent,
   /** A code point takes up to two UTF-16 units. */
   message: z.string().max(2 * progressLimits.messageCharacters),

@@ -1,12 +1,12 @@
 // The agent does not take the offer. `later` is not final: the row returns to the queue. `never` is final, its tombstone synced first.
 import { z } from "zod";
 import { attemptIdSchema } from "../ids.ts";
-import { count, itemsOf, text } from "./fields.ts";
+import { itemsOf, ordinal, text } from "./fields.ts";
 
 export const laterReasons = ["busy", "disk-full", "window-passed", "stopping", "other-journal"] as const;
 export const neverReasons = ["policy", "unsupported", "invalid", "interpreter-missing"] as const;
 
-const common = { attempt: attemptIdSchema, offerNo: count, detail: text.optional() };
+const common = { attempt: attemptIdSchema, offerNo: ordinal, detail: text.optional() };
 export const refuseItemSchema = z.discriminatedUnion("class", [
   z.object({ ...common, class: z.literal("later"), reason: z.enum(laterReasons) }),
   z.object({ ...common, class: z.literal("never"), reason: z.enum(neverReasons) }),

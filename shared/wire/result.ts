@@ -3,7 +3,7 @@ import { z } from "zod";
 import { attemptIdSchema } from "../ids.ts";
 import { outputVariablesSchema } from "../output-variables.ts";
 import { outcomes } from "../task.ts";
-import { count, digestHex, itemsOf, text } from "./fields.ts";
+import { count, digestHex, itemsOf, ordinal, text } from "./fields.ts";
 
 const streamEndSchema = z.object({ length: count, sha256: digestHex });
 
@@ -26,7 +26,7 @@ export const resultRecordSchema = z.object({
 });
 export type ResultRecord = z.infer<typeof resultRecordSchema>;
 
-export const resultItemSchema = z.object({ attempt: attemptIdSchema, homeNo: count, record: resultRecordSchema });
+export const resultItemSchema = z.object({ attempt: attemptIdSchema, homeNo: ordinal, record: resultRecordSchema });
 export type ResultItem = z.infer<typeof resultItemSchema>;
 
 export const resultSchema = z.object({ type: z.literal("result"), items: itemsOf(resultItemSchema) });

@@ -67,6 +67,34 @@ test("an agent that runs from sources refuses for good and says how it is update
   });
 });
 
+test("a repeated key is answered with what it stored, though the node serves another version and the agent is gone", async () => {
+  const asked = { ...request, greetMs: 1_000 };
+  const run = await node.client.agents.update(asked, { idempotencyKey: "k-2" });
+  await run.results();
+  const repeated = async (): Promise<unknown> => {
+    const again = await node.client.agents.update(asked, { idempotencyKey: "k-2" });
+    return [again.id, again.repeated, again.tasks.map(({ agent }) => agent)];
+  };
+  const stored = [run.id, true, ["web-01"]];
+  await writeFile(join(folder, file), "the next executable");
+  try {
+    await expect.poll(async () => (await node.client.agents.executables())[file]).not.toBe(sha256);
+    expect(await repeated()).toEqual(stored);
+    const other = node.client.agents.update({ ...asked, greetMs: 2_000 }, { idempotencyKey: "k-2" });
+    await expect(other).rejects.toMatchObject({ code: "idempotency.mismatch" });
+  } finally {
+    await writeFile(join(folder, file), content);
+    await expect.poll(async () => (await node.client.agents.executables())[file]).toBe(sha256);
+  }
+  await rows("update agent set status = 'removed' where name = 'web-01'");
+  try {
+    expect(await repeated()).toEqual(stored);
+  } finally {
+    await rows("update agent set status = 'active' where name = 'web-01'");
+  }
+  expect(await rows("select 1 from audit where action = 'agent-update' and target = $1", [run.id])).toHaveLength(1);
+});
+
 test.each([
   ["another executable than this node serves", { sums: { [file]: "0".repeat(64) } }, 404, "download.unknown"],
   ["no sum for the agent's platform", { sums: {} }, 404, "download.unknown"],

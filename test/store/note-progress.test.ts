@@ -78,6 +78,24 @@ describe("progress of a script", () => {
     expect(await lab.attempt(task.attempt)).toEqual(before);
   });
 
+  it("of another agent's attempt, another journal's, or one that is queued does not wait for its row", async () => {
+    const [agent, other] = [await lab.agent(), await lab.agent()];
+    const task = await lab.accepted(agent);
+    const queued = await lab.queueOne(agent);
+    const foreign = [
+      noteOf(other, task),
+      { ...noteOf(agent, task), journalId: newId(ids, journalIdSchema) },
+      noteOf(agent, queued),
+    ];
+    const lock = { name: "", text: "select 1 from attempt where id = any($1) for update" };
+    await lab.database.transaction(async (sql) => {
+      await sql.query(lock, [[task.attempt, queued.attempt]]);
+      let written = 0;
+      for (const note of foreign) void lab.store.noteProgress(note).then(() => (written += 1));
+      await expect.poll(() => written, { timeout: 5_000, interval: 5 }).toBe(foreign.length);
+    });
+  });
+
   it("of an attempt that nobody has, or that waits for an agent, changes nothing", async () => {
     const agent = await lab.agent();
     const queued = await lab.queueOne(agent);

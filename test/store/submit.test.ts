@@ -27,6 +27,26 @@ describe("submit", () => {
     expect(audit).toEqual([{ actor: "tester", address: "192.0.2.7", action: "submit", detail: { tasks: 2 } }]);
   });
 
+  it("audits updates of agents as such too, once, in the same statement, and nothing else of the batch", async () => {
+    const [one, other] = [await lab.agent(), await lab.agent()];
+    const update = (sum: string): { lane: "system"; spec: string } => ({
+      lane: "system",
+      spec: JSON.stringify({ kind: "update", sha256: sum.repeat(64), servers: ["http://node:8080"], greetMs: 1_000 }),
+    });
+    const updates = newSubmission(lab.node, [newTask(one.id, update("a")), newTask(other.id, update("a"))]);
+    const scripts = newSubmission(lab.node, [newTask(one.id)]);
+    await Promise.all([updates, scripts, updates].map((submission) => lab.store.submit(submission)));
+    await lab.store.submit(updates);
+    const auditOf = (id: string) =>
+      lab.sql(`select actor, address, action, detail from audit where target = $1 order by id`, [id]);
+    const by = { actor: "tester", address: "192.0.2.7" };
+    expect(await auditOf(updates.id)).toEqual([
+      { ...by, action: "submit", detail: { tasks: 2 } },
+      { ...by, action: "agent-update", detail: { agents: [one.id, other.id].toSorted(), sums: ["a".repeat(64)] } },
+    ]);
+    expect(await auditOf(scripts.id)).toMatchObject([{ action: "submit" }]);
+  });
+
   it("answers a repeat of the same key and body with the first submission's tasks and stores nothing more", async () => {
     const agent = await lab.agent();
     const original = newSubmission(lab.node, [newTask(agent.id), newTask(agent.id)]);

@@ -1,10 +1,13 @@
 // Who is found under a name, and whether the agent may become it: every answer of the host that the core can get.
 import { describe, expect, it } from "vitest";
-import { ScriptUsers, type UserHost } from "../../../agent/script-users.ts";
+import { ScriptUsers, silentStart } from "../../../agent/script-users.ts";
 import { findAccount, parsePasswd, type UserDatabase } from "../../../agent/user-account.ts";
-import type { TrialOutcome } from "../../../agent/user-switch.ts";
+import { UserPlaces } from "../../../agent/user-places.ts";
+import { questionTimes } from "../../../agent/user-questions.ts";
+import type { TrialOutcome, UserHost } from "../../../agent/user-switch.ts";
 import { AppError } from "../../../shared/errors.ts";
 import { attemptIdSchema } from "../../../shared/ids.ts";
+import { FakeClock } from "../../fakes/clock.ts";
 
 const passwd = `root:x:0:0:root:/root:/bin/bash
 # a comment
@@ -62,33 +65,37 @@ describe("an account", () => {
   });
 });
 
-describe("an agent", () => {
-  const users = (host: Partial<UserHost>, open: () => void = () => undefined): ScriptUsers =>
-    new ScriptUsers({
-      host: { uid: 0, database, findSwitch: () => "/usr/bin/setpriv", trySwitch: () => ({ kind: "ok" }), ...host },
-      places: {
-        path: "/agent.users",
-        open,
-        place: (attempt) => `/agent.users/${attempt}`,
-      },
-    });
-  const request = { user: "web", program: "/bin/sh", cwd: undefined };
+const users = (
+  host: Partial<UserHost>,
+  { open = () => undefined, clock = new FakeClock() }: { open?: () => void; clock?: FakeClock } = {},
+): ScriptUsers =>
+  new ScriptUsers({
+    host: { uid: 0, database, findSwitch: () => "/usr/bin/setpriv", trySwitch: () => ({ kind: "ok" }), ...host },
+    clock,
+    places: {
+      path: "/agent.users",
+      open,
+      place: (attempt) => `/agent.users/${attempt}`,
+    },
+  });
+const request = { user: "web", program: "/bin/sh", cwd: undefined };
 
-  it("of another user refuses for good what only root can do, and runs its own", () => {
+describe("an agent", () => {
+  it("of another user refuses for good what only root can do, and runs its own", async () => {
     expect(users({ uid: 5000 }).judge(request)).toMatchObject({
       kind: "never",
       refusal: { reason: "unsupported", detail: "only an agent that runs as root can run a script as web" },
     });
     expect(users({ uid: 1000 }).judge(request)).toEqual({ kind: "ok" });
-    expect(users({ uid: 1000 }).runAs("web")).toMatchObject({ owner: undefined, words: [] });
-    expect(() => users({ uid: 5000 }).runAs("web")).toThrow("cannot become web");
+    expect(await users({ uid: 1000 }).runAs("web")).toMatchObject({ owner: undefined, words: [] });
+    await expect(users({ uid: 5000 }).runAs("web")).rejects.toThrow("cannot become web");
   });
 
-  it("of root needs setpriv, and keeps the ids that were found", () => {
+  it("of root needs setpriv, and keeps the ids that were found", async () => {
     const without = users({ findSwitch: () => undefined });
     expect(without.judge(request)).toMatchObject({ kind: "never", refusal: { reason: "unsupported" } });
-    expect(() => without.runAs("web")).toThrow("cannot become web");
-    const { words, owner } = users({}).runAs("web");
+    await expect(without.runAs("web")).rejects.toThrow("cannot become web");
+    const { words, owner } = await users({}).runAs("web");
     expect(words).toEqual([
       "/usr/bin/setpriv",
       "--reuid",
@@ -102,7 +109,7 @@ describe("an agent", () => {
     expect(owner).toMatchObject({ uid: 1000, gid: 1001 });
   });
 
-  it("asks again later when the host's users do not answer, and refuses who is unknown", () => {
+  it("asks again later when the host's users do not answer, and refuses who is unknown", async () => {
     const silent = {
       file: () => passwd,
       entry: (): string => {
@@ -114,7 +121,7 @@ describe("an agent", () => {
       reason: "busy",
     });
     expect(users({}).judge({ ...request, user: "ghost" })).toMatchObject({ refusal: { reason: "invalid" } });
-    expect(() => users({}).runAs("ghost")).toThrow("no user ghost");
+    await expect(users({}).runAs("ghost")).rejects.toThrow("no user ghost");
   });
 
   it.each<[TrialOutcome, object]>([
@@ -139,12 +146,15 @@ describe("an agent", () => {
     const failing = (cause: Error) => (): void => {
       throw cause;
     };
-    const foreign = users({}, failing(new AppError("internal", "not its own")));
+    const foreign = users({}, { open: failing(new AppError("internal", "not its own")) });
     expect(foreign.judge(request)).toEqual({
       kind: "never",
       refusal: { reason: "unsupported", detail: expect.stringContaining("not its own") },
     });
-    expect(users({}, failing(new Error("no space"))).judge(request)).toMatchObject({ kind: "later", reason: "busy" });
+    expect(users({}, { open: failing(new Error("no space")) }).judge(request)).toMatchObject({
+      kind: "later",
+      reason: "busy",
+    });
   });
 
   it("lays out scripts of named users beside its data only as root, whoever it is", () => {
@@ -152,5 +162,125 @@ describe("an agent", () => {
     expect(users({}).placeOf(attempt, "ghost")).toBe(`/agent.users/${attempt}`);
     expect(users({}).placeOf(attempt, undefined)).toBeUndefined();
     expect(users({ uid: 1000 }).placeOf(attempt, "web")).toBeUndefined();
+  });
+});
+
+describe("what was asked about users", () => {
+  /** A host of many directory users whose directory and trials answer as told, and which counts who asked. */
+  function counting() {
+    const host = {
+      asked: [] as string[],
+      directory: "answers" as "answers" | "silent",
+      /** Users whose trial is silent. */
+      stuck: new Set<string>(),
+    };
+    const clock = new FakeClock();
+    const entry = (key: string): string => {
+      host.asked.push(key);
+      if (host.directory === "silent") throw new Error("timed out");
+      const number = /^(?:ldap-)?(\d+)$/.exec(key)?.[1];
+      return number === undefined ? "" : `ldap-${number}:*:${number}:${number}::/:/bin/sh\n`;
+    };
+    const trySwitch: UserHost["trySwitch"] = (_setpriv, { name }, { cwd }) => {
+      host.asked.push(cwd === undefined ? `try ${name}` : `try ${name} in ${cwd}`);
+      return host.stuck.has(name) ? { kind: "silent", why: "stuck" } : { kind: "ok" };
+    };
+    const asking = users({ database: { file: () => passwd, entry }, trySwitch }, { clock });
+    const judge = (user: string, cwd?: string) => asking.judge({ ...request, user, cwd }).kind;
+    const taken = (): string[] => host.asked.splice(0);
+    return { host, clock, asking, judge, taken };
+  }
+  const many = ["ldap-5001", "ldap-5002", "ldap-5003"];
+
+  it("costs a message one silent question, whoever it names, and those that passwd holds wait seconds only", () => {
+    const { host, clock, judge, taken } = counting();
+    host.directory = "silent";
+    expect([...many, "web", ...many].map((user) => judge(user))).toEqual(Array(7).fill("later"));
+    expect(taken()).toEqual(["ldap-5001"]);
+    clock.advance(questionTimes.pauseMs);
+    expect([judge("ldap-5002"), judge("web"), judge("ldap-5001")]).toEqual(["later", "ok", "later"]);
+    expect(taken()).toEqual(["try web"]);
+    host.directory = "answers";
+    clock.advance(questionTimes.silentMs - questionTimes.pauseMs);
+    expect(many.map((user) => judge(user))).toEqual(["ok", "ok", "ok"]);
+  });
+
+  it("has one trial for scripts alike of one burst, one for each folder, and a new one later", () => {
+    const { clock, judge, taken } = counting();
+    expect([judge("ldap-5001"), judge("ldap-5001"), judge("ldap-5001", "/srv")]).toEqual(["ok", "ok", "ok"]);
+    expect(taken()).toEqual(["ldap-5001", "5001", "try ldap-5001", "try ldap-5001 in /srv"]);
+    clock.advance(questionTimes.freshMs);
+    expect(judge("ldap-5001")).toBe("ok");
+    expect(taken()).toEqual(["ldap-5001", "5001", "try ldap-5001"]);
+  });
+
+  it("lets others have their turn before a trial that was silent", () => {
+    const { host, clock, judge, taken } = counting();
+    host.stuck.add("web");
+    expect([judge("web"), judge("bare"), judge("ldap-5001")]).toEqual(["later", "later", "later"]);
+    expect(taken()).toEqual(["try web"]);
+    clock.advance(questionTimes.pauseMs);
+    expect([judge("web"), judge("bare"), judge("ldap-5001")]).toEqual(["later", "ok", "ok"]);
+    expect(taken()).toEqual(["try bare", "ldap-5001", "5001", "try ldap-5001"]);
+    host.stuck.clear();
+    clock.advance(questionTimes.silentMs - questionTimes.pauseMs);
+    expect(judge("web")).toBe("ok");
+  });
+
+  it("at the acceptance serves the start, though the directory is silent by then", async () => {
+    const { host, asking, judge, taken } = counting();
+    expect(judge("ldap-5001")).toBe("ok");
+    host.directory = "silent";
+    taken();
+    expect(await asking.runAs("ldap-5001")).toMatchObject({ account: { uid: 5001 } });
+    expect(taken()).toEqual([]);
+  });
+
+  it("is asked again at a start of a later process, for all that wait once in half a minute, until it answers", async () => {
+    const { host, clock, asking, taken } = counting();
+    host.directory = "silent";
+    const starts = many.map((user) => asking.runAs(user));
+    for (let waited = 0; waited < 2 * questionTimes.silentMs; waited += silentStart.lookMs) {
+      clock.advance(silentStart.lookMs);
+      await Promise.resolve();
+    }
+    expect(taken()).toHaveLength(3);
+    host.directory = "answers";
+    for (let waited = 0; waited < questionTimes.silentMs; waited += silentStart.lookMs) {
+      clock.advance(silentStart.lookMs);
+      await Promise.resolve();
+    }
+    expect((await Promise.all(starts)).map(({ account }) => account.uid)).toEqual([5001, 5002, 5003]);
+    expect(clock.timers).toBe(0);
+  });
+
+  it("fails a start after minutes of silence, and says so", async () => {
+    const { host, clock, asking } = counting();
+    host.directory = "silent";
+    const start = asking.runAs("ldap-5001").catch((cause: unknown) => cause);
+    for (let waited = 0; waited <= silentStart.mostMs; waited += silentStart.lookMs) {
+      clock.advance(silentStart.lookMs);
+      await Promise.resolve();
+    }
+    expect(await start).toMatchObject({ message: expect.stringContaining("waited for an answer for 5 minutes") });
+  });
+
+  it("is not waited for by an agent that stops", async () => {
+    const { host, clock, asking } = counting();
+    host.directory = "silent";
+    const start = asking.runAs("ldap-5001").catch((cause: unknown) => cause);
+    asking.close();
+    expect(await start).toMatchObject({ code: "aborted" });
+    expect(clock.timers).toBe(0);
+  });
+});
+
+describe("the folder of scripts of other users", () => {
+  it.each(["/var/lib/agent", "/var/lib/agent/", "/var/lib/./agent//"])("of %s is beside it", (dataPath) => {
+    expect(new UserPlaces({ dataPath }).path).toBe("/var/lib/agent.users");
+  });
+
+  it("is an absolute path, for a trial starts elsewhere", () => {
+    expect(new UserPlaces({ dataPath: "agent" }).path).toBe(`${process.cwd()}/agent.users`);
   });
 });

@@ -1,6 +1,7 @@
 // `agents update`: which agents are asked, in which waves, what is said of each, and how it exits.
 import { expect, test } from "vitest";
 import { main } from "../../../cli/main.ts";
+import { AppError } from "../../../shared/errors.ts";
 import type { AgentView } from "../../../shared/api/agents.ts";
 import { agentView, noDownloads, startApi, type RunningApi } from "../../fakes/api-backend.ts";
 import { FakeShell } from "../../fakes/shell.ts";
@@ -198,6 +199,110 @@ test("a pause between waves ends with Ctrl-C", async () => {
   shell.press("SIGTERM");
   expect((await running).exitCode).toBe(143);
   expect(asked(api)).toEqual([["a"]]);
+});
+
+/** Has the request that starts the wave of this number fail, once its answer has come or before anything is stored. */
+function failWave(api: RunningApi, { wave, stored, error }: { wave: number; stored: boolean; error: AppError }): void {
+  const { backend } = api;
+  const real = backend.updateAgents.bind(backend);
+  let waves = 0;
+  backend.updateAgents = async (asking) => {
+    waves += 1;
+    if (waves !== wave) return real(asking);
+    if (stored) await real(asking);
+    throw error;
+  };
+}
+
+test("a wave that is refused breaks it off: all rows are shown, nothing of that wave was begun, the error's exit code", async () => {
+  await using api = await withAgents({ name: "a" }, { name: "b" }, { name: "c" });
+  failWave(api, { wave: 2, stored: false, error: new AppError("download.unknown", "another version is served") });
+  const shell = new FakeShell();
+  const { exitCode, out, err } = await update(api, ["--wave", "1", "--json"], shell);
+  expect(exitCode).toBe(1);
+  expect(JSON.parse(out)).toMatchObject({
+    outcome: "broken-off",
+    agents: [
+      { name: "a", state: "updated", wave: 1 },
+      { name: "b", state: "untouched", wave: null },
+      { name: "c", state: "untouched", wave: null },
+    ],
+  });
+  expect(err).toContain(
+    "broken off; updates that are under way go on: 1 updated, 2 untouched; left as they were: b, c",
+  );
+  expect(err).toContain("another version is served");
+  expect(shell.listening).toBe(0);
+});
+
+test("an API that goes away in a wave leaves that wave running, as far as anybody knows", async () => {
+  await using api = await withAgents({ name: "a" }, { name: "b" });
+  api.backend.readSubmission = async () => {
+    throw new AppError("internal", "gone wrong");
+  };
+  api.backend.readTask = async () => {
+    throw new AppError("internal", "gone wrong");
+  };
+  const { exitCode, out, err } = await update(api);
+  expect(exitCode).toBe(1);
+  expect(out).toMatch(/^a .* 1 +running/m);
+  expect(out).toMatch(/^b .* untouched/m);
+  expect(err).toContain("1 running, 1 untouched; left as they were: b");
+  expect(err).toContain("(internal)");
+});
+
+test("whose submission's outcome is not known may be under way", async () => {
+  await using api = await withAgents({ name: "a" }, { name: "b" });
+  failWave(api, { wave: 1, stored: true, error: new AppError("internal", "after the commit") });
+  expect(await updateJson(api)).toMatchObject({
+    exitCode: 1,
+    agents: [
+      { state: "running", wave: 1 },
+      { state: "untouched", wave: null },
+    ],
+  });
+});
+
+test("an agent that is removed on the way is gone, and the others of its wave are updated", async () => {
+  await using api = await withAgents({ name: "a" }, { name: "b" }, { name: "c" }, { name: "d" });
+  const { backend } = api;
+  const real = backend.updateAgents.bind(backend);
+  const idOf = (name: string): string => [...backend.agents.values()].find((view) => view.name === name)?.id ?? "";
+  backend.updateAgents = async (asking) => {
+    const [first = ""] = asking.request.agents;
+    if (first === idOf("b")) {
+      const view = backend.agents.get(first);
+      if (view?.status === "active") backend.agents.set(first, { ...view, status: "removed" });
+      throw new AppError("agent.unknown", "no active agent is called b");
+    }
+    return real(asking);
+  };
+  const { exitCode, agents, outcome } = await updateJson(api, "--wave", "2");
+  expect(agents).toMatchObject([
+    { name: "a", state: "updated", wave: 1 },
+    { name: "b", state: "gone", reason: "it is removed", to: null, wave: null },
+    { name: "c", state: "updated", wave: 2 },
+    { name: "d", state: "updated", wave: 3 },
+  ]);
+  expect([exitCode, outcome]).toEqual([0, "done"]);
+});
+
+test("an agent that is unknown to the wave and known when it is looked at breaks it off, and is not asked for ever", async () => {
+  await using api = await withAgents({ name: "a" });
+  failWave(api, { wave: 1, stored: false, error: new AppError("agent.unknown", "no active agent is called a") });
+  expect(await updateJson(api)).toMatchObject({ exitCode: 1, outcome: "broken-off", agents: [{ state: "untouched" }] });
+});
+
+test("an agent that is updated and cannot be looked at is updated all the same", async () => {
+  await using api = await withAgents({ name: "a" });
+  api.backend.findAgent = async () => {
+    throw new AppError("agent.unknown", "no agent is called a");
+  };
+  expect(await updateJson(api)).toMatchObject({
+    exitCode: 0,
+    outcome: "done",
+    agents: [{ state: "updated", to: sum.slice(0, 12) }],
+  });
 });
 
 test.each([

@@ -97,6 +97,17 @@ describe("the earlier version", () => {
     expect(effects).toEqual([...switched, ...back, ...forgotten]);
   });
 
+  test("is restarted once more when the restart of it failed, and no third time", () => {
+    const failed = { kind: "restart-failed", why: "exit 1", nowMs: 60_001 } as const;
+    const { state, effects } = run(at(60_000, nothing), failed, failed);
+    expect(effects).toEqual([...switched, ...back, { kind: "restart" }]);
+    expect(state).toMatchObject({ at: "returning", endMs: 120_000, lacks: "exit 1" });
+    const own = agent({ pid: 31, runs: "1-a" });
+    expect(run(at(60_000, nothing), failed, at(61_000, own), at(61_000 + steadyMs, own)).state).toMatchObject({
+      outcome: { kind: "rolled-back" },
+    });
+  });
+
   test("that does not greet either is reported, and left in place", () => {
     const { state } = run(at(60_000, nothing), at(120_000, nothing));
     expect(state).toMatchObject({ outcome: { kind: "stranded", version: "1-a" } });
