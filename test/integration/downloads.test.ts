@@ -81,7 +81,7 @@ test("nothing else of the folder or the machine is served", async () => {
   await symlink("/etc/passwd", join(folder, "holdfast-agent-linux-arm64"));
   const names = ["secret", "holdfast-agent-linux-arm64", "..%2f..%2fetc%2fpasswd", "holdfast-agent-linux-none", "%00"];
   const statuses = await Promise.all(names.map(async (other) => (await ask(`/downloads/${other}`)).status));
-  expect(statuses).toEqual([404, 404, 404, 404, 404]);
+  expect(statuses).toEqual([404, 404, 404, 404, 400]);
 });
 
 test("without executables there is no list, no installer and no digest", async () => {
