@@ -3,6 +3,7 @@
 // Invariant: written down in the attempt's folder before the shim starts, so that a successor of the agent finds them.
 import { readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { errnoOf } from "../shared/errors.ts";
 
 export interface GroupPlace {
   /** `tree` is there to be found and killed by; a script whose limit cannot be kept does not run. */
@@ -41,7 +42,7 @@ export class AttemptCgroup {
   /** Known for certain: a group that cannot be read (of threads, say, or for want of a descriptor) may hold anything. */
   isEmpty(): boolean {
     try {
-      return this.#paths().every(isEmptyGroup);
+      return this.places.every(isEmptyGroup);
     } catch {
       return false;
     }
@@ -92,11 +93,19 @@ function pidsIn(path: string): number[] {
   return [...own.filter((pid) => pid > 0), ...groupsIn(path).flatMap(pidsIn)];
 }
 
-/** Throws when it cannot be read. */
-function isEmptyGroup(path: string): boolean {
-  if (readFileSync(join(path, "cgroup.procs"), "utf8") !== "") return false;
-  const inner = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return inner.every(({ name }) => isEmptyGroup(join(path, name)));
+/** With the groups in it. Throws when it cannot be told. */
+function isEmptyGroup({ version, path }: GroupPlace): boolean {
+  try {
+    // The kernel's own count: a list of processes that fork and end may miss them all.
+    if (version === 2) return /^populated 0$/m.test(readFileSync(join(path, "cgroup.events"), "utf8"));
+    if (readFileSync(join(path, "cgroup.procs"), "utf8") !== "") return false;
+    const inner = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return inner.every(({ name }) => isEmptyGroup({ use: "tree", version, path: join(path, name) }));
+  } catch (cause) {
+    // A group with somebody in it cannot be removed.
+    if (errnoOf(cause) === "ENOENT" || errnoOf(cause) === "ENODEV") return true;
+    throw cause;
+  }
 }
 
 function groupsIn(path: string): string[] {

@@ -9,6 +9,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
@@ -183,16 +184,17 @@ export class AttemptFolder {
 
   exit(): ExitReport | undefined {
     const report = this.#exitReport();
+    if (report === undefined) return undefined;
     const endedFor = this.endedFor();
-    return report === undefined || endedFor === undefined ? report : { ...report, exit: { ...report.exit, endedFor } };
+    return endedFor === undefined ? report : { ...report, exit: { ...report.exit, endedFor } };
   }
 
   /** Where it found room for certain, and where shims of earlier versions left it. */
   #exitReport(): ExitReport | undefined {
-    const reports = [join(this.path, "run", "exit"), join(this.path, "exit")].map((path) =>
-      parseExitReport(read(path) ?? ""),
+    return (
+      parseExitReport(read(join(this.path, "run", "exit")) ?? "") ??
+      parseExitReport(read(join(this.path, "exit")) ?? "")
     );
-    return reports.find((report) => report !== undefined);
   }
 
   /** Written before the first signal, so that a successor does not take the exit that follows for the script's own. */
@@ -243,7 +245,9 @@ function parseNeverEnding(text: string): NeverEnding | undefined {
   }
 }
 
+/** Asked many times a second for files that mostly are not there yet: an exception each time would be the dearest part of it. */
 function read(path: string): string | undefined {
+  if (!exists(path)) return undefined;
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
@@ -254,9 +258,9 @@ function read(path: string): string | undefined {
 
 function exists(path: string): boolean {
   try {
-    readFileSync(path);
-    return true;
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch (cause) {
-    return errnoOf(cause) === "EISDIR";
+    if (errnoOf(cause) === "ENOTDIR") return false;
+    throw cause;
   }
 }

@@ -58,6 +58,7 @@ export class LocalHost implements AttemptHost {
     membersOf: (tree) =>
       tree.ending === "swept" && this.#hasLeftNothing() ? [] : membersOf(tree, this.#group?.pids()),
     killGroup: () => this.#group?.kill(),
+    isGroupEmpty: () => this.#group?.isEmpty() ?? true,
   };
   #group: AttemptCgroup | undefined;
   #layout: Layout | undefined;

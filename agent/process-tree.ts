@@ -46,6 +46,8 @@ export interface ProcessControl {
   signal(pid: number, name: NodeJS.Signals): void;
   /** KILL to all of the attempt's control group at once, where it has one. */
   killGroup?(): void;
+  /** Whether nobody lives in the attempt's control group, where it has one: no look at single processes is as sure. */
+  isGroupEmpty?(): boolean;
 }
 
 export interface KillDeps {
@@ -60,16 +62,14 @@ export interface KillDeps {
 export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps): Promise<number[]> {
   const { clock, processes } = deps;
   let members = processes.membersOf(tree);
-  if (members.length === 0) return [];
+  // Of processes that fork and end a look may find none: the list is old when its entries are read.
+  const isGone = (): boolean => members.length === 0 && processes.isGroupEmpty?.() !== false;
+  if (isGone()) return [];
   deps.beforeFirstSignal?.(members);
   if (options.graceMs > 0) {
     const deadlineMs = clock.monotonicMs() + options.graceMs;
     const asked = new Set<number>();
-    for (
-      let pauseMs = 5;
-      members.length > 0 && clock.monotonicMs() < deadlineMs;
-      pauseMs = Math.min(pauseMs * 2, 100)
-    ) {
+    for (let pauseMs = 5; !isGone() && clock.monotonicMs() < deadlineMs; pauseMs = Math.min(pauseMs * 2, 100)) {
       for (const { pid } of members) {
         if (asked.has(pid)) continue;
         asked.add(pid);
@@ -82,7 +82,7 @@ export async function killTree(tree: Tree, options: KillOptions, deps: KillDeps)
     }
   }
   const deadlineMs = clock.monotonicMs() + options.verifyMs;
-  for (let pauseMs = 2; members.length > 0; pauseMs = Math.min(pauseMs * 2, 100)) {
+  for (let pauseMs = 2; !isGone(); pauseMs = Math.min(pauseMs * 2, 100)) {
     processes.killGroup?.();
     for (const { pid } of members) processes.signal(pid, "SIGKILL");
     if (clock.monotonicMs() >= deadlineMs) return members.map(({ pid }) => pid);

@@ -213,8 +213,8 @@ test.each([
   await mkdir(join(path, "run"), { recursive: true });
   await mkdir(bench.path("empty-group"));
   // What reads as neither empty nor full stands for a group of threads.
-  if (files.procs === "unreadable") await mkdir(bench.path("empty-group", "cgroup.procs"));
-  else await writeFile(bench.path("empty-group", "cgroup.procs"), "");
+  if (files.procs === "unreadable") await mkdir(bench.path("empty-group", "cgroup.events"));
+  else await writeFile(bench.path("empty-group", "cgroup.events"), "populated 0\nfrozen 0\n");
   await writeFile(join(path, "cgroup"), `tree 2 ${bench.path("empty-group")}\n`);
   await writeFile(join(path, "run", "group"), files.group);
   await writeFile(join(path, "exit"), files.exit);
