@@ -243,7 +243,7 @@ test.runIf(isRoot)(
       await bench.start(1, { parent: mount });
       await bench.agent({ reserveBytes: 1024 * 1024, freeBytesAtLeast: 1024 * 1024 });
       const attempt = await bench.node.run(
-        `echo begun; dd if=/dev/zero of=${bench.path("fill")} bs=64k 2>/dev/null; head -c 3000000 /dev/zero | tr '\\0' x; rm ${bench.path("fill")}; echo over; exit 6`,
+        `echo begun; until [ -s ../out.0 ]; do sleep 0.01; done; dd if=/dev/zero of=${bench.path("fill")} bs=64k 2>/dev/null; head -c 3000000 /dev/zero | tr '\\0' x; rm ${bench.path("fill")}; echo over; exit 6`,
       );
       const result = await bench.store.until("the result", () => bench.store.row(attempt).result, 60_000);
       expect(result).toMatchObject({ outcome: "failed", exitCode: 6, reason: "output-lost" });
