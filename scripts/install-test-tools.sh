@@ -2,7 +2,7 @@
 # Installs what the tests need from the distribution: Spin and gcc for the model, Chromium for the SDK in a browser,
 # nginx and HAProxy for the configurations in deploy/, PgBouncer, ip and nft for networks that are cut, tinyproxy and dante
 # for agents behind a proxy; what the agent's unit needs: systemd-analyze, systemctl and systemd-notify, and Python to hear
-# what that says; and busybox, curl and wget for a root without Node. The tests start these themselves: no service is to run.
+# what that says; busybox, curl and wget for a root without Node; and libfaketime for clocks that jump. The tests start these themselves: no service is to run.
 # Asks apt-get only for what is missing, and only as root on a Debian; elsewhere it says what is missing and ends with 0,
 # for the tests themselves decide whether that is a failure (CI=true) or a skip.
 set -u
@@ -31,6 +31,8 @@ need python3 python3-minimal
 need busybox busybox-static
 need curl curl
 need wget wget
+# A library that lies about the time, for a clock that jumps.
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || wanted="$wanted libfaketime"
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "missing test tools:$wanted (install them as root, or let their tests be skipped)" >&2

@@ -11,7 +11,7 @@ const id = "00000000-0000-7000-8000-000000000001";
 const judgeUser = ({ user }: UserRequest): Admission =>
   user === "web" ? { kind: "ok" } : { kind: "never", refusal: { reason: "invalid", detail: "no such user" } };
 
-function verdictOn(change: object, freeBytes: number): string {
+function verdictOn(change: object, freeBytes: number, stoodMs = 0): string {
   const offer = {
     attempt: attemptIdSchema.parse(id),
     task: taskIdSchema.parse(id),
@@ -24,7 +24,7 @@ function verdictOn(change: object, freeBytes: number): string {
   };
   const facts = {
     freeBytes,
-    stoodMs: 0,
+    stoodMs,
     freeBytesAtLeast: 1_000,
     searchPath: "/bin",
     canLimit: () => false,
@@ -51,4 +51,8 @@ test("the user it names is judged", () => {
 test("an update that this agent cannot do is refused for good, whatever room there is", () => {
   const update = { kind: "update", sha256: "0".repeat(64), servers: ["http://node:8080"] };
   expect(verdictOn(update, 10_000)).toBe("unsupported");
+});
+
+test("an offer that is older than its window when it is judged, as after a suspend, is for later", () => {
+  expect([verdictOn({}, 10_000, 3_000), verdictOn({}, 10_000, 3_001)]).toEqual(["ok", "window-passed"]);
 });
