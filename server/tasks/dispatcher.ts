@@ -187,7 +187,7 @@ export class Dispatcher {
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, "claim failed; it is tried again");
       await this.#deps.clock.sleep(retryPauseMs, this.#ending.signal).catch(() => undefined);
-      for (const { agent, again } of credits) if (again === true) this.#again.add(agent);
+      this.#lookAgain(credits);
       this.#loop = "again";
     }
   }
@@ -229,8 +229,10 @@ export class Dispatcher {
     // A claim cut off at its limit says nothing about those it did not reach; other nodes may hold what it picked.
     const isCut = creditOf(credits) > most && (claimed.length > 0 || (room.isShared && most < largestClaim));
     if (!isCut) this.#clearExhausted(credits, claimed, stampBefore);
-    else if (most === largestClaim) this.#loop = "again";
-    else this.#leave(credits);
+    else if (most === largestClaim) {
+      this.#lookAgain(credits);
+      this.#loop = "again";
+    } else this.#leave(credits);
   }
 
   /** These may have work that others should take, or that there is no room for: looked at again in a second. */
@@ -246,11 +248,18 @@ export class Dispatcher {
     });
   }
 
+  /** Of offers to be made again there may be more than there was credit for, and the feed tells of each for a while only. */
+  #lookAgain(credits: readonly ClaimCredit[]): void {
+    for (const { agent, again } of credits) if (again === true) this.#again.add(agent);
+  }
+
   /** A lane that got less than it had credit for has nothing left, unless it was marked again meanwhile. */
   #clearExhausted(credits: readonly ClaimCredit[], claimed: readonly ClaimedAttempt[], stampBefore: number): void {
     const got = Map.groupBy(claimed, ({ agent, lane }) => `${agent}/${lane}`);
-    for (const { agent, lane, credit } of credits) {
+    for (const one of credits) {
+      const { agent, lane, credit } = one;
       const isEmpty = (got.get(`${agent}/${lane}`)?.length ?? 0) < credit;
+      if (!isEmpty) this.#lookAgain([one]);
       if (!isEmpty || (this.#maybe[lane].get(agent) ?? Infinity) > stampBefore) continue;
       this.#maybe[lane].delete(agent);
       this.#left.delete(agent);

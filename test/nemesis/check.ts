@@ -128,7 +128,7 @@ const oneOutcome: CaseCheck = ({ one, attempts }, { journals }) =>
 const logIsWhole: CaseCheck = ({ one, truth, attempts }) =>
   attempts
     .filter(({ hasResult }) => hasResult)
-    .flatMap(({ id, out, err, outNext }) => {
+    .flatMap(({ id, reason, out, err, outNext }) => {
       const whole = countedLines(one.script.count);
       const hasEnded = truth.some((line) => line.word === "end" && line.attempt === id);
       const beats = truth.filter((line) => line.word === "beat" && line.attempt === id).length;
@@ -140,7 +140,8 @@ const logIsWhole: CaseCheck = ({ one, truth, attempts }) =>
         ...found(
           "I10",
           !isRight,
-          () => `attempt ${id} wrote ${beats} lines${hasEnded ? " to its end" : ""}; stored: ${excerpt(out)}`,
+          () =>
+            `attempt ${id} (${reason}) wrote ${beats} lines${hasEnded ? " to its end" : ""}; stored: ${excerpt(out)}`,
         ),
         ...found(
           "I10",

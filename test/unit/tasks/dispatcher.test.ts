@@ -151,6 +151,19 @@ describe("the claim loop", () => {
     expect(a.offered).toHaveLength(2);
   });
 
+  it("looks for offers to be made again until a claim leaves credit over: there may be more of them than credit", async () => {
+    const a = new FakeSession(agentNo(1), { work: 1 });
+    const { dispatcher, asked, settle } = bench([a], [() => [of(a.agent, 1)], () => [of(a.agent, 2)]]);
+    dispatcher.mayHaveWork([a.agent], [a.agent]);
+    await settle();
+    for (const credit of [1, 2, 2]) {
+      a.credit.work = credit;
+      dispatcher.mayHaveWork([a.agent]);
+      await settle();
+    }
+    expect(asked.map(({ credits }) => credits.map(({ again }) => again))).toEqual([[true], [true], [true], [false]]);
+  });
+
   it("does not lose a mark made while a claim is under way", async () => {
     const a = new FakeSession(agentNo(1), { work: 5 });
     const { dispatcher, asked, settle, whileClaiming } = bench([a], [() => [], () => [of(a.agent, 1)]]);
