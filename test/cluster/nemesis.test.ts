@@ -1,7 +1,7 @@
 // The nemesis for a minute: 3 nodes, 6 agents in networks of their own, a PostgreSQL with a synchronous standby, and faults of
 // every kind that overlap; then all is healed and the whole history judged. Another seed each time, printed; HOLDFAST_SEED sets it.
-// Needs root, `ip`, `nft` and `tc`. On demand, HOLDFAST_NEMESIS=1, until its judge tells output that a full disk cost, and was
-// told, from output that was lost.
+// Needs root, `ip`, `nft` and `tc`. On demand, HOLDFAST_NEMESIS=1, until its judge tells output that a full disk cost, and
+// of which the result says so, from output that was lost without a word.
 import { randomInt } from "node:crypto";
 import { expect, it } from "vitest";
 import { SeparateNetwork } from "../harness/separate-network.ts";
