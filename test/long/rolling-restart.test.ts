@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { eventually } from "../harness/eventually.ts";
 import { ProcessNodes, type Counted } from "../harness/process-nodes.ts";
 
-const [agentCount = 6, perSecond = 3] = (process.env["HOLDFAST_ROLLING"] ?? "6 3").split(" ").map(Number);
+const [agentCount = 6, perSecond = 3] = (process.env["HOLDFAST_ROLLING"] ?? "6 2").split(" ").map(Number);
 const agents = Array.from({ length: agentCount }, (_, number) => `agent-${number}`);
 /** Twenty seconds each, so that every restart meets many that run. */
 const plan = { count: 20, pauseSeconds: 1 };
