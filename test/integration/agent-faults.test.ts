@@ -184,7 +184,8 @@ test("a relay that does not end with the tree is ended", async () => {
   const host = hostOf(attempt);
   const execution = new Execution(
     { clock: systemClock, logger: silentLogger, onEvent: () => undefined, onDrained: () => undefined },
-    { attempt, facts: undefined, host },
+    // It computes, so it might be storing: it is given as long as the tree is.
+    { attempt, facts: undefined, host, verifyMs: 200 },
   );
   const stuck = spawn("/bin/sh", ["-c", "trap '' INT TERM; while :; do :; done"], { stdio: "ignore" });
   const pid = stuck.pid ?? 0;

@@ -300,16 +300,19 @@ test("each piece carries the time at which its first byte was seen, also when it
   expect(timesOf(sent).at(-1)).toEqual([15, seen]);
 });
 
+function pacedShipper(bytesPerSecond: number): LogShipper {
+  return new LogShipper({
+    clock,
+    spool,
+    pace: new Pace({ bytesPerSecond, nowMs: clock.monotonicMs() }),
+    onDrained: () => (drained += 1),
+    onError: (cause) => errors.push(cause),
+  });
+}
+
 describe("with a limit", () => {
   test("no more leaves than a second's worth at once and then that much a second, all of it in the end", async () => {
-    const pace = new Pace({ bytesPerSecond: 10_000, nowMs: clock.monotonicMs() });
-    shipper = new LogShipper({
-      clock,
-      spool,
-      pace,
-      onDrained: () => (drained += 1),
-      onError: (cause) => errors.push(cause),
-    });
+    shipper = pacedShipper(10_000);
     shipper.attach(outlet, "start");
     const startMs = clock.monotonicMs();
     await grow(50_000);
@@ -336,14 +339,7 @@ test("with a limit, pieces are no crumbs although time passes while they are rea
     clock.advance(1);
     return piece(offset, most);
   };
-  const pace = new Pace({ bytesPerSecond: 65_536, nowMs: clock.monotonicMs() });
-  shipper = new LogShipper({
-    clock,
-    spool,
-    pace,
-    onDrained: () => (drained += 1),
-    onError: (cause) => errors.push(cause),
-  });
+  shipper = pacedShipper(65_536);
   shipper.attach(outlet, "start");
   await grow(200_001);
   shipper.acknowledged(0, 1_000_000);
