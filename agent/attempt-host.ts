@@ -42,8 +42,8 @@ export interface AttemptHost {
   prepare(): Promise<void>;
   /** Starts the shim, which tries the gate by itself. Rejects when the system refuses at once. */
   spawn(onEnd: (end: ShimEnd) => void): Promise<void>;
-  /** Tells of changes in the folder, some of them late or never. Throws when it cannot be watched. */
-  watch(onChange: () => void): FolderWatch;
+  /** Tells of changes in the folder, by name where that is known, some of them late or never. Throws when it cannot be watched. */
+  watch(onChange: (name?: string) => void): FolderWatch;
   /** When the shim signed, by the calendar. */
   signedAtMs(mark: ShimMark): number | undefined;
   /** Whether the kernel killed something of it for want of memory. */

@@ -9,8 +9,9 @@ import type { ProgressLine } from "../shared/progress-line.ts";
 import type { ScriptSpec, Stream } from "../shared/task.ts";
 import { streams } from "../shared/task.ts";
 import type { AttemptEffect, AttemptEvent, Measurement } from "./attempt.ts";
-import type { AttemptFiles, AttemptHost, FolderWatch, OutputSpool, ShimEnd } from "./attempt-host.ts";
+import type { AttemptFiles, AttemptHost, OutputSpool, ShimEnd } from "./attempt-host.ts";
 import type { EndCause } from "./exit.ts";
+import { FolderFollower, type Look } from "./folder-follower.ts";
 import type { AttemptFacts } from "./journal-record.ts";
 import { LastWords } from "./last-words.ts";
 import { LogShipper } from "./log-shipper.ts";
@@ -37,18 +38,13 @@ export interface ExecutionOptions {
   readonly signMs?: number;
   /** How long killed processes may take to go before they are reported. Default 30,000. */
   readonly verifyMs?: number;
-  /** Between two looks at files that do not change. Default 250. */
+  /** Between two looks at a watched folder in which nothing happens. Default 1,000. */
   readonly slowestPollMs?: number;
 }
 
 /** Exit code of the shim when somebody else won the gate. */
 const gateLost = 75;
 const defaultVerifyMs = 30_000;
-const quickestPollMs = 50;
-/** Between two looks that file events cause: each costs half a dozen system calls. */
-const lookPauseMs = 1;
-/** File events per poll beyond which watching costs more than polling. */
-const noisyEvents = 200;
 
 export class Execution {
   readonly #deps: ExecutionDeps;
@@ -63,13 +59,8 @@ export class Execution {
   #mark: ShimMark | undefined;
   #phase: "idle" | "following" | "seen-exit" = "idle";
   #followedAtMs = 0;
-  #watcher: FolderWatch | undefined;
-  #poll: Timer | undefined;
+  readonly #follower: FolderFollower;
   #deadline: Timer | undefined;
-  #pollMs = quickestPollMs;
-  #events = 0;
-  #lookedAtMs = 0;
-  #soon: Timer | undefined;
   /** Whether the script had ended by itself before anything was signalled; the first kill finds out. */
   #wasOver: boolean | undefined;
 
@@ -85,6 +76,17 @@ export class Execution {
     this.#lastWords = new LastWords(
       { clock, folder, processes, sizeOf },
       { lingerMs, storeMs: options.verifyMs ?? defaultVerifyMs },
+    );
+    const { slowestPollMs } = options;
+    this.#follower = new FolderFollower(
+      {
+        clock,
+        watch: (onChange) => options.host.watch(onChange),
+        onUnwatched: (cause) => deps.logger.debug({ err: cause }, "the attempt's folder cannot be watched"),
+        onLook: (look) => this.#look(look),
+        size: () => this.#spools.out.size + this.#spools.err.size,
+      },
+      slowestPollMs === undefined ? {} : { slowestPollMs },
     );
     const shipperOf = (stream: Stream): LogShipper =>
       new LogShipper({
@@ -154,7 +156,7 @@ export class Execution {
   /** Stops following; the script goes on. */
   async stop(): Promise<void> {
     this.#ended.abort();
-    this.#unfollow();
+    this.#follower.stop();
     this.#deadline?.cancel();
     this.detach();
     for (const stream of streams) {
@@ -186,7 +188,7 @@ export class Execution {
       this.#deps.onEvent({ kind: "not-started", detail: describeError(end.cause) });
       return;
     }
-    this.#look();
+    this.#look("files");
     if (this.#mark !== undefined || this.#phase === "seen-exit") return;
     // An older shim won the gate: it is followed as if it were ours. Anything else never got to its signature.
     if (end.code === gateLost && !this.#folder.isDeclaredNever()) return;
@@ -197,74 +199,36 @@ export class Execution {
     if (this.#phase !== "idle") return;
     this.#phase = "following";
     this.#followedAtMs = this.#deps.clock.monotonicMs();
-    this.#watch();
-    this.#look();
-    this.#armPoll();
-  }
-
-  #watch(): void {
-    try {
-      this.#watcher = this.#host.watch(() => this.#noticed());
-    } catch (cause) {
-      // Out of inotify watches: polling alone is slower by its period and loses nothing.
-      this.#deps.logger.debug({ err: cause }, "the attempt's folder cannot be watched");
-    }
-  }
-
-  #noticed(): void {
-    this.#events += 1;
-    if (this.#events > noisyEvents) {
-      this.#watcher?.close();
-      this.#watcher = undefined;
-      return;
-    }
-    if (this.#soon !== undefined) return;
-    const sinceMs = this.#deps.clock.monotonicMs() - this.#lookedAtMs;
-    if (sinceMs >= lookPauseMs) this.#look();
-    else
-      this.#soon = this.#deps.clock.after(lookPauseMs - sinceMs, () => {
-        this.#soon = undefined;
-        this.#look();
-      });
-  }
-
-  #armPoll(): void {
-    this.#poll = this.#deps.clock.after(this.#pollMs, () => {
-      if (this.#phase !== "following") return;
-      const before = this.#spools.out.size + this.#spools.err.size;
-      this.#look("shim-too");
-      const grown = this.#spools.out.size + this.#spools.err.size > before;
-      this.#pollMs = grown ? quickestPollMs : Math.min(this.#options.slowestPollMs ?? 250, this.#pollMs * 2);
-      if (this.#watcher === undefined && !grown) this.#watch();
-      this.#events = 0;
-      this.#armPoll();
-    });
+    this.#follower.start();
   }
 
   /** Called by timers and file events: what cannot be read now (no descriptor left, a bad block) is read at the next look. */
-  #look(how: "files" | "shim-too" = "files"): void {
+  #look(look: Look): void {
     if (this.#phase !== "following") return;
     try {
-      this.#lookAtAll();
-      if (how === "shim-too" && this.#mark !== undefined && this.#poll !== undefined) this.#lastWords.look(this.#mark);
+      this.#lookAt(look);
     } catch (cause) {
       this.#deps.logger.warn({ err: cause }, `cannot look at the attempt's files: ${describeError(cause)}`);
     }
   }
 
-  /** Everything there is to see, in the order in which it comes to be: signature, bytes, exit, death. */
-  #lookAtAll(): void {
-    this.#lookedAtMs = this.#deps.clock.monotonicMs();
-    if (this.#mark === undefined) this.#lookForMark();
+  /** What there is to see, in the order in which it comes to be: signature, bytes, exit, death. */
+  #lookAt(look: Look): void {
+    const hadSigned = this.#mark !== undefined;
+    if (!hadSigned) this.#lookForMark();
     for (const stream of streams) this.#grow(stream);
+    if (hadSigned && look === "output") return;
     const exit = this.#folder.exit();
     if (exit !== undefined) {
       this.#phase = "seen-exit";
-      this.#unfollow();
+      this.#follower.stop();
       this.#deps.onEvent({ kind: "exited", exit: exit.exit });
       return;
     }
-    if (this.#mark !== undefined && !this.#host.processes.isAlive(this.#mark)) this.#vanished();
+    if (this.#mark === undefined) return;
+    if (!this.#host.processes.isAlive(this.#mark)) this.#vanished();
+    else if (look === "everything") this.#lastWords.look(this.#mark);
+    else if (this.#folder.isConcluding()) this.#follower.hasten();
   }
 
   #lookForMark(): void {
@@ -277,7 +241,7 @@ export class Execution {
     const waitedMs = this.#deps.clock.monotonicMs() - this.#followedAtMs;
     if (marker.kind === "unclear" && waitedMs > (this.#options.signMs ?? 5_000)) {
       this.#phase = "seen-exit";
-      this.#unfollow();
+      this.#follower.stop();
       this.#deps.onEvent({ kind: "vanished", reason: "shim-never-signed" });
     }
   }
@@ -292,19 +256,10 @@ export class Execution {
   #vanished(): void {
     const exit = this.#folder.exit();
     this.#phase = "seen-exit";
-    this.#unfollow();
+    this.#follower.stop();
     this.#deps.onEvent(
       exit === undefined ? { kind: "vanished", reason: "shim-died" } : { kind: "exited", exit: exit.exit },
     );
-  }
-
-  #unfollow(): void {
-    this.#watcher?.close();
-    this.#watcher = undefined;
-    this.#poll?.cancel();
-    this.#poll = undefined;
-    this.#soon?.cancel();
-    this.#soon = undefined;
   }
 
   #armDeadline(): void {
@@ -331,7 +286,7 @@ export class Execution {
       : this.#endTree(graceMs, "killed", beforeFirstSignal));
     const exit = this.#folder.exit()?.exit;
     this.#phase = "seen-exit";
-    this.#unfollow();
+    this.#follower.stop();
     this.#deps.onEvent(!isOurs && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
   }
 
@@ -348,7 +303,7 @@ export class Execution {
     this.#deadline?.cancel();
     const left = await this.#endTree(0, "swept");
     this.#phase = "seen-exit";
-    this.#unfollow();
+    this.#follower.stop();
     this.#deps.onEvent({ kind: "killed", exit: this.#folder.exit()?.exit, left });
   }
 

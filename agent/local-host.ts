@@ -106,8 +106,8 @@ export class LocalHost implements AttemptHost {
     child.on("exit", (code) => onEnd({ kind: "exited", code }));
   }
 
-  watch(onChange: () => void): FolderWatch {
-    const watcher = watch(this.folder.path, { persistent: false }, onChange);
+  watch(onChange: (name?: string) => void): FolderWatch {
+    const watcher = watch(this.folder.path, { persistent: false }, (_, name) => onChange(name ?? undefined));
     watcher.on("error", () => watcher.close());
     return watcher;
   }

@@ -70,6 +70,8 @@ relay() {
 for file in dd.out dd.err job relays group ended exit; do
   echo "................................................................" > run/$file
 done
+# Who watches the folder hears of what is written here, and of nothing in `run`.
+echo . > bell
 # Both exist from here on, so that "no output" and "no file" are not the same.
 : >> out.0
 : >> err.0
@@ -156,6 +158,7 @@ fi
 read -r up rest < /proc/uptime
 echo 1 1<> run/ended
 true 2>/dev/null > run/over
+echo 1 1<> bell
 exec 3>&- 4>&-
 # The relays end with the last writer, mostly at once. What the script left running may hold a pipe open for ever; then the
 # agent, which is to be told and no other is there to be, sends an alarm: without one nobody waits for the end.
@@ -172,6 +175,6 @@ done
 # whether its end is told after a crash or is lost with the crash, it is the truth.
 ! [ -s out.0 ] && ! [ -s err.0 ] ||
   sync -d out.* err.* 2>/dev/null || [ $? -gt 128 ] || sync -d run/exit 2>/dev/null || sync
-# `exit` wakes who watches the folder, and is what agents of earlier versions look for.
+# `exit` wakes who watches the folder, and is what agents of earlier versions look for; without room for it the bell does.
 echo "1 $code $up $job ." 1<> run/exit
-echo "1 $code $up $job ." 2>/dev/null > exit
+echo "1 $code $up $job ." 2>/dev/null > exit || echo 2 1<> bell

@@ -3,6 +3,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { patience } from "./patience.ts";
 
 const root = join(import.meta.dirname, "..");
 /** As bin/holdfast sets it. */
@@ -77,14 +78,14 @@ export class Program {
 
   /** Resolves with the match; rejects with the output when the process ends or `limitMs` passes first. */
   async says(pattern: RegExp, limitMs = 30_000): Promise<RegExpExecArray> {
-    const deadline = AbortSignal.timeout(limitMs);
+    const deadline = AbortSignal.timeout(limitMs * patience);
     for (;;) {
       const match = pattern.exec(this.#output);
       if (match !== null) return match;
       if (!this.isRunning)
         throw new Error(`${this.title} ended with ${this.#exitCode} before it said ${pattern}:\n${this.#output}`);
       if (deadline.aborted)
-        throw new Error(`${this.title} did not say ${pattern} within ${limitMs} ms:\n${this.#output}`);
+        throw new Error(`${this.title} did not say ${pattern} within ${limitMs * patience} ms:\n${this.#output}`);
       await new Promise<void>((resolve) => {
         const wake = (): void => {
           this.#waiters.delete(wake);
@@ -100,7 +101,7 @@ export class Program {
   /** TERM, then KILL when it has not ended after `limitMs`; resolves with the exit code. */
   async stop(limitMs = 15_000): Promise<number | null> {
     this.kill("SIGTERM");
-    const killing = AbortSignal.timeout(limitMs);
+    const killing = AbortSignal.timeout(limitMs * patience);
     const kill = (): void => this.kill("SIGKILL");
     killing.addEventListener("abort", kill, { once: true });
     const code = await this.exited;

@@ -58,6 +58,7 @@ export async function runServer(given: ServerOptions): Promise<number> {
   const removed = Promise.withResolvers<"removed">();
   await startAll(foundations);
   let node: HoldfastNode | undefined;
+  let exitCode: number;
   try {
     node = await startNode(
       { logger, onEnded: (why) => void (why === "removed" && removed.resolve(why)) },
@@ -69,11 +70,13 @@ export async function runServer(given: ServerOptions): Promise<number> {
     const why = await Promise.race([asked, removed.promise]);
     logger.info({}, "stopping");
     // Not to be started again by a supervisor: it would be refused.
-    return why === "removed" ? errorRows["node.removed"].exitCode : 0;
+    exitCode = why === "removed" ? errorRows["node.removed"].exitCode : 0;
   } finally {
     await node?.stop();
     await stopAll(foundations);
   }
+  if (node.left.length > 0) process.exit(exitCode);
+  return exitCode;
 }
 
 function nodeOptions(options: ServerOptions, name: string) {

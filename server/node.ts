@@ -38,6 +38,7 @@ import { defaultQueueLimits, QueueBounds, type QueueLimits } from "./store/queue
 import { prune } from "./store/retention.ts";
 import { writeRefusals } from "./store/write-refusals.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
+import { stopInSteps, type StopStep } from "./stopping.ts";
 import { Targets } from "./targets.ts";
 import { createSecretVault } from "./tasks/secret-vault.ts";
 import { Followers } from "./tasks/followers.ts";
@@ -82,6 +83,8 @@ const anyPort = 1;
 
 /** A node that stops gives its agents this long to move their homes; scripts go on meanwhile. */
 const handOverMs = 10_000;
+/** All of a stop. What takes longer is left as it is: the next start finds what a crash would have left. */
+const stopMs = 20_000;
 
 export interface HoldfastNode extends Service {
   readonly id: NodeId;
@@ -93,6 +96,8 @@ export interface HoldfastNode extends Service {
   readonly firstToken: string | undefined;
   /** Takes nothing new; agents are asked to use other nodes. */
   drain(): Promise<void>;
+  /** What had not stopped when `stop` resolved, 20 s after it began; it would keep the process, which is to exit. */
+  readonly left: readonly string[];
 }
 
 /**
@@ -101,20 +106,25 @@ export interface HoldfastNode extends Service {
  */
 export async function startNode(deps: NodeDeps, options: NodeOptions): Promise<HoldfastNode> {
   const { logger, clock = systemClock, random = systemRandom } = deps;
-  const started: Service[] = [];
-  const begin = async <T extends Service>(service: T): Promise<T> => {
+  const started: Begun[] = [];
+  const begin = async <T extends Service>(name: string, service: T): Promise<T> => {
     await service.start();
-    started.push(service);
+    started.push({ name, service });
     return service;
   };
   const background = new Background({ logger });
   try {
     return await assemble({ logger, clock, random, background, begin, started, onEnded: deps.onEnded }, options);
   } catch (cause) {
-    await stopAll(started);
+    await stopAll(started.map(({ service }) => service));
     await background.settle();
     throw cause;
   }
+}
+
+interface Begun {
+  readonly name: string;
+  readonly service: Service;
 }
 
 interface Workshop {
@@ -122,8 +132,8 @@ interface Workshop {
   readonly clock: Clock;
   readonly random: Random;
   readonly background: Background;
-  readonly begin: <T extends Service>(service: T) => Promise<T>;
-  readonly started: Service[];
+  readonly begin: <T extends Service>(name: string, service: T) => Promise<T>;
+  readonly started: Begun[];
   readonly onEnded: NodeDeps["onEnded"];
 }
 
@@ -135,7 +145,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const ids = createIdSource({ clock, random });
   const bootId = newId(ids, bootIdSchema);
   const registry = new Registry();
-  const database = await begin(
+  const database = await begin("database",
     new Database({ logger, onStatement: databaseSeconds(registry) }, { url: options.databaseUrl }),
   );
   const { dataDirectory, version, intent = "start" } = options;
@@ -153,7 +163,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
 
-  const queue = await begin(
+  const queue = await begin("queue",
     new QueueBounds(
       { sql: database.durable, clock, background, logger },
       { ...defaultQueueLimits, ...options.queueLimits },
@@ -163,9 +173,9 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const plainStore = createPostgresStore(database, queue);
   const { store, meters } = meteredStore(plainStore, registry);
   const loopDelay = eventLoopDelay(registry);
-  const followers = await begin(new Followers({ database, clock, background }));
+  const followers = await begin("followers", new Followers({ database, clock, background }));
   const targets = new Targets({ sql: database.durable, clock });
-  const refusals = await begin(
+  const refusals = await begin("refusals",
     new Refusals({ write: (notes) => writeRefusals(database.relaxed, node, notes), clock, background, logger }),
   );
   const couriers = createCouriers(
@@ -203,7 +213,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
 
   let useIdentity: (identity: AgentListenerIdentity) => void = () => undefined;
-  const leaf = await begin(
+  const leaf = await begin("certificate",
     new NodeLeaf(
       {
         database,
@@ -306,7 +316,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
   // Once it has joined, agents are told of it and dial it for a day, also when it then cannot serve.
   await api.judgeAddress();
-  await begin(door);
+  await begin("agents' listener", door);
   await members.join({
     id: node,
     name,
@@ -314,10 +324,10 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     version: options.version,
     addresses: agentAddresses(options.advertise, options.agentListen.host, door.port),
   });
-  await begin(members);
-  await begin(hints);
-  await begin(wake);
-  await begin(api);
+  await begin("node list", members);
+  await begin("hints", hints);
+  await begin("wake", wake);
+  await begin("API", api);
   const housekeeping = clock.every(3_600_000, () =>
     background.run("housekeeping", async () => {
       await ensurePartitions(database, clock);
@@ -328,7 +338,28 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     couriers.drain();
     return Promise.resolve();
   };
+  const stopSteps = (): StopStep[] => [
+    { name: "homes", act: () => couriers.handOver(handOverMs) },
+    {
+      name: "couriers",
+      act: () => {
+        housekeeping.cancel();
+        loopDelay.stop();
+        couriers.stop();
+      },
+    },
+    { name: "agents' listener", act: () => door.stop() },
+    { name: "writes under way", act: () => plainStore.settle() },
+    // Everything but the database; its last words (presence, released offers) still have to be stored.
+    ...started
+      .filter(({ service }) => service !== database)
+      .toReversed()
+      .map(({ name: step, service }) => ({ name: step, act: () => service.stop() })),
+    { name: "work in the background", act: () => background.settle() },
+    { name: "database", act: () => database.stop() },
+  ];
   let stopping: Promise<void> | undefined;
+  let left: readonly string[] = [];
   return {
     id: node,
     apiAddress: api.address,
@@ -339,20 +370,12 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       { origin: trust.origin, downloads },
     ),
     drain,
+    get left() {
+      return left;
+    },
     start: () => Promise.reject(new AppError("internal", "a node is started by startNode")),
     stop() {
-      stopping ??= (async () => {
-        await couriers.handOver(handOverMs);
-        housekeeping.cancel();
-        loopDelay.stop();
-        couriers.stop();
-        await door.stop();
-        await plainStore.settle();
-        // Everything but the database; its last words (presence, released offers) still have to be stored.
-        await stopAll(started.filter((service) => service !== database));
-        await background.settle();
-        await database.stop();
-      })();
+      stopping ??= stopInSteps({ clock, logger }, stopSteps(), stopMs).then((what) => void (left = what));
       return stopping;
     },
   };

@@ -1,5 +1,6 @@
 // Waits for an observation of another process that no event announces. Looks again every 50 ms until a deadline, then
 // fails with the last state seen. The only timer that tests use.
+import { patience } from "../../demo/patience.ts";
 
 export interface Observation<State> {
   readonly done: boolean;
@@ -13,7 +14,7 @@ export async function eventually<State>(
   look: () => Promise<Observation<State>> | Observation<State>,
   options: { readonly limitMs?: number } = {},
 ): Promise<State> {
-  const limitMs = options.limitMs ?? 30_000;
+  const limitMs = (options.limitMs ?? 30_000) * patience;
   const endMs = performance.now() + limitMs;
   let last: unknown = "nothing";
   while (performance.now() < endMs) {

@@ -191,7 +191,8 @@ export class ProcessNodes implements AsyncDisposable {
     // A node that was starting when the test failed is in no list.
     for (const program of this.#starting) program.kill("SIGKILL");
     await Promise.all([...this.#starting].map(({ exited }) => exited));
-    await rm(this.folder, { recursive: true, force: true });
+    // Scripts of a test that failed may still write what they did.
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     await this.database.drop();
   }
 }

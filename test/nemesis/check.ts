@@ -124,8 +124,8 @@ const oneOutcome: CaseCheck = ({ one, attempts }, { journals }) =>
     ];
   });
 
-/** I10: every line once, in order; of a script that was ended, those up to its end. */
-const logIsWhole: CaseCheck = ({ one, truth, attempts }) =>
+/** I10: every line once, in order; of a script that was ended, those up to its end. What a full disk cost is told. */
+const logIsWhole: CaseCheck = ({ one, truth, attempts }, { history }) =>
   attempts
     .filter(({ hasResult }) => hasResult)
     .flatMap(({ id, reason, out, err, outNext }) => {
@@ -135,7 +135,9 @@ const logIsWhole: CaseCheck = ({ one, truth, attempts }) =>
       // Killed between the words and the line they announce, or amid them.
       const [least, most] = [countedLines(Math.max(0, beats - 1)), countedLines(beats)];
       const isBetween = out.length >= least.length && out.length <= most.length;
-      const isRight = hasEnded ? out === whole : whole.startsWith(out) && isBetween;
+      const isWhole = hasEnded ? out === whole : whole.startsWith(out) && isBetween;
+      const isTold = history.filled.has(one.agent) && reason.includes("output-lost");
+      const isRight = isWhole || (isTold && isWithin(out, whole));
       return [
         ...found(
           "I10",
@@ -151,6 +153,16 @@ const logIsWhole: CaseCheck = ({ one, truth, attempts }) =>
         ...found("I10", err !== "", () => `attempt ${id} wrote nothing to stderr; stored: ${excerpt(err)}`),
       ];
     });
+
+/** Whether `part` is `whole` with something left out. */
+function isWithin(part: string, whole: string): boolean {
+  let at = 0;
+  for (const char of part) {
+    at = whole.indexOf(char, at) + 1;
+    if (at === 0) return false;
+  }
+  return true;
+}
 
 /** I12: final is final for the processes too. */
 const endedIsDead: CaseCheck = ({ truth, attempts }) =>

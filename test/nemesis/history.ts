@@ -101,4 +101,6 @@ export interface History {
   readonly attempts: readonly StoredAttempt[];
   readonly journals: readonly JournalFacts[];
   readonly deaths: readonly Death[];
+  /** Agents whose disk was full for a while: output may find no room there, and the result is to say so. */
+  readonly filled: ReadonlySet<string>;
 }

@@ -64,6 +64,7 @@ export async function runNemesis(options: NemesisOptions, signal: AbortSignal): 
       attempts: await readAttempts(site.database.url),
       journals: await readJournals(site, signal),
       deaths: site.deaths,
+      filled: new Set(faults.flatMap(({ fault }) => (fault.kind === "fill-disk" ? [fault.agent] : []))),
     };
     const facts = { seed, nodes: nodes.length, agents: agents.length, perSecond, faults, settledMs };
     const rest = { lastedMs: healedMs - startedMs, heldBack: load.heldBack };

@@ -75,6 +75,7 @@ function historyWith(change: Change = {}): History {
     attempts: [{ ...stored, ...change.stored }],
     journals: [{ ...journal, ...change.journal }],
     deaths: [{ name: "agent-01", exitCode: 75, lastWords: "no space left" }],
+    filled: new Set(),
     ...change.history,
   };
 }
@@ -109,6 +110,21 @@ describe("a history without a fault", () => {
     expect(checkHistory(historyWith(cancelled))).toEqual([]);
     const midway = { ...cancelled, stored: { ...cancelled.stored, out: countedLines(2), outNext: 14 } };
     expect(checkHistory(historyWith(midway))).toEqual([]);
+  });
+
+  it("may have lost output to a full disk, when that is told", () => {
+    for (const [out, outNext] of [
+      ["", 0],
+      ["line 1\nne 3\n", 12],
+    ] as const) {
+      const lossy = { out, outNext, reason: "output-lost" };
+      expect(invariants({ stored: lossy, history: { filled: new Set([submitted.agent]) } })).toEqual([]);
+      expect(invariants({ stored: lossy })).toEqual(["I10"]);
+    }
+    const history = { filled: new Set([submitted.agent]) };
+    expect(invariants({ stored: { out: "", outNext: 0 }, history })).toEqual(["I10"]);
+    const turned = { out: "line 2\nline 1\n", outNext: 14, reason: "output-lost" };
+    expect(invariants({ stored: turned, history })).toEqual(["I10"]);
   });
 
   it("may have a task cancelled before it was offered, which started nowhere", () => {
