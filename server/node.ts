@@ -145,7 +145,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const ids = createIdSource({ clock, random });
   const bootId = newId(ids, bootIdSchema);
   const registry = new Registry();
-  const database = await begin("database",
+  const database = await begin(
+    "database",
     new Database({ logger, onStatement: databaseSeconds(registry) }, { url: options.databaseUrl }),
   );
   const { dataDirectory, version, intent = "start" } = options;
@@ -163,7 +164,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const trust = await openClusterTrust({ database, masterKey, ids, clock, random });
   await adminKey({ database, ids, random }, { dataDirectory: options.dataDirectory, origin: trust.origin });
 
-  const queue = await begin("queue",
+  const queue = await begin(
+    "queue",
     new QueueBounds(
       { sql: database.durable, clock, background, logger },
       { ...defaultQueueLimits, ...options.queueLimits },
@@ -175,7 +177,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   const loopDelay = eventLoopDelay(registry);
   const followers = await begin("followers", new Followers({ database, clock, background }));
   const targets = new Targets({ sql: database.durable, clock });
-  const refusals = await begin("refusals",
+  const refusals = await begin(
+    "refusals",
     new Refusals({ write: (notes) => writeRefusals(database.relaxed, node, notes), clock, background, logger }),
   );
   const couriers = createCouriers(
@@ -213,7 +216,8 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   );
 
   let useIdentity: (identity: AgentListenerIdentity) => void = () => undefined;
-  const leaf = await begin("certificate",
+  const leaf = await begin(
+    "certificate",
     new NodeLeaf(
       {
         database,

@@ -22,6 +22,7 @@ import {
   type UpdateOutcome,
   type UpdateState,
 } from "./step.ts";
+import { takeTurn } from "./update-turn.ts";
 
 export interface UpdateRequest {
   readonly server: string;
@@ -46,8 +47,6 @@ export type UpdateReport =
   | { readonly kind: "switched"; readonly version: string };
 
 const lookMs = 500;
-/** As long as another one's download and trials may take at most on a fair line. */
-const lockWaitMs = 900_000;
 
 export async function updateAgent(
   request: UpdateRequest,
@@ -60,9 +59,8 @@ export async function updateAgent(
       mend: "Update it the way it was installed; or install it with the node's install.sh, which keeps versions side by side.",
     });
   }
-  // Two at once would each take the other's version for the one that works.
   const lock = new DataLock({ path: lockPathIn(folder), hostBootId: hostBootId() });
-  await startWhenFree(lock, { request, tell, clock });
+  await takeTurn(lock, { clock, tell, signal: request.signal });
   try {
     const { proxy } = await loadReach(request.dataPath);
     const fetch = createFetch(ProxyRules.read(proxy, request.environment));
@@ -78,20 +76,6 @@ interface Tools {
   readonly request: UpdateRequest;
   readonly tell: (line: string) => Promise<void>;
   readonly clock: Clock;
-}
-
-/** Agents that share the folder may be asked at once: the second waits for the first to come to its end. */
-async function startWhenFree(lock: DataLock, { request, tell, clock }: Tools): Promise<void> {
-  const endMs = clock.monotonicMs() + lockWaitMs;
-  for (let tries = 0; ; tries += 1) {
-    try {
-      return await lock.start();
-    } catch (cause) {
-      if (AppError.from(cause).code !== "journal.locked" || clock.monotonicMs() >= endMs) throw cause;
-      if (tries === 0) await tell("another update of this executable is under way; waiting for its end");
-      await clock.sleep(lookMs, request.signal);
-    }
-  }
 }
 
 async function bringUp(folder: string, to: string, { request, tell, clock }: Tools): Promise<UpdateReport> {

@@ -12,7 +12,8 @@ const plan = { count: 20, pauseSeconds: 1 };
 
 it("a rolling restart under load fails, repeats and cuts nothing", { timeout: 600_000 }, async () => {
   // At ten a second each agent has ten that run: with just so many slots every delay would last.
-  const agentPlan = { environment: { HOLDFAST_SLOTS: "20" } };
+  // Agents and scripts are other machines' work: here they get what the nodes leave.
+  const agentPlan = { environment: { HOLDFAST_SLOTS: "20" }, wrapper: ["nice", "-n", "15"] };
   await using cluster = await ProcessNodes.start(["node-a", "node-b", "node-c"], agents, { agentPlan });
   const submitted: Counted[] = [];
   let mode: "load" | "done" = "load";
