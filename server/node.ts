@@ -16,7 +16,7 @@ import { Hints } from "./cluster/hints.ts";
 import { executablesFolder, ExecutableFolder } from "./executables/folder.ts";
 import { openClusterTrust, type ClusterTrust } from "./enrolment/cluster-trust.ts";
 import { createEnrolment } from "./enrolment/enrol-agent.ts";
-import { issueToken, type IssueTokenDeps } from "./enrolment/issue-token.ts";
+import { firstToken } from "./first-token.ts";
 import { loadMasterKey } from "./enrolment/master-key.ts";
 import { NodeLeaf } from "./enrolment/node-identity.ts";
 import { createNonces } from "./enrolment/nonce.ts";
@@ -383,16 +383,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       return stopping;
     },
   };
-}
-
-async function firstToken(
-  deps: Omit<IssueTokenDeps, "listDigest">,
-  { origin, downloads }: { readonly origin: ClusterTrust["origin"]; readonly downloads: ExecutableFolder },
-): Promise<string | undefined> {
-  if (origin === "found") return undefined;
-  const listDigest = (await downloads.list())?.digest;
-  const terms = { labels: {}, expiresMs: 3_600_000, replace: undefined, principal: "first start", address: "" };
-  return (await issueToken({ ...deps, listDigest }, terms)).text;
 }
 
 function listenerIdentity(leaf: NodeLeaf, trust: ClusterTrust): AgentListenerIdentity {
