@@ -8,13 +8,18 @@ import { plantTree } from "./tree.ts";
 
 if (isPacked()) delete process.env["HOLDFAST_COMMAND"];
 
-process.exitCode = await runWords(process.argv.slice(2), processShell(), (context) =>
-  plantTree(context, {
-    summary: "The agent of Holdfast: enrols this machine with a cluster and runs the scripts it is given.",
-    examples: [
-      ["holdfast agent register --server URL --token T --all-nodes", "once"],
-      ["holdfast agent install", "as a service from then on"],
-    ],
-    commands: [agentCommand],
-  }),
-);
+async function run(): Promise<void> {
+  process.exitCode = await runWords(process.argv.slice(2), processShell(), (context) =>
+    plantTree(context, {
+      summary: "The agent of Holdfast: enrols this machine with a cluster and runs the scripts it is given.",
+      examples: [
+        ["holdfast agent register --server URL --token T --all-nodes", "once"],
+        ["holdfast agent install", "as a service from then on"],
+      ],
+      commands: [agentCommand],
+    }),
+  );
+}
+
+// Not awaited: the build makes a CommonJS file of it, whose top level waits for nothing.
+void run();
