@@ -18,6 +18,7 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { agentPath, subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
+import { Newcomers } from "./newcomers.ts";
 import { WaitingLine, type WaitingLineOptions } from "./waiting-line.ts";
 import {
   agentListenerHttp,
@@ -56,6 +57,11 @@ export class AgentListener implements Service {
   readonly #line: WaitingLine<Socket>;
   /** Those in the line, by peer address and port: TLS does not say on which socket it runs. */
   readonly #strangers = new Map<string, Socket>();
+  /** Who has shown one holds little until it has greeted. */
+  readonly #newcomers = new Newcomers<AgentSession>((session) => {
+    this.#deps.onRefused("too many connections at once", session.agent);
+    session.cutOff(closeCode.unavailable, "too many connections of this agent at once");
+  });
   #judging = 0;
 
   constructor(deps: ListenerDeps, options: ListenerOptions) {
@@ -207,8 +213,10 @@ export class AgentListener implements Service {
     webSocket.on("close", () => {
       expiry.cancel();
       this.#sockets.delete(webSocket);
+      this.#newcomers.leave(session);
       session.ended();
     });
+    this.#newcomers.arrive(session);
     session.start();
   }
 }

@@ -149,8 +149,9 @@ class Session {
   async until(what: string, isDone: () => boolean): Promise<void> {
     const limit = Date.now() + 30_000;
     while (!isDone()) {
-      if (this.end !== undefined) throw new Error(`${what}: closed ${JSON.stringify(this.end)}`);
-      if (Date.now() > limit) throw new Error(`${what}: ${JSON.stringify(this.frames.slice(-5))}`);
+      const last = JSON.stringify(this.frames.slice(-5));
+      if (this.end !== undefined) throw new Error(`${what}: closed ${JSON.stringify(this.end)} behind ${last}`);
+      if (Date.now() > limit) throw new Error(`${what}: ${last}`);
       this.#arrival = Promise.withResolvers<undefined>();
       const timer = setTimeout(this.#arrival.resolve, 30_000, undefined);
       await this.#arrival.promise;
