@@ -12,7 +12,7 @@ import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { clientHello } from "./abuse/client-hello.ts";
 import { addresses, Crowd } from "./abuse/crowd.ts";
-import { ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
+import { againAndAgain, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
 import { frame, Rogue, upgradeRequest, type Ending, type RogueLine } from "./abuse/rogue.ts";
 
 const kibi = 1024;
@@ -150,8 +150,11 @@ describe("the agents' door", () => {
         name: "upgrades without a greeting",
         caps: { descriptors: 4 * perAgent + ownDescriptors, bytes: ownBytes + 4 * perAgent * handshakeBytes },
         async attack() {
-          for (let no = 0; no < 300; no += 1) await rogue.upgrade();
+          const end = await againAndAgain(async () => {
+            for (let no = 0; no < 100; no += 1) await rogue.upgrade();
+          });
           return async () => {
+            await end();
             await eventually("all but a few are ended", () => ({ done: rogue.held <= perAgent, state: rogue.held }));
             await rogue.leave();
           };
@@ -223,20 +226,14 @@ describe("a session", () => {
         // A message may be held whole by each of them.
         caps: { descriptors: 2 * each + ownDescriptors, bytes: ownBytes + each * (handshakeBytes + 2 * maxPayload) },
         async attack() {
-          const seen: [string, Ending["by"]][] = [];
-          for (let round = 0; round < 2; round += 1)
-            for (const [what, , act] of attacks) {
+          return await againAndAgain(async () => {
+            for (const [what, by, act] of attacks) {
               const lines = await Promise.all(Array.from({ length: each }, () => rogue.upgrade()));
               await Promise.all(lines.map(act));
-              for (const { by } of await Promise.all(lines.map(({ ended }) => ended))) seen.push([what, by]);
+              const endings = await Promise.all(lines.map(({ ended }) => ended));
+              expect({ what, by: new Set(endings.map((ending) => ending.by)) }).toEqual({ what, by: new Set([by]) });
             }
-          expect(seen.length).toBe(2 * each * attacks.length);
-          const wanted = Object.fromEntries(attacks.map(([what, by]) => [what, [by]]));
-          const found = Map.groupBy(seen, ([what]) => what);
-          expect(
-            Object.fromEntries([...found].map(([what, those]) => [what, [...new Set(those.map(([, by]) => by))]])),
-          ).toEqual(wanted);
-          return async () => undefined;
+          });
         },
       },
     );
@@ -251,25 +248,24 @@ describe("a session", () => {
         name: "floods of pings",
         caps: { descriptors: 4 + ownDescriptors, bytes: ownBytes + 4 * (handshakeBytes + maxPayload) },
         async attack() {
-          const [reader, deaf, hasty] = [await rogue.upgrade(), await rogue.upgrade(), await rogue.upgrade()];
-          const answered = 1_000;
-          for (let no = 0; no < answered && reader.isOpen; no += 1) await reader.writeAlone(ping);
-          await eventually("whoever reads is answered", () => ({
-            done: reader.pongs === answered || !reader.isOpen,
-            state: reader.pongs,
-          }));
-          deaf.deafen();
-          for (const line of [hasty, deaf])
-            for (let no = 0; no < 400 && line.isOpen; no += 1) {
-              line.write(flood);
-              await line.drained();
+          return await againAndAgain(async () => {
+            const [reader, deaf, hasty] = [await rogue.upgrade(), await rogue.upgrade(), await rogue.upgrade()];
+            for (let no = 1; no <= 200; no += 1) {
+              reader.write(ping);
+              await reader.ponged(no);
             }
-          return async () => {
+            expect(reader.pongs).toBe(200);
+            reader.destroy();
+            deaf.deafen();
+            for (const line of [hasty, deaf])
+              for (let no = 0; no < 400 && line.isOpen; no += 1) {
+                line.write(flood);
+                await line.drained();
+              }
             deaf.listen();
-            const endings = await Promise.all([deaf.ended, hasty.ended, reader.ended]);
             // Without a word: who does not take its pongs would not take that either.
-            expect(endings.map(({ by }) => by)).toEqual([null, null, closeCode.silent]);
-          };
+            expect(await Promise.all([deaf.ended, hasty.ended])).toEqual([{ by: null }, { by: null }]);
+          });
         },
       },
     );

@@ -1,6 +1,5 @@
 // What must hold while a node is attacked: its memory and descriptors stay under stated caps at every look, an agent beside
 // the attackers keeps its sessions, and a script submitted meanwhile runs and its log is whole. Afterwards all goes back.
-import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { countedLines, countingScript } from "../../harness/script-truth.ts";
 import type { TestAgent, TestCluster } from "../../harness/cluster.ts";
@@ -57,21 +56,13 @@ export async function withstand(
     { limitMs: 120_000 },
   );
   try {
-    const t0 = performance.now();
-    const lap = (w: string) =>
-      process.stdout.write(
-        `   ${name} ${w} ${Math.round(performance.now() - t0)} ${readFileSync("/proc/loadavg", "utf8").slice(0, 14)} ${readFileSync(`/proc/${pid}/stat`, "utf8").split(" ").slice(13, 15).join("+")}\n`,
-      );
     const end = await attack();
-    lap("attack");
     const handle = await cluster.client.run({ on: agent.name, script });
     let output = "";
     for await (const { text } of handle.log()) output += `${text}\n`;
     const [task] = await handle.results();
     expect({ state: task?.state, output }).toEqual({ state: "succeeded", output: countedLines(lines) });
-    lap("script");
     await end();
-    lap("end");
   } finally {
     state = "over";
     await watch;
@@ -87,6 +78,21 @@ export async function withstand(
     const now = openDescriptors(pid);
     return { done: now <= idle.descriptors + ownDescriptors, state: { now, idle } };
   });
+}
+
+/** Repeats an attack that is over by itself; resolves after the first time, with what ends it after one more. */
+export async function againAndAgain(attack: () => Promise<void>): Promise<() => Promise<void>> {
+  let state: "on" | "ending" = "on";
+  await attack();
+  const ended = (async () => {
+    while (state === "on") await attack();
+  })();
+  // Whoever ends it hears how it went.
+  ended.catch(() => undefined);
+  return async () => {
+    state = "ending";
+    await ended;
+  };
 }
 
 /** Since when it is connected, and how often it has been. */

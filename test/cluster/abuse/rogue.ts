@@ -85,6 +85,7 @@ export class RogueLine {
   #heard: Buffer = Buffer.alloc(0);
   #stage: "head" | "frames" = "head";
   #by: Ending["by"] = null;
+  #pongArrived = Promise.withResolvers<void>();
   pongs = 0;
 
   constructor(socket: TLSSocket) {
@@ -132,6 +133,14 @@ export class RogueLine {
     this.#socket.resume();
   }
 
+  /** So many pongs have come, or the connection has ended. */
+  async ponged(count: number): Promise<void> {
+    while (this.pongs < count && this.isOpen) {
+      this.#pongArrived = Promise.withResolvers<void>();
+      await Promise.race([this.#pongArrived.promise, this.ended]);
+    }
+  }
+
   destroy(): void {
     this.#socket.destroy();
   }
@@ -159,7 +168,10 @@ export class RogueLine {
       const opcode = this.#heard.readUInt8(0) & 0x0f;
       const payload = this.#heard.subarray(headBytes, headBytes + length);
       if (opcode === 8) this.#by = payload.length < 2 ? null : payload.readUInt16BE(0);
-      if (opcode === 10) this.pongs += 1;
+      if (opcode === 10) {
+        this.pongs += 1;
+        this.#pongArrived.resolve();
+      }
       this.#heard = this.#heard.subarray(headBytes + length);
     }
   }
