@@ -180,12 +180,6 @@ export class AgentSession {
     this.#end();
   }
 
-  /** Says why, and waits for nobody. */
-  cutOff(code: number, reason: string): void {
-    this.close(code, reason);
-    this.#deps.socket.terminate();
-  }
-
   /** The socket has closed. */
   ended(): void {
     this.#killing?.cancel();

@@ -81,6 +81,8 @@ describe("the agents' door", () => {
         async attack() {
           const gathered = await Crowd.gather({ ...crowd, says: (no) => said[no % said.length] ?? hello });
           expect(gathered.accepted).toBe(crowd.count);
+          // Far from all are gone already: the script that follows runs beside them.
+          expect(gathered.held).toBeGreaterThan(underWayAtMost / 2);
           return async () => {
             const late = await cluster.startAgent({ name: "late-01" });
             await late.program.stop();
@@ -294,6 +296,7 @@ describe("the API", () => {
           });
           crowd.drip(1_000);
           expect(crowd.accepted).toBe(most + 2_000);
+          expect(crowd.held).toBeGreaterThan(most / 2);
           return async () => {
             await eventually("the node has ended what was too many", () => ({
               done: crowd.held <= most,
