@@ -3,7 +3,7 @@
 import { createServer } from "node:net";
 import { fastify } from "fastify";
 import { serializerCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
-import { Gauge, Histogram, type Registry } from "prom-client";
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError, describeError } from "../../shared/errors.ts";
@@ -17,6 +17,7 @@ import { addAgentUpdateRoutes } from "./agent-update-routes.ts";
 import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
 import { parseTrustedProxies } from "./client-address.ts";
+import { ApiConnections, type ApiConnectionsOptions } from "./connections.ts";
 import { installCrossOrigin, parseOrigins } from "./cross-origin.ts";
 import { addDownloadRoutes, type Downloads } from "./download-routes.ts";
 import { addEnrolmentRoutes } from "./enrolment-routes.ts";
@@ -52,6 +53,7 @@ export interface ApiServerOptions {
   /** Holdfast's version, shown by /healthz and in the OpenAPI document. */
   readonly version: string;
   readonly streams?: Partial<TaskStreamsOptions>;
+  readonly connections?: ApiConnectionsOptions;
   /** How long running requests may take to finish at stop; default 5 s. */
   readonly stopMs?: number;
 }
@@ -79,6 +81,7 @@ export class ApiServer implements Service {
   readonly #options: ApiServerOptions;
   readonly #seconds: Histogram;
   readonly #openStreams: Gauge;
+  readonly #closed: Counter;
   #running: Running | null = null;
 
   constructor(deps: ApiServerDeps, options: ApiServerOptions) {
@@ -93,6 +96,12 @@ export class ApiServer implements Service {
       registers,
     });
     this.#openStreams = new Gauge({ name: "holdfast_api_streams", help: "Followed tasks on this node", registers });
+    this.#closed = new Counter({
+      name: "holdfast_api_connections_closed_total",
+      help: "Connections to the API that were ended because there were too many",
+      labelNames: ["reason"],
+      registers,
+    });
   }
 
   /** Where it listens. Throws when it is not started. */
@@ -129,9 +138,14 @@ export class ApiServer implements Service {
       { ...taskStreamsDefaults, ...this.#options.streams },
     );
     const app = this.#createApp();
+    const connections = new ApiConnections(
+      { onClosed: (reason) => this.#closed.inc({ reason }) },
+      this.#options.connections,
+    );
+    connections.watch(app.server);
     const routes: ApiRoute[] = [];
     try {
-      await this.#install(app, { streams, routes });
+      await this.#install(app, { streams, routes, connections });
       await app.listen({ host: this.#options.host, port: this.#options.port });
       outliveErrors(app.server, this.#deps, "API");
     } catch (cause) {
@@ -169,7 +183,8 @@ export class ApiServer implements Service {
       bodyLimit: bodyBytes,
       // Following a stream by HEAD would open one; the health routes ask for theirs.
       exposeHeadRoutes: false,
-      http: { maxHeaderSize: headerBytes },
+      // A head that is not there after 10 s will not come (fault 100); Node looks every 30 s by default, and gives it a minute.
+      http: { maxHeaderSize: headerBytes, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
       // As long as a name may be: Fastify's own 100 would answer 404 for agents and nodes with longer ones.
       routerOptions: { maxParamLength: limits.nameChars },
       frameworkErrors: sendFrameworkError,
@@ -188,7 +203,10 @@ export class ApiServer implements Service {
     return app;
   }
 
-  async #install(app: ApiInstance, parts: { streams: TaskStreams; routes: ApiRoute[] }): Promise<void> {
+  async #install(
+    app: ApiInstance,
+    parts: { streams: TaskStreams; routes: ApiRoute[]; connections: ApiConnections },
+  ): Promise<void> {
     const { backend, enrolment, downloads, clock, logger, registry } = this.#deps;
     const { version } = this.#options;
     installProblemReplies(app, { logger });
@@ -200,6 +218,10 @@ export class ApiServer implements Service {
     });
     installCrossOrigin(app, parseOrigins(this.#options.allowOrigins ?? []));
     installAuthorization(app, { keys: backend, proxies: parseTrustedProxies(this.#options.trustedProxies) });
+    // Whose key was checked may send a body slowly.
+    app.addHook("onRequest", async ({ principal, raw }) => {
+      if (principal !== null) parts.connections.answer(raw);
+    });
     app.addHook("onRoute", (route) => {
       parts.routes.push({ method: String(route.method), url: route.url, permission: String(route.config?.permission) });
     });

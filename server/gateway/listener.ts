@@ -18,6 +18,7 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { agentPath, subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
+import { Newcomers, type Newcomer } from "./newcomers.ts";
 import { WaitingLine, type WaitingLineOptions } from "./waiting-line.ts";
 import {
   agentListenerHttp,
@@ -56,6 +57,11 @@ export class AgentListener implements Service {
   readonly #line: WaitingLine<Socket>;
   /** Those in the line, by peer address and port: TLS does not say on which socket it runs. */
   readonly #strangers = new Map<string, Socket>();
+  /** Who has shown one holds little until it has greeted. */
+  readonly #newcomers = new Newcomers<Newcomer & { cutOff(): void }>((newcomer) => {
+    this.#deps.onRefused("too many connections at once", newcomer.agent);
+    newcomer.cutOff();
+  });
   #judging = 0;
 
   constructor(deps: ListenerDeps, options: ListenerOptions) {
@@ -192,6 +198,17 @@ export class AgentListener implements Service {
   #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
     this.#sockets.add(webSocket);
     const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
+    const newcomer = {
+      agent: admitted.agent,
+      get identity() {
+        return session.identity;
+      },
+      // Says why, and waits for nobody.
+      cutOff() {
+        session.close(closeCode.unavailable, "too many connections of this agent at once");
+        webSocket.terminate();
+      },
+    };
     const expiry = this.#deps.clock.after(admitted.notAfterMs - this.#deps.clock.wallMs(), () =>
       session.close(closeCode.expired, "the agent's certificate has expired"),
     );
@@ -207,8 +224,10 @@ export class AgentListener implements Service {
     webSocket.on("close", () => {
       expiry.cancel();
       this.#sockets.delete(webSocket);
+      this.#newcomers.leave(newcomer);
       session.ended();
     });
+    this.#newcomers.arrive(newcomer);
     session.start();
   }
 }

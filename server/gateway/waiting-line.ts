@@ -33,7 +33,7 @@ export interface WaitingLineOptions {
   readonly waitMs?: number;
 }
 
-const usual: Required<WaitingLineOptions> = {
+export const waitingLineDefaults: Required<WaitingLineOptions> = {
   atOnce: 64,
   dawdlesAfterMs: 250,
   underWayAtMost: 1_000,
@@ -67,7 +67,7 @@ export class WaitingLine<S extends Stranger> {
 
   constructor(deps: WaitingLineDeps<S>, options: WaitingLineOptions = {}) {
     this.#deps = deps;
-    this.#options = { ...usual, ...options };
+    this.#options = { ...waitingLineDefaults, ...options };
   }
 
   get size(): number {

@@ -14,6 +14,8 @@ export const count = z.int().min(0);
 /** Of an offer or a home. The database keeps them in four bytes: one beyond them would fail the statement it shares with others. */
 export const ordinal = count.max(2_147_483_647);
 export const text = z.string().max(1_024);
+/** Kept by the database as it is, which has no NUL: a statement with one would fail. */
+export const storedText = text.refine((value) => !value.includes("\0"), "must not contain NUL");
 export const digestHex = z.string().regex(/^[0-9a-f]{64}$/);
 export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "expected bytes");
 

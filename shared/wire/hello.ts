@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { bootIdSchema, journalIdSchema } from "../ids.ts";
 import { attemptReportSchema } from "./attempt-report.ts";
-import { count, text } from "./fields.ts";
+import { count, storedText } from "./fields.ts";
 import { protocolRangeSchema } from "./version.ts";
 
 /** Open attempts one hello can list; an agent with more lists the oldest, the rest are asked for by `inquire`. */
@@ -31,21 +31,21 @@ export const bootsPerHello = 256;
 export const helloSchema = z.object({
   type: z.literal("hello"),
   protocols: protocolRangeSchema,
-  version: text,
+  version: storedText,
   bootCounter: count,
   bootId: bootIdSchema,
   journalId: journalIdSchema,
   /** Boots of this journal, oldest first, this one last: the boot the cluster knows must be among them. */
   lineage: z.array(bootIdSchema).max(bootsPerHello).optional(),
   attempts: z.array(attemptReportSchema).max(attemptsPerHello),
-  capabilities: z.array(text).max(64),
+  capabilities: z.array(storedText).max(64),
   host: z.object({
-    hostname: text,
-    os: text,
-    arch: text,
+    hostname: storedText,
+    os: storedText,
+    arch: storedText,
     slots: count,
     /** The folder of the version that runs, such as `0.1.0-3b6fbea9b5be`: absent where no single executable does. */
-    executable: text.optional(),
+    executable: storedText.optional(),
   }),
   probe: z.boolean().optional(),
 });

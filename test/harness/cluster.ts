@@ -80,7 +80,19 @@ export class TestCluster {
 
   async startServer(plan: Partial<ServerPlan> = {}): Promise<RunningServer> {
     const name = plan.name ?? "node-a";
-    const server = await startServer({ name, dataDirectory: join(this.folder, name), ...plan });
+    let starting: Program | undefined;
+    const onProgram = (program: Program): void => {
+      starting = program;
+      plan.onProgram?.(program);
+    };
+    let server: RunningServer;
+    try {
+      server = await startServer({ name, dataDirectory: join(this.folder, name), ...plan, onProgram });
+    } catch (cause) {
+      // It is in no list yet, and would outlive the test.
+      await starting?.stop();
+      throw cause;
+    }
     this.servers.push(server);
     if (this.#client === undefined) {
       this.apiKey = (await readFile(join(this.folder, name, "admin-api-key"), "utf8")).trim();

@@ -1,4 +1,4 @@
-// What the kernel knows about processes: memory, children, command lines. Linux only, as the cluster tests are.
+// What the kernel knows about processes: memory, descriptors, children, command lines. Linux only, as the cluster tests are.
 import { readFileSync, readdirSync } from "node:fs";
 
 /** Throws when the process is gone, and when it is a zombie: that has no memory left to speak of. */
@@ -25,6 +25,11 @@ export function anonymousBytes(pid: number): number {
   } catch {
     return 0;
   }
+}
+
+/** Descriptors that it has open now. */
+export function openDescriptors(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
 }
 
 export function isAlive(pid: number): boolean {

@@ -149,8 +149,9 @@ class Session {
   async until(what: string, isDone: () => boolean): Promise<void> {
     const limit = Date.now() + 30_000;
     while (!isDone()) {
-      if (this.end !== undefined) throw new Error(`${what}: closed ${JSON.stringify(this.end)}`);
-      if (Date.now() > limit) throw new Error(`${what}: ${JSON.stringify(this.frames.slice(-5))}`);
+      const last = JSON.stringify(this.frames.slice(-5));
+      if (this.end !== undefined) throw new Error(`${what}: closed ${JSON.stringify(this.end)} behind ${last}`);
+      if (Date.now() > limit) throw new Error(`${what}: ${last}`);
       this.#arrival = Promise.withResolvers<undefined>();
       const timer = setTimeout(this.#arrival.resolve, 30_000, undefined);
       await this.#arrival.promise;
@@ -176,6 +177,8 @@ const acknowledgements = (session: Session, id: string): number =>
   JSON.stringify(session.frames.filter((frame) => (frame as { type: string }).type === "result-ack")).split(id).length -
   1;
 
+const reaching: ReadonlySet<string> = new Set(["accept", "started", "state"]);
+
 /**
  * All the node says about an id, the id itself left out. Each message has one acknowledgement at most and each question behind
  * has one, in the order of the attempt's writes: of so many questions the last answers can be missing, and no message's.
@@ -185,10 +188,18 @@ async function answersTo(session: Session, id: string): Promise<readonly string[
   const before = acknowledgements(session, id);
   // A renewal names nobody: it is about the connection's own certificate, and one that proves nothing ends the session.
   const samples = Object.values(fromAgentSamples).filter(({ type }) => type !== "hello" && type !== "renew");
+  // Each by itself first: a result takes the place of what was reached before, when both wait to be written.
+  const alone = samples.filter(({ type }) => reaching.has(type));
+  for (const [no, sample] of alone.entries()) {
+    session.send(about(sample, id) as object);
+    session.send({ type: "resume", items: [{ attempt: id, homeNo: 50 + no }] });
+    await session.until(`${sample.type} of ${id} is judged`, () => acknowledgements(session, id) > before + no);
+  }
+  const asked = before + alone.length;
   for (const sample of samples) session.send(about(sample, id) as object);
   const questions = samples.length + 5;
   for (let no = 0; no < questions; no += 1) session.send({ type: "resume", items: [{ attempt: id, homeNo: 99 + no }] });
-  await session.until(`all about ${id} is judged`, () => acknowledgements(session, id) >= before + questions);
+  await session.until(`all about ${id} is judged`, () => acknowledgements(session, id) >= asked + questions);
   const said = session.frames.slice(from).flatMap((frame) => {
     const { type, items, ...rest } = frame as { type: string; items?: unknown[] };
     return (items ?? [rest]).map((item) => `${type} ${JSON.stringify(item)}`.replaceAll(id, "it"));

@@ -23,5 +23,6 @@ test("names only files that are there, and only tests that they hold", () => {
 
 test("has a row for each fault", () => {
   const numbers = [...text.matchAll(/^\| (\d+) /gm)].map(([, number]) => Number(number));
-  expect(numbers).toEqual(Array.from({ length: 74 }, (_, index) => index + 1));
+  const from = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  expect(numbers).toEqual([...from(1, 74), ...from(98, 102)]);
 });
