@@ -1,9 +1,9 @@
 // `fetch` as enrolment needs it, through a proxy where the rules name one: TLS with the server runs inside the proxy's way,
 // a plain request is handed to an HTTP proxy as a whole. Redirects are errors.
-import { request as requestHttp, type IncomingMessage, type RequestOptions } from "node:http";
-import { request as requestHttps } from "node:https";
+import type { IncomingMessage, RequestOptions } from "node:http";
 import { Readable } from "node:stream";
 import { connect as connectTls } from "node:tls";
+import { requestHttp, requestHttps } from "./http-request.ts";
 import type { HostAndPort, Proxy, ProxyRules } from "./proxy.ts";
 import { authorization, openTunnel } from "./proxy-tunnel.ts";
 

@@ -1,11 +1,10 @@
 // Opens a way through a proxy: CONNECT over HTTP or HTTPS with Basic credentials, or SOCKS5. What runs through it, TLS with
 // the node above all, sees an ordinary socket. Invariant: a proxy is told a name and a port, and nothing of what follows.
-import { request as requestHttp } from "node:http";
-import { request as requestHttps } from "node:https";
 import type { Socket } from "node:net";
 import { SocksClient } from "socks";
 import { systemClock } from "../shared/clock.ts";
 import { AppError, describeError } from "../shared/errors.ts";
+import { requestHttp, requestHttps } from "./http-request.ts";
 import type { HostAndPort, Proxy } from "./proxy.ts";
 
 /** What a proxy refused, or that it did not answer: told apart from what is behind it. */
