@@ -1,5 +1,6 @@
 // One node and one agent, each of a version of its own, on a database of their own, and what every pairing must do: scripts
 // whole, ends that are asked for, and the deaths of either while a script runs. The truth is what the scripts wrote.
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { inject } from "vitest";
 import type { RunningServer } from "../../demo/processes.ts";
@@ -9,7 +10,7 @@ import type { TaskView } from "../../shared/api/tasks.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { createDatabase, type TestDatabase } from "../harness/postgres.ts";
-import { countedLines, countingScript, startsIn } from "../harness/script-truth.ts";
+import { countedLines, startsIn } from "../harness/script-truth.ts";
 import type { Checkout } from "./checkout.ts";
 
 /** Undefined: today's. */
@@ -19,7 +20,15 @@ export interface Counted {
   readonly id: string;
   readonly handle: RunHandle;
   readonly truth: string;
-  readonly count: number;
+}
+
+export interface CountingOptions {
+  readonly through?: Holdfast;
+  readonly agent?: string;
+  /** What it does once it was told to end. Default: exits with 3. */
+  readonly last?: string;
+  readonly timeoutMs?: number;
+  readonly graceMs?: number;
 }
 
 const exitCode = 3;
@@ -59,33 +68,46 @@ export class Pairing implements AsyncDisposable {
     return agent;
   }
 
-  /** Has begun when this resolves. */
-  async counting(count: number, pauseSeconds: number, agent = this.agent.name): Promise<Counted> {
+  /** Counts until it is told to end, and has begun when this resolves. */
+  async counting(options: CountingOptions = {}): Promise<Counted> {
+    const { through = this.client, agent = "web-01", last = `exit ${exitCode}`, ...limits } = options;
     const truth = join(this.cluster.folder, `truth-${(this.#truths += 1)}`);
-    const handle = await this.client.run({
-      on: agent,
-      script: countingScript(truth, { count, pauseSeconds, exitCode }),
-    });
+    const script = `echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'
+      for ((i = 1; ; i++)); do echo "line $i"; [ ! -e '${truth}.go' ] || break; sleep 0.05; done
+      echo "counted $i" >> '${truth}'
+      ${last}`;
+    const handle = await through.run({ on: agent, script, ...limits });
     await eventually("the script runs", () => ({ done: startsIn(truth) > 0, state: truth }));
-    return { id: handle.tasks[0]?.id ?? "", handle, truth, count };
+    return { id: handle.tasks[0]?.id ?? "", handle, truth };
+  }
+
+  /** Resolves when the script itself has counted to its end, whoever hears of it. */
+  async finish({ truth }: Counted): Promise<void> {
+    writeFileSync(`${truth}.go`, "");
+    await eventually("the script has counted", () => {
+      const text = readFileSync(truth, "utf8");
+      return { done: text.includes("counted"), state: text };
+    });
   }
 
   /** What came of it, beside {@link wholeOf}. */
   async seenOf({ id, truth }: Counted): Promise<unknown> {
     const { state, exitCode: code, attempts } = await this.cluster.finished(id);
-    return { state, exitCode: code, attempts: attempts.length, starts: startsIn(truth), output: await this.outputOf(id) };
+    const output = await this.outputOf(id);
+    return { state, exitCode: code, attempts: attempts.length, starts: startsIn(truth), output };
   }
 
   async outputOf(id: string): Promise<string> {
     let output = "";
     const decoder = new TextDecoder();
-    for await (const bytes of this.client.tasks.log(id, { stream: "out" })) output += decoder.decode(bytes, { stream: true });
+    for await (const bytes of this.client.tasks.log(id, { stream: "out" }))
+      output += decoder.decode(bytes, { stream: true });
     return output;
   }
 
+  /** Starts the node again, which has ended, on its ports. */
   async restartNode(version: Version = this.#node): Promise<void> {
     const { url, agentPort } = this.cluster.server;
-    await this.cluster.server.program.stop();
     const server: RunningServer = await this.cluster.startServer({
       name: "node-a",
       databaseUrl: this.database.url,
@@ -114,7 +136,8 @@ export class Pairing implements AsyncDisposable {
 }
 
 /** One start, one attempt, each line once and in order, its own exit code. */
-export function wholeOf({ count }: Counted): unknown {
+export function wholeOf({ truth }: Counted): unknown {
+  const count = Number(/counted (\d+)/.exec(readFileSync(truth, "utf8"))?.[1]);
   return { state: "failed", exitCode, attempts: 1, starts: 1, output: countedLines(count) };
 }
 
