@@ -74,13 +74,14 @@ export class Pairing implements AsyncDisposable {
     return agent;
   }
 
-  /** Counts until it is told to end, and has begun when this resolves. */
+  /** Counts until it is told to end, and has begun when this resolves. Tells its progress where the agent takes it. */
   async counting(options: CountingOptions = {}): Promise<Counted> {
     const { through = this.client, agent = "web-01", last = `exit ${exitCode}`, ...limits } = options;
     const truth = join(this.cluster.folder, `truth-${(this.#truths += 1)}`);
     // Nobody writes into its descriptor 9: bash itself waits, where a `sleep` for each line would cost a process.
     const script = `exec 9<> <(:)
       echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'
+      ! command -v holdfast-progress > /dev/null || holdfast-progress 50 counting
       for ((i = 1; ; i++)); do echo "line $i"; [ ! -e '${truth}.go' ] || break; read -r -t 0.05 -u 9; done
       echo "counted $i" >> '${truth}'
       ${last}`;

@@ -1,11 +1,12 @@
 // An agent of an earlier version at today's node, and today's at an earlier node, for real: enrolment, scripts with their
-// log, cancel and time limit, and the deaths of node and agent while a script runs.
+// log, cancel and time limit, the deaths of node and agent while a script runs; and what the operator sees.
 import { describe, expect, it } from "vitest";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import { ownVersion } from "../../shared/version.ts";
 import { eventually } from "../harness/eventually.ts";
 import { pidsWith } from "../harness/process.ts";
 import { checkOut } from "./checkout.ts";
+import { expectRefusals, expectUnderstood } from "./command-line.ts";
 import { Pairing, wholeOf } from "./pairing.ts";
 import { previousVersions } from "./previous.ts";
 
@@ -18,6 +19,9 @@ describe.each(previousVersions)("a version $title", (previous) => {
     await using pairing = await Pairing.start({ node: undefined, agent: undefined, [side]: earlier });
     const versions = { node: ownVersion(), agent: ownVersion(), [side]: earlier.version };
     await expectVersions(pairing, versions);
+    // The earlier command line at today's node, and today's at the earlier one.
+    await expectUnderstood(pairing, side === "agent" ? earlier : undefined);
+    if (side === "agent") await expectRefusals(pairing, previous);
     await expectEnds(pairing);
     await expectOutlivesDeaths(pairing);
   });
