@@ -21,7 +21,11 @@ describe.each(previousVersions)("a version $title", (previous) => {
     await expectVersions(pairing, versions);
     // The earlier command line at today's node, and today's at the earlier one.
     await expectUnderstood(pairing, side === "agent" ? earlier : undefined);
-    if (side === "agent") await expectRefusals(pairing, previous);
+    if (side === "agent") {
+      await expectRefusals(pairing, previous);
+      // Told to an agent that understands it; the session of another would end with it.
+      await pairing.client.agents.set("web-01", { slots: 8 });
+    }
     await expectEnds(pairing);
     await expectOutlivesDeaths(pairing);
   });
