@@ -113,7 +113,9 @@ export class Program {
 }
 
 function agentFlagsOf(root: string): readonly string[] {
-  return readFileSync(join(root, "bin", "agent-flags"), "utf8").trim().split("\n");
+  return readFileSync(join(root, "bin", "agent-flags"), "utf8")
+    .trim()
+    .split("\n");
 }
 
 /** Runs one command to its end. */

@@ -53,7 +53,7 @@ interface JsonSchema {
   readonly oneOf?: readonly JsonSchema[];
   readonly items?: JsonSchema;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
-  readonly const?: unknown;
+  readonly const?: string | number | boolean | null;
 }
 
 /** Every field that a value may have, as its message's type and path; where one word alone is allowed, with the word. */
@@ -62,7 +62,7 @@ function placesOf(schema: JsonSchema, path = ""): string[] {
   const alternatives = [...anyOf, ...oneOf].flatMap((one) => placesOf(one, path));
   const within = items === undefined ? [] : placesOf(items, path);
   const word = schema.const === undefined ? [] : [`${path}=${String(schema.const)}`];
-  const type = path === "" ? String(properties["type"]?.const ?? "") : path;
+  const type = path === "" ? `${properties["type"]?.const ?? ""}` : path;
   const fields = Object.entries(properties).flatMap(([name, one]) => [
     `${type}.${name}`,
     ...placesOf(one, `${type}.${name}`),
