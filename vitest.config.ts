@@ -73,7 +73,7 @@ export default defineConfig({
       {
         test: {
           name: "cluster",
-          include: ["test/cluster/**/*.test.ts"],
+          include: ["test/cluster/**/*.test.ts", "test/skew/**/*.test.ts"],
           exclude: ["test/cluster/smoke.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 60_000,

@@ -5,12 +5,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { patience } from "./patience.ts";
 
-const root = join(import.meta.dirname, "..");
+const ownRoot = join(import.meta.dirname, "..");
 /** As bin/holdfast sets it. */
-const compileCache = join(root, "node_modules", ".cache", "holdfast");
-const agentFlags = readFileSync(join(root, "bin", "agent-flags"), "utf8")
-  .trim()
-  .split("\n");
+const compileCache = join(ownRoot, "node_modules", ".cache", "holdfast");
 const keptOutput = 64 * 1024;
 
 export interface StartOptions {
@@ -20,6 +17,8 @@ export interface StartOptions {
   readonly title: string;
   /** Put in front of the program, such as `ip netns exec a`. */
   readonly wrapper?: readonly string[];
+  /** The checkout whose program it is, such as one of an earlier version. Default: this one. */
+  readonly root?: string;
 }
 
 export class Program {
@@ -30,9 +29,9 @@ export class Program {
   #output = "";
   #exitCode: number | null | undefined;
 
-  constructor({ args, environment, title, wrapper = [] }: StartOptions) {
+  constructor({ args, environment, title, wrapper = [], root = ownRoot }: StartOptions) {
     this.title = title;
-    const flags = args[0] === "agent" && args[1] === "run" ? agentFlags : [];
+    const flags = args[0] === "agent" && args[1] === "run" ? agentFlagsOf(root) : [];
     const command = [...wrapper, process.execPath, ...flags, join(root, "cli", "holdfast.ts"), ...args];
     const [file = "", ...rest] = command;
     this.#child = spawn(file, rest, {
@@ -114,6 +113,12 @@ export class Program {
   }
 }
 
+function agentFlagsOf(root: string): readonly string[] {
+  return readFileSync(join(root, "bin", "agent-flags"), "utf8")
+    .trim()
+    .split("\n");
+}
+
 /** Runs one command to its end. */
 export async function runProgram(
   options: StartOptions,
@@ -134,6 +139,8 @@ export interface ServerPlan {
   readonly agentHost?: string;
   readonly arguments?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
+  /** As in {@link StartOptions}. */
+  readonly root?: string;
   /** Told of the process at once, so that it can be ended while it still starts. */
   readonly onProgram?: (program: Program) => void;
 }
@@ -161,6 +168,7 @@ export async function startServer(plan: ServerPlan): Promise<RunningServer> {
       ...(plan.arguments ?? []),
     ],
     ...(plan.environment === undefined ? {} : { environment: plan.environment }),
+    ...(plan.root === undefined ? {} : { root: plan.root }),
   });
   plan.onProgram?.(program);
   const [, url = "", port = ""] = await program.says(/serves: API (\S+), agents on port (\d+)/);

@@ -1,5 +1,6 @@
 // What people do to nodes, agents and tasks beside running them: joins the HTTP edge to the store, and tells the nodes.
 // Every act is stored first and then hinted; a lost hint is made up for by the next heartbeat or look.
+import { z } from "zod";
 import type { Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import {
@@ -11,7 +12,7 @@ import {
   type NodeId,
   type TaskId,
 } from "../shared/ids.ts";
-import { isFinal, taskSpecSchema } from "../shared/task.ts";
+import { isFinal } from "../shared/task.ts";
 import type { AgentBackend, NodeBackend, Principal, TaskBackend } from "./api/backend.ts";
 import type { HintKind } from "./cluster/hints.ts";
 import { setAgentSlots } from "./store/agent-slots.ts";
@@ -74,7 +75,7 @@ export function createAdministration(deps: AdministrationDeps): Administration {
     async retryTask(id, principal) {
       const row = await readTask(sql, id);
       if (row === undefined) return null;
-      refuseUpdate(row.spec);
+      refuseUnlessRun(row.spec);
       const latest = row.attempts.at(-1);
       if (latest !== undefined && isFinal(latest.state) && row.agentStatus === "active") {
         const refusal = await deps.admitOne(row.agent);
@@ -170,10 +171,18 @@ export function createAdministration(deps: AdministrationDeps): Administration {
   };
 }
 
-/** Who may retry scripts may not replace executables; and what an old update brings is no longer what is served. */
-function refuseUpdate(spec: string): void {
-  if (taskSpecSchema.safeParse(JSON.parse(spec)).data?.kind !== "update") return;
-  throw new AppError("request.invalid", "an update of an agent is not retried as a task", {
-    mend: "Ask for it again with `holdfast agents update`.",
+/**
+ * Who may retry scripts may not replace executables; and what an old update brings is no longer what is served. Judged by
+ * the kind alone: what a later version stored, and this one does not understand, may be more than a script as well.
+ */
+function refuseUnlessRun(spec: string): void {
+  const { kind } = z.object({ kind: z.string() }).parse(JSON.parse(spec));
+  if (kind === "script" || kind === "no-op") return;
+  if (kind === "update")
+    throw new AppError("request.invalid", "an update of an agent is not retried as a task", {
+      mend: "Ask for it again with `holdfast agents update`.",
+    });
+  throw new AppError("request.invalid", `this node's version knows no tasks of kind ${kind.slice(0, 64)}`, {
+    mend: "Upgrade every node.",
   });
 }

@@ -21,15 +21,17 @@ export const attachmentSchema = z.object({
 });
 export type Attachment = z.infer<typeof attachmentSchema>;
 
-export const attachmentsSchema = z
-  .array(attachmentSchema)
-  .min(1)
-  .max(attachmentLimits.count)
-  .refine((files) => new Set(files.map(({ name }) => name)).size === files.length, "two attached files share a name")
-  .refine(
-    (files) => attachedBytes(files) <= attachmentLimits.bytes,
-    `at most ${attachmentLimits.bytes} bytes together`,
-  );
+export function attachmentsOf(attachment: typeof attachmentSchema) {
+  return z
+    .array(attachment)
+    .min(1)
+    .max(attachmentLimits.count)
+    .refine((files) => new Set(files.map(({ name }) => name)).size === files.length, "two attached files share a name")
+    .refine(
+      (files) => attachedBytes(files) <= attachmentLimits.bytes,
+      `at most ${attachmentLimits.bytes} bytes together`,
+    );
+}
 
 export function attachedBytes(files: readonly Attachment[]): number {
   return files.reduce((sum, { base64 }) => sum + Math.floor((base64.replace(/=+$/, "").length * 3) / 4), 0);

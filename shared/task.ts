@@ -1,7 +1,7 @@
 // What a task is and the states of its attempts (DESIGN section 4): the vocabulary both ends and the HTTP API share.
 // Ranks only grow: queued 0, offered 1, accepted 2, running 3, final 9.
 import { z } from "zod";
-import { attachmentsSchema } from "./attachment.ts";
+import { attachmentSchema, attachmentsOf } from "./attachment.ts";
 
 export const finalStates = [
   "succeeded",
@@ -140,7 +140,7 @@ export const scriptSpecSchema = z.object({
   /** User of the target; without, the one the agent runs as. Only to agents with the capability `user`. */
   user: userNameSchema.optional(),
   /** In the private work folder; only to agents with the capability `attachments`. */
-  files: attachmentsSchema.optional(),
+  files: attachmentsOf(attachmentSchema).optional(),
   /** Run time limit in milliseconds, counted from the start of the script; then TERM, grace, KILL to the whole tree. */
   timeoutMs: z.int().min(100).max(limits.timeoutMs).default(3_600_000),
   /** Milliseconds between TERM and KILL on time-out and cancel. */
@@ -206,8 +206,21 @@ function refineScript(
   }
 }
 
-/** What whoever may run tasks may submit. */
-export const runSpecSchema = z.discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema]).superRefine(refineScript);
+/**
+ * What whoever may run tasks may submit. Strict, as what is stored and offered is not: a field that a later client means
+ * and this version would leave out may be the user a script is to run as.
+ */
+export const runSpecSchema = z
+  .discriminatedUnion("kind", [
+    scriptSpecSchema
+      .extend({
+        isolation: isolationSchema.strict().optional(),
+        files: attachmentsOf(attachmentSchema.strict()).optional(),
+      })
+      .strict(),
+    noopSpecSchema.strict(),
+  ])
+  .superRefine(refineScript);
 export const taskSpecSchema = z
   .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema, updateSpecSchema])
   .superRefine(refineScript);

@@ -65,7 +65,7 @@ export type AttemptView = z.infer<typeof attemptViewSchema>;
 
 /** What a task does, without the values of its environment. */
 export const specSummarySchema = z.object({
-  kind: z.enum(["script", "no-op", "update"]),
+  kind: z.string().describe("script, no-op or update; a later version may have others"),
   title: z.string().describe("First line of the script that says something, at most 120 characters"),
   interpreter: z.string().nullable(),
   scriptBytes: z.int(),
@@ -102,6 +102,13 @@ export const taskListQuerySchema = z.object({
 export const logQuerySchema = z.object({ stream: z.enum(["out", "err", "both"]).default("both") });
 
 const titleChars = 120;
+
+/** Of a spec that a later version stored and this one does not understand: it is shown all the same, with all the others. */
+export function summariseForeign(spec: unknown, secrets: readonly string[]): SpecSummary {
+  const { kind } = z.object({ kind: z.string() }).safeParse(spec).data ?? { kind: "unknown" };
+  const title = `${kind}, as a later version than this node's has it`.slice(0, titleChars);
+  return { kind, title, interpreter: null, scriptBytes: 0, timeoutMs: null, secrets: [...secrets] };
+}
 
 export function summarise(spec: TaskSpec, secrets: readonly string[] = []): SpecSummary {
   if (spec.kind !== "script") {

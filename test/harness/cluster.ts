@@ -13,7 +13,8 @@ import { eventually } from "./eventually.ts";
 export interface TestAgent {
   readonly name: string;
   readonly dataDirectory: string;
-  readonly plan: AgentPlan;
+  /** Of the process that runs now, and of the next. */
+  plan: AgentPlan;
   program: Program;
 }
 
@@ -24,6 +25,8 @@ export interface AgentPlan {
   readonly environment?: Readonly<Record<string, string>>;
   /** Put in front of `agent run`: a network of its own, say. */
   readonly wrapper?: readonly string[];
+  /** The checkout whose program registers and runs. Default: this one. */
+  readonly root?: string;
 }
 
 export class TestCluster {
@@ -111,8 +114,12 @@ export class TestCluster {
   }
 
   cli(...args: string[]): Promise<{ readonly exitCode: number | null; readonly output: string }> {
+    return this.#cli({}, args);
+  }
+
+  #cli({ root }: Pick<AgentPlan, "root">, args: readonly string[]): ReturnType<typeof runProgram> {
     const environment = { HOLDFAST_URL: this.server.url, HOLDFAST_API_KEY: this.apiKey };
-    return runProgram({ title: `holdfast ${args[0]}`, args, environment });
+    return runProgram({ title: `holdfast ${args[0]}`, args, environment, ...(root === undefined ? {} : { root }) });
   }
 
   /** Enrols an agent, starts it and waits until every node has a session with it. */
@@ -133,7 +140,7 @@ export class TestCluster {
     const labelFlags = labels.flatMap((label) => ["--label", label]);
     const place = ["--name", name, "--data-dir", dataDirectory, ...labelFlags];
     const given = ["--server", this.server.url, "--token", token, ...reach, ...place];
-    const registered = await this.cli("agent", "register", ...given);
+    const registered = await this.#cli(plan, ["agent", "register", ...given]);
     if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
     const agent = { name, dataDirectory, plan, program: this.#runAgent(plan, dataDirectory) };
     this.agents.push(agent);
@@ -195,6 +202,7 @@ export class TestCluster {
       args: ["agent", "run", "--data-dir", dataDirectory],
       ...(plan.environment === undefined ? {} : { environment: plan.environment }),
       ...(plan.wrapper === undefined ? {} : { wrapper: plan.wrapper }),
+      ...(plan.root === undefined ? {} : { root: plan.root }),
     });
   }
 }

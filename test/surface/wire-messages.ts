@@ -61,6 +61,18 @@ export const fromAgentSamples = {
     host: { hostname: "web-01", os: "linux", arch: "arm64", slots: 1 },
     probe: true,
   },
+  "hello-executable": {
+    type: "hello",
+    protocols: { min: 1, max: 1 },
+    version: "0.1.0",
+    bootCounter: 3,
+    bootId: id(3),
+    journalId: id(4),
+    lineage: [id(5), id(6), id(3)],
+    attempts: [],
+    capabilities: ["script", "update"],
+    host: { hostname: "web-01", os: "linux", arch: "x64", slots: 10, executable: "0.1.0-3b6fbea9b5be" },
+  },
   ready: { type: "ready", work: 12, system: 2 },
   accept: {
     type: "accept",
@@ -221,6 +233,42 @@ export const fromNodeSamples = {
       },
     ],
   },
+  "offer-limits": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "work",
+        startWindowMs: 60_000,
+        spec: { ...script, logBytesPerSecond: 65_536, memoryBytes: 5_368_709_120, pids: 64 },
+      },
+    ],
+  },
+  "offer-update": {
+    type: "offer",
+    items: [
+      {
+        attempt: id(10),
+        task: id(20),
+        attemptNumber: 1,
+        offerNo: 1,
+        journalId: id(4),
+        lane: "system",
+        startWindowMs: 60_000,
+        spec: {
+          kind: "update",
+          sha256: digest("b"),
+          servers: ["https://holdfast.example.com", "http://[2001:db8::2]:8080/base"],
+          greetMs: 60_000,
+          graceMs: 180_000,
+        },
+      },
+    ],
+  },
   "offer-secrets": {
     type: "offer",
     items: [
@@ -267,6 +315,15 @@ export const fromNodeSamples = {
     verdicts: [],
     nodes,
     slots: 4,
+  },
+  "welcome-probe": {
+    type: "welcome",
+    protocol: 1,
+    node: { id: id(1), name: "node-a" },
+    timings: { pingMs: 10_000, silenceMs: 25_000 },
+    verdicts: [],
+    nodes,
+    wallMs: 1_795_000_000_000,
   },
   "welcome-capabilities": {
     type: "welcome",

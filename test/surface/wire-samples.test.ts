@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import { readFrame } from "../../shared/link.ts";
 import { decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
@@ -47,6 +48,36 @@ const withHex = (value: unknown): unknown => {
   return value;
 };
 
+interface JsonSchema {
+  readonly anyOf?: readonly JsonSchema[];
+  readonly oneOf?: readonly JsonSchema[];
+  readonly items?: JsonSchema;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly const?: string | number | boolean | null;
+}
+
+/** Every field that a value may have, as its message's type and path; where one word alone is allowed, with the word. */
+function placesOf(schema: JsonSchema, path = ""): string[] {
+  const { anyOf = [], oneOf = [], items, properties = {} } = schema;
+  const alternatives = [...anyOf, ...oneOf].flatMap((one) => placesOf(one, path));
+  const within = items === undefined ? [] : placesOf(items, path);
+  const word = schema.const === undefined ? [] : [`${path}=${String(schema.const)}`];
+  const type = path === "" ? `${properties["type"]?.const ?? ""}` : path;
+  const fields = Object.entries(properties).flatMap(([name, one]) => [
+    `${type}.${name}`,
+    ...placesOf(one, `${type}.${name}`),
+  ]);
+  return [...alternatives, ...within, ...word, ...fields];
+}
+
+/** The same of a value. */
+function placesIn(value: unknown, path = ""): string[] {
+  if (Array.isArray(value)) return value.flatMap((one) => placesIn(one, path));
+  if (typeof value !== "object" || value === null) return [`${path}=${String(value)}`];
+  const type = path === "" && "type" in value ? String(value.type) : path;
+  return Object.entries(value).flatMap(([name, one]) => [`${type}.${name}`, ...placesIn(one, `${type}.${name}`)]);
+}
+
 const versions = Array.from({ length: newestProtocol - oldestProtocol + 1 }, (_, index) => oldestProtocol + index);
 
 describe.each(versions)("protocol %i", (version) => {
@@ -73,6 +104,17 @@ describe.each(versions)("protocol %i", (version) => {
         .map(({ expected }) => (expected as { type: string }).type),
     );
     expect([...present].toSorted()).toEqual(typesOf(direction).toSorted());
+  });
+
+  // What an earlier protocol had of fields is what its samples have.
+  const written = version === newestProtocol ? (["agent", "node"] as const) : [];
+  it.each(written)("has a sample of every field of every message that a %s sends", (direction) => {
+    const schema = z.toJSONSchema(schemas[direction], { unrepresentable: "any", io: "input" });
+    const sent = samples.filter((sample) => sample.direction === direction);
+    const present = new Set(sent.flatMap(({ expected }) => placesIn(expected)));
+    const wanted = [...new Set(placesOf(schema as JsonSchema))];
+    expect(wanted.length).toBeGreaterThan(40);
+    expect(wanted.filter((place) => !present.has(place))).toEqual([]);
   });
 
   it("ignores an optional field it does not know, in every message", () => {
