@@ -39,7 +39,8 @@ const name = (depth: number): string => depth.toLocaleString("en");
 const site = await StoreSite.create();
 try {
   const online = await site.agents(onlineAgents, { named: "online", online: "yes" });
-  const found: { readonly depth: number; readonly p50: number[]; readonly p99: number[]; readonly details: object }[] = [];
+  const found: { readonly depth: number; readonly p50: number[]; readonly p99: number[]; readonly details: object }[] =
+    [];
   let waiting = 1;
   for (const depth of depths) {
     const added = Math.max(0, depth - waiting);

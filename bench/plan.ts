@@ -27,7 +27,11 @@ const explainSchema = z.tuple([
   z.object({
     Plan: z.intersection(
       nodeSchema,
-      z.object({ "Shared Hit Blocks": z.number(), "Shared Read Blocks": z.number(), "Shared Dirtied Blocks": z.number() }),
+      z.object({
+        "Shared Hit Blocks": z.number(),
+        "Shared Read Blocks": z.number(),
+        "Shared Dirtied Blocks": z.number(),
+      }),
     ),
     "Planning Time": z.number(),
     "Execution Time": z.number(),

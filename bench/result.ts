@@ -105,7 +105,8 @@ function rowOf({ question, unit, values, floor }: Answer) {
 
 /** With a mark when the tree holds more than the commit. Nothing outside a checkout. */
 function commitNow(): { readonly commit?: string } {
-  const git = (...args: string[]): string => execFileSync("git", args, { cwd: import.meta.dirname, stdio: "pipe" }).toString();
+  const git = (...args: string[]): string =>
+    execFileSync("git", args, { cwd: import.meta.dirname, stdio: "pipe" }).toString();
   try {
     const changed = git("status", "--porcelain", "--", "..", ":!results", ":!../docs").trim();
     return { commit: git("rev-parse", "--short=9", "HEAD").trim() + (changed === "" ? "" : "+") };

@@ -9,6 +9,7 @@ import type { ClaimedAttempt } from "../server/store/claim-attempts.ts";
 import { Database } from "../server/store/connection.ts";
 import { EmbeddedPostgres } from "../server/store/embedded.ts";
 import type { GroupedStore } from "../server/store/grouped-store.ts";
+import { buildIndexes } from "../server/store/indexes.ts";
 import { joinNode } from "../server/store/membership.ts";
 import { migrate } from "../server/store/migrate.ts";
 import { createPostgresStore } from "../server/store/postgres-store.ts";
@@ -83,6 +84,7 @@ export class StoreSite {
       await site.database.start();
       await site.sql.connect();
       await migrate(site.database);
+      await buildIndexes(site.database);
       await createCluster(site.database.durable, {
         id: newId(ids, clusterIdSchema),
         name: "bench",

@@ -29,6 +29,7 @@ import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.
 import { judgeJoin } from "./join.ts";
 import { Refusals } from "./refusals.ts";
 import { Database } from "./store/connection.ts";
+import { buildIndexes } from "./store/indexes.ts";
 import { migrate } from "./store/migrate.ts";
 import { ensurePartitions } from "./store/partitions.ts";
 import { offlineAgents } from "./store/offline-agents.ts";
@@ -318,10 +319,15 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await begin(hints);
   await begin(wake);
   await begin(api);
+  const ending = new AbortController();
+  background.run("build indexes", async () => {
+    const built = await buildIndexes(database, ending.signal);
+    if (built.length > 0) logger.info({ indexes: built }, "indexes built beside the running cluster");
+  });
   const housekeeping = clock.every(3_600_000, () =>
     background.run("housekeeping", async () => {
       await ensurePartitions(database, clock);
-      await prune(database, clock);
+      await prune(database, clock, ending.signal);
     }),
   );
   const drain = (): Promise<void> => {
@@ -344,6 +350,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
       stopping ??= (async () => {
         await couriers.handOver(handOverMs);
         housekeeping.cancel();
+        ending.abort();
         loopDelay.stop();
         couriers.stop();
         await door.stop();
