@@ -88,9 +88,9 @@ function shown(value: number): string {
 
 /** As prettier lays tables out. */
 function tableOf(rows: readonly (readonly string[])[]): string {
-  const widths = columns.map((_, column) => Math.max(3, ...rows.map((row) => [...(row[column] ?? "")].length)));
+  const widths = columns.map((_, column) => Math.max(3, ...rows.map((row) => (row[column] ?? "").length)));
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - [...cell].length)).join(" | ")} |`;
+    `| ${cells.map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - cell.length)).join(" | ")} |`;
   const [head = [], ...body] = rows;
   return [line(head), `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...body.map(line)].join("\n");
 }

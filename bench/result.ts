@@ -79,7 +79,7 @@ export function report(name: string, answers: readonly Answer[], details: Readon
     },
     at: new Date().toISOString(),
     version: ownVersion(),
-    ...commitNow(),
+    ...startedFrom,
   };
   const rows = answers.map((answer) => ({ ...rowOf(answer), ...circumstances }));
   mkdirSync(resultsFolder, { recursive: true });
@@ -102,6 +102,9 @@ function rowOf({ question, unit, values, floor }: Answer) {
     repeats: values.length,
   };
 }
+
+/** What runs is what was there when it was loaded. */
+const startedFrom = commitNow();
 
 /** With a mark when the tree holds more than the commit. Nothing outside a checkout. */
 function commitNow(): { readonly commit?: string } {
