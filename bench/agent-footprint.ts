@@ -7,7 +7,8 @@ import { createServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { Program } from "../demo/processes.ts";
 import { startBenchCluster } from "./cluster.ts";
-import { quantiles, report, round, runningMs } from "./measure.ts";
+import { quantiles, repeated, repeatsAsked, runningMs } from "./measure.ts";
+import { report, round } from "./result.ts";
 
 const idleMs = 30_000;
 const scripts = 50;
@@ -30,55 +31,73 @@ async function emptyNode() {
   return { idleMiB, startMs: quantiles(startMs) };
 }
 
-const floor = await emptyNode();
-const cluster = await startBenchCluster(1);
-const [agent] = cluster.agents;
-if (agent === undefined) throw new Error("there is an agent");
-try {
-  await pause(10_000);
-  const before = runningMs(agent.pid);
-  await pause(idleMs);
-  const idleCpu = (runningMs(agent.pid) - before) / idleMs;
-  const idleMiB = residentMiB(agent.pid);
-  await cluster.client.agents.set("agent-0", { slots: scripts });
-  const spec = { kind: "script" as const, interpreter: "sh", script: "echo up; exec sleep 600" };
-  const run = await cluster.client.submit({
-    tasks: Array.from({ length: scripts }, () => ({ on: "agent-0", spec })),
-  });
-  for (;;) {
-    const { items } = await cluster.client.tasks.list({ state: "running", limit: 200 });
-    if (items.length === scripts) break;
-    await pause(200);
-  }
-  await pause(5_000);
-  const busyMiB = residentMiB(agent.pid);
-  await run.cancel();
-  await run.results();
+async function agentOfItsOwn() {
+  const cluster = await startBenchCluster(1);
+  const [agent] = cluster.agents;
+  if (agent === undefined) throw new Error("there is an agent");
+  try {
+    await pause(10_000);
+    const before = runningMs(agent.pid);
+    await pause(idleMs);
+    const idleCpu = (runningMs(agent.pid) - before) / idleMs;
+    const idleMiB = residentMiB(agent.pid);
+    await cluster.client.agents.set("agent-0", { slots: scripts });
+    const spec = { kind: "script" as const, interpreter: "sh", script: "echo up; exec sleep 600" };
+    const run = await cluster.client.submit({
+      tasks: Array.from({ length: scripts }, () => ({ on: "agent-0", spec })),
+    });
+    for (;;) {
+      const { items } = await cluster.client.tasks.list({ state: "running", limit: 200 });
+      if (items.length === scripts) break;
+      await pause(200);
+    }
+    await pause(5_000);
+    const withScriptsMiB = residentMiB(agent.pid);
+    await run.cancel();
+    await run.results();
 
-  // Its node is gone; whoever listens at the node's address sees the first dial.
-  await agent.stop();
-  await cluster.server.program.stop();
-  const port = createServer((socket) => socket.destroy());
-  port.listen(cluster.server.agentPort, "0.0.0.0");
-  await once(port, "listening");
-  const dialMs: number[] = [];
-  for (let index = 0; index < starts; index += 1) {
-    const dialled = once(port, "connection");
-    const beganMs = performance.now();
-    const again = new Program({ title: "agent", args: ["agent", "run", "--data-dir", cluster.agentFolder("agent-0")] });
-    await dialled;
-    dialMs.push(performance.now() - beganMs);
-    await again.stop();
+    // Its node is gone; whoever listens at the node's address sees the first dial.
+    await agent.stop();
+    await cluster.server.program.stop();
+    const port = createServer((socket) => socket.destroy());
+    port.listen(cluster.server.agentPort, "0.0.0.0");
+    await once(port, "listening");
+    const dialMs: number[] = [];
+    for (let index = 0; index < starts; index += 1) {
+      const dialled = once(port, "connection");
+      const beganMs = performance.now();
+      const args = ["agent", "run", "--data-dir", cluster.agentFolder("agent-0")];
+      const again = new Program({ title: "agent", args });
+      await dialled;
+      dialMs.push(performance.now() - beganMs);
+      await again.stop();
+    }
+    port.close();
+    return { idleMiB, percentOfACoreIdle: round(idleCpu * 100), withScriptsMiB, startToFirstDialMs: quantiles(dialMs) };
+  } finally {
+    await cluster.stop();
   }
-  port.close();
-  report("agent-footprint", {
-    idleMiB,
-    percentOfACoreIdle: round(idleCpu * 100),
-    withScriptsMiB: busyMiB,
-    scripts,
-    startToFirstDialMs: quantiles(dialMs),
-    floor: { emptyNodeMiB: floor.idleMiB, emptyNodeStartMs: floor.startMs },
-  });
-} finally {
-  await cluster.stop();
 }
+
+const runs = await repeated(repeatsAsked(3), async () => ({ floor: await emptyNode(), agent: await agentOfItsOwn() }));
+const emptyMiB = { what: "an empty Node process", values: runs.map(({ floor }) => floor.idleMiB) };
+report(
+  "agent-footprint",
+  [
+    { question: "idle agent, resident", unit: "MiB", values: runs.map(({ agent }) => agent.idleMiB), floor: emptyMiB },
+    {
+      question: `agent with ${scripts} scripts that run, resident`,
+      unit: "MiB",
+      values: runs.map(({ agent }) => agent.withScriptsMiB),
+      floor: emptyMiB,
+    },
+    { question: "idle agent, CPU", unit: "% of a core", values: runs.map(({ agent }) => agent.percentOfACoreIdle) },
+    {
+      question: "agent's start to its first dial, p50",
+      unit: "ms",
+      values: runs.map(({ agent }) => agent.startToFirstDialMs.p50),
+      floor: { what: "an empty Node process starts and ends", values: runs.map(({ floor }) => floor.startMs.p50) },
+    },
+  ],
+  { runs },
+);

@@ -17,7 +17,8 @@ import { join } from "node:path";
 import type { Client } from "pg";
 import { WebSocket } from "ws";
 import { defaultSpoolBounds, segmentPath } from "../agent/segments.ts";
-import { quantiles, round, samplesOf } from "./measure.ts";
+import { quantiles, samplesOf } from "./measure.ts";
+import { round } from "./result.ts";
 
 const times = 200;
 

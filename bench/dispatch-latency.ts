@@ -4,7 +4,8 @@
 import { Client } from "pg";
 import { startBenchCluster, type BenchCluster } from "./cluster.ts";
 import { measureFloor } from "./dispatch-floor.ts";
-import { quantiles, report, round } from "./measure.ts";
+import { quantiles, repeated, repeatsAsked } from "./measure.ts";
+import { report } from "./result.ts";
 
 const times = 300;
 const warmUp = 30;
@@ -25,21 +26,34 @@ const cluster = await startBenchCluster(1);
 const database = new Client({ connectionString: cluster.databaseUrl });
 try {
   await database.connect();
-  const before = await measureFloor(database);
-  const samples: number[] = [];
-  for (let index = -warmUp; index < times; index += 1) {
-    const tookMs = await firstByte(cluster);
-    if (index >= 0) samples.push(tookMs);
-  }
-  const latency = quantiles(samples);
-  const after = await measureFloor(database);
-  const p50 = round((before.sumP50 + after.sumP50) / 2);
-  report("dispatch-latency", {
-    unit: "ms",
-    latency,
-    floor: { p50, before, after },
-    ratioP50: round(latency.p50 / p50),
+  const runs = await repeated(repeatsAsked(3), async () => {
+    const before = await measureFloor(database);
+    const samples: number[] = [];
+    for (let index = -warmUp; index < times; index += 1) {
+      const tookMs = await firstByte(cluster);
+      if (index >= 0) samples.push(tookMs);
+    }
+    const after = await measureFloor(database);
+    return { latency: quantiles(samples), floorP50: (before.sumP50 + after.sumP50) / 2, before, after };
   });
+  const what = "HTTP + commit + TLS + 2 fdatasync + spawn through the shim + SSE";
+  report(
+    "dispatch-latency",
+    [
+      {
+        question: "submit to the script's first byte at the SDK, p50",
+        unit: "ms",
+        values: runs.map(({ latency }) => latency.p50),
+        floor: { what, values: runs.map(({ floorP50 }) => floorP50) },
+      },
+      {
+        question: "submit to the script's first byte at the SDK, p99",
+        unit: "ms",
+        values: runs.map(({ latency }) => latency.p99),
+      },
+    ],
+    { runs },
+  );
 } finally {
   await database.end();
   await cluster.stop();

@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 import { Client } from "pg";
 import { startBenchCluster, type BenchCluster } from "./cluster.ts";
-import { report, round } from "./measure.ts";
+import { repeated, repeatsAsked } from "./measure.ts";
+import { report, round, type Answer } from "./result.ts";
 
 const mib = 1024 * 1024;
 /** Less than a spool keeps of a stream, so that nothing is left out however slow the way is. */
@@ -66,13 +67,26 @@ async function stream(cluster: BenchCluster, scripts: number) {
 
 const cluster = await startBenchCluster(1);
 try {
-  const floorMiB = await floor(cluster);
   await stream(cluster, 1);
-  const runs = [await stream(cluster, 1), await stream(cluster, 10)];
-  report("log-throughput", {
-    floorMiBPerSecond: round(floorMiB),
-    runs: runs.map((run) => ({ ...run, ofFloor: round(run.mibPerSecond / floorMiB) })),
-  });
+  const runs = await repeated(repeatsAsked(3), async () => ({
+    floor: await floor(cluster),
+    "one script": await stream(cluster, 1),
+    "ten scripts": await stream(cluster, 10),
+  }));
+  const answers = (["one script", "ten scripts"] as const).flatMap((scripts): Answer[] => [
+    {
+      question: `log of ${scripts} into the database`,
+      unit: "MiB/s",
+      values: runs.map((run) => run[scripts].mibPerSecond),
+      floor: { what: "the same bytes as rows of bytea", values: runs.map((run) => run.floor) },
+    },
+    ...(["node", "agent"] as const).map((who) => ({
+      question: `log of ${scripts}: memory grown, ${who}`,
+      unit: "MiB",
+      values: runs.map((run) => run[scripts].residentMiBGrown[who]),
+    })),
+  ]);
+  report("log-throughput", answers, { mibPerScript: bytesPerScript / mib });
 } finally {
   await cluster.stop();
 }

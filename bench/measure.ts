@@ -1,8 +1,6 @@
-// What every bench shares: quantiles, CPU time of processes, and the result file with the machine it was made on.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
-import { join } from "node:path";
-import { ownVersion } from "../shared/version.ts";
+// What every bench measures with: repeats, quantiles and the CPU time of processes. What it leaves behind is result.ts.
+import { readdirSync, readFileSync } from "node:fs";
+import { round } from "./result.ts";
 
 export interface Quantiles {
   readonly count: number;
@@ -18,8 +16,17 @@ export function quantiles(samples: readonly number[]): Quantiles {
   return { count: samples.length, p50: at(0.5), p95: at(0.95), p99: at(0.99) };
 }
 
-export function round(value: number): number {
-  return Math.round(value * 1_000) / 1_000;
+/** `npm run bench -- --repeats N` asks for other than the usual; a bench says beside its call why one is usual. */
+export function repeatsAsked(usual: number): number {
+  const asked = process.argv.indexOf("--repeats");
+  return asked < 0 ? usual : Number(process.argv[asked + 1]);
+}
+
+/** What `act` finds, `times` times, one after the other. */
+export async function repeated<Found>(times: number, act: () => Promise<Found>): Promise<Found[]> {
+  const found: Found[] = [];
+  for (let turn = 0; turn < times; turn += 1) found.push(await act());
+  return found;
 }
 
 /** Milliseconds `act` takes, `times` times, after `warmUp` uncounted ones. */
@@ -75,19 +82,4 @@ export function postgresMs(postmaster: number): number {
   const fields = readFileSync(`/proc/${postmaster}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
   const endedMs = (Number(fields[13]) + Number(fields[14])) * 10;
   return [postmaster, ...descendants(postmaster)].reduce((sum, pid) => sum + runningMs(pid), endedMs);
-}
-
-export function report(name: string, figures: object): void {
-  const machine = {
-    cores: cpus().length,
-    cpu: cpus()[0]?.model ?? "",
-    memoryGiB: Math.round(totalmem() / 2 ** 30),
-    kernel: release(),
-    node: process.version,
-  };
-  const result = { bench: name, at: new Date().toISOString(), version: ownVersion(), machine, figures };
-  const folder = join(import.meta.dirname, "results");
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
-  console.log(JSON.stringify(figures, null, 2));
 }

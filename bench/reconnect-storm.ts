@@ -2,7 +2,8 @@
 // TCP connect it takes, what its event loop and the database bear, and what the agents are told. Agents come back by their
 // own back-off. Floor of the same run: connects per second of bare mTLS WebSockets from the same client, 64 dials at a time.
 import { agentCounts, dialsAtOnce, FleetSite, type FleetProcess } from "./fleet-site.ts";
-import { cpuMs, postgresMs, report, round } from "./measure.ts";
+import { cpuMs, postgresMs } from "./measure.ts";
+import { report, round, type Answer } from "./result.ts";
 
 const floorConnections = 1_000;
 
@@ -83,6 +84,20 @@ async function storm(site: FleetSite, fleet: FleetProcess, { agents, signal, flo
   };
 }
 
+/** Once, whatever repeats are asked for: each storm is one of two already, and of some minutes. */
+function answersOf(found: Awaited<ReturnType<typeof storm>>, floorPerSecond: number): Answer[] {
+  const named = `${found.agents.toLocaleString("en")} agents return after ${found.endedBy}`;
+  const bare = { what: "bare mTLS WebSocket connects, 64 at a time", values: [floorPerSecond] };
+  const { until95, until100 } = found.connectsPerSecond;
+  return [
+    { question: `${named}: connects a second until 95 %`, unit: "/s", values: [until95], floor: bare },
+    { question: `${named}: connects a second until 100 %`, unit: "/s", values: [until100], floor: bare },
+    { question: `${named}: until 100 % have a session`, unit: "ms", values: [found.reached100Ms] },
+    { question: `${named}: errors`, unit: "", values: [found.errorsInAll] },
+    { question: `${named}: event loop delay, p99`, unit: "ms", values: [found.eventLoopDelayP99Ms] },
+  ];
+}
+
 /** Sessions of the database report their transactions once a second. */
 const settleMs = 2_500;
 function settled(): Promise<void> {
@@ -105,7 +120,7 @@ const counts = agentCounts([1_000, 5_000]);
 const site = await FleetSite.create(Math.max(...counts));
 try {
   const bare = await floor(site, Math.min(floorConnections, Math.max(...counts)));
-  const storms: object[] = [];
+  const storms: Awaited<ReturnType<typeof storm>>[] = [];
   for (const agents of counts) {
     const fleet = site.startFleet({ agents, address: `127.0.0.1:${site.node.agentPort}`, peer: "node" });
     await fleet.ask({ ask: "start", atOnce: dialsAtOnce / 2 });
@@ -113,7 +128,8 @@ try {
       storms.push(await storm(site, fleet, { agents, signal, floorPerSecond: bare.connectsPerSecond }));
     await fleet.stop();
   }
-  report("reconnect-storm", { floor: bare, storms });
+  const answers = storms.flatMap((one) => answersOf(one, bare.connectsPerSecond));
+  report("reconnect-storm", answers, { floor: bare, storms });
 } finally {
   await site.end();
 }

@@ -3,7 +3,8 @@
 // Node process, ten at a time, and the same through a shell that does nothing else.
 import { spawn } from "node:child_process";
 import { startBenchCluster } from "./cluster.ts";
-import { report, round } from "./measure.ts";
+import { repeated, repeatsAsked } from "./measure.ts";
+import { report } from "./result.ts";
 
 const scripts = 300;
 const atOnce = 10;
@@ -29,11 +30,12 @@ async function spawns(command: readonly [string, ...string[]]): Promise<number> 
   return scripts / ((performance.now() - startMs) / 1_000);
 }
 
-const floor = { sh: await spawns(["/bin/sh", "-c", ":"]), bash: await spawns(["bash", "-c", ":"]) };
+const interpreters = ["sh", "bash"] as const;
 const cluster = await startBenchCluster(1);
-try {
-  const rates: Record<string, number> = {};
-  for (const interpreter of ["sh", "bash"] as const) {
+
+async function rates(): Promise<Record<(typeof interpreters)[number], number>> {
+  const found = { sh: 0, bash: 0 };
+  for (const interpreter of interpreters) {
     const spec = { kind: "script" as const, interpreter, script: ":" };
     const warm = await cluster.client.submit({ tasks: Array.from({ length: 20 }, () => ({ on: "agent-0", spec })) });
     await warm.results();
@@ -45,16 +47,26 @@ try {
     const startedMs = attempts.map((attempt) => Date.parse(attempt?.startedAt ?? ""));
     const finishedMs = attempts.map((attempt) => Date.parse(attempt?.finishedAt ?? ""));
     if (tasks.some(({ state }) => state !== "succeeded")) throw new Error("a script did not succeed");
-    rates[interpreter] = scripts / ((Math.max(...finishedMs) - Math.min(...startedMs)) / 1_000);
+    found[interpreter] = scripts / ((Math.max(...finishedMs) - Math.min(...startedMs)) / 1_000);
   }
-  const { sh = 0, bash = 0 } = rates;
-  report("start-rate", {
-    scripts,
-    atOnce,
-    perSecond: { sh: round(sh), bash: round(bash) },
-    floorPerSecond: { sh: round(floor.sh), bash: round(floor.bash) },
-    ofFloor: { sh: round(sh / floor.sh), bash: round(bash / floor.bash) },
-  });
+  return found;
+}
+
+try {
+  const runs = await repeated(repeatsAsked(3), async () => ({
+    floor: { sh: await spawns(["/bin/sh", "-c", ":"]), bash: await spawns(["bash", "-c", ":"]) },
+    agent: await rates(),
+  }));
+  report(
+    "start-rate",
+    interpreters.map((interpreter) => ({
+      question: `empty scripts on one agent, ${interpreter}`,
+      unit: "/s",
+      values: runs.map(({ agent }) => agent[interpreter]),
+      floor: { what: "bare spawns, ten at a time", values: runs.map(({ floor }) => floor[interpreter]) },
+    })),
+    { scripts, atOnce },
+  );
 } finally {
   await cluster.stop();
 }

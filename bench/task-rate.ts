@@ -3,7 +3,8 @@
 import { Agent, request } from "node:http";
 import { Client } from "pg";
 import { startBenchCluster, type BenchCluster } from "./cluster.ts";
-import { cpuMs, descendants, report, round } from "./measure.ts";
+import { cpuMs, descendants, repeated, repeatsAsked } from "./measure.ts";
+import { report, round, type Answer } from "./result.ts";
 
 const agentCount = 20;
 const seconds = 10;
@@ -155,9 +156,29 @@ const database = new Client({ connectionString: cluster.databaseUrl });
 try {
   await database.connect();
   await run(cluster, { perSubmission: 1, inFlight: 16 });
-  const single = await run(cluster, { perSubmission: 1, inFlight: 64 });
-  const batched = await run(cluster, { perSubmission: 100, inFlight: 8 });
-  report("task-rate", { floors: await floors(database), agents: agentCount, seconds, single, batched });
+  const runs = await repeated(repeatsAsked(3), async () => ({
+    single: await run(cluster, { perSubmission: 1, inFlight: 64 }),
+    batched: await run(cluster, { perSubmission: 100, inFlight: 8 }),
+    floors: await floors(database),
+  }));
+  const commits = {
+    what: "commits of one row on one connection",
+    values: runs.map((one) => one.floors.commitsPerSecondOneConnection),
+  };
+  const rows = { what: "rows inserted by the thousand", values: runs.map((one) => one.floors.batchedRowsPerSecond) };
+  const cpu = (one: (typeof runs)[number]["single"]): number =>
+    Object.values(one.cpuMsPerTask).reduce((sum, ms) => sum + ms, 0);
+  const answers = (["single", "batched"] as const).flatMap((how): Answer[] => {
+    const tasks = how === "single" ? "submitted one by one" : "submitted by the hundred";
+    const floor = how === "single" ? commits : rows;
+    const rate = (which: "submittedPerSecond" | "finishedPerSecond"): number[] => runs.map((one) => one[how][which]);
+    return [
+      { question: `no-op tasks ${tasks}, submitted`, unit: "/s", values: rate("submittedPerSecond"), floor },
+      { question: `no-op tasks ${tasks}, finished`, unit: "/s", values: rate("finishedPerSecond"), floor },
+      { question: `CPU of a no-op task ${tasks}`, unit: "ms", values: runs.map((one) => cpu(one[how])) },
+    ];
+  });
+  report("task-rate", answers, { agents: agentCount, seconds, runs });
 } finally {
   await database.end();
   await cluster.stop();

@@ -25,6 +25,7 @@ import type { AgentListenerIdentity } from "./gateway/tls-options.ts";
 import { adminKey } from "./admin-key.ts";
 import { agentAddresses, checkedNodeName } from "./advertise.ts";
 import { createAgentsDoor } from "./agents-door.ts";
+import { Housekeeping } from "./housekeeping.ts";
 import { databaseSeconds, eventLoopDelay, gauge, meteredStore } from "./metrics.ts";
 import { judgeJoin } from "./join.ts";
 import { Refusals } from "./refusals.ts";
@@ -35,7 +36,6 @@ import { offlineAgents } from "./store/offline-agents.ts";
 import { createPostgresClusterStore } from "./store/postgres-cluster.ts";
 import { createPostgresStore } from "./store/postgres-store.ts";
 import { defaultQueueLimits, QueueBounds, type QueueLimits } from "./store/queue-bounds.ts";
-import { prune } from "./store/retention.ts";
 import { writeRefusals } from "./store/write-refusals.ts";
 import { readEarlier } from "./store/submit-tasks.ts";
 import { stopInSteps, type StopStep } from "./stopping.ts";
@@ -332,12 +332,7 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
   await begin("hints", hints);
   await begin("wake", wake);
   await begin("API", api);
-  const housekeeping = clock.every(3_600_000, () =>
-    background.run("housekeeping", async () => {
-      await ensurePartitions(database, clock);
-      await prune(database, clock);
-    }),
-  );
+  await begin("housekeeping", new Housekeeping({ database, clock, background, logger }));
   const drain = (): Promise<void> => {
     couriers.drain();
     return Promise.resolve();
@@ -347,7 +342,6 @@ async function assemble(shop: Workshop, options: NodeOptions): Promise<HoldfastN
     {
       name: "couriers",
       act: () => {
-        housekeeping.cancel();
         loopDelay.stop();
         couriers.stop();
       },

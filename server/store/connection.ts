@@ -134,10 +134,15 @@ export class Database implements Service {
     }
   }
 
-  /** A connection of its own for LISTEN; the caller ends it. Never from a pool. */
-  async dedicated(): Promise<Client> {
+  /** A connection of its own, for LISTEN or for a statement that takes its time; the caller ends it. Never from a pool. */
+  async dedicated({ limits }: { readonly limits: "usual" | "none" } = { limits: "usual" }): Promise<Client> {
     const pools = await this.#connect();
-    const client = new Client(clientConfig(pools.durable));
+    const usual = clientConfig(pools.durable);
+    const unlimited = {
+      query_timeout: 0,
+      options: usual.options?.replaceAll(/((?:statement|lock)_timeout)=\d+/g, "$1=0"),
+    };
+    const client = new Client(limits === "none" ? { ...usual, ...unlimited } : usual);
     client.on("error", (cause) => this.#logger.debug({ err: cause }, "a dedicated connection broke"));
     await this.#guard(pools, () => client.connect());
     return client;

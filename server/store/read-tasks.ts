@@ -1,4 +1,5 @@
-// Tasks as people read them: the task, its attempts and what a queued one waits for, in one statement per page.
+// Tasks as people read them: the task, its attempts and what a queued one waits for, in one statement. list-tasks.ts reads
+// pages of them.
 // Reads the primary, so that a client never sees a lower rank after a higher one.
 import { z } from "zod";
 import {
@@ -10,7 +11,7 @@ import {
   type TaskId,
 } from "../../shared/ids.ts";
 import { outputVariablesSchema } from "../../shared/output-variables.ts";
-import { laneSchema, outcomes, taskStates, type TaskState } from "../../shared/task.ts";
+import { laneSchema, outcomes, taskStates } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { lateKept } from "./finish-attempts.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
@@ -45,7 +46,7 @@ const attemptRow = z.object({
   outputs: outputVariablesSchema.nullable(),
 });
 
-const taskRow = z.object({
+export const taskRow = z.object({
   id: taskIdSchema,
   submission: submissionIdSchema,
   agent: agentIdSchema,
@@ -72,7 +73,8 @@ const taskRow = z.object({
 });
 export type TaskRow = z.infer<typeof taskRow>;
 
-const columnsWith = (outputs: string): string => `
+/** From `task t`, up to its conditions. */
+export const columnsWith = (outputs: string): string => `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
   t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused", t.lock_name as lock,
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
@@ -96,28 +98,8 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 
 const one = { name: "read-task", text: `${columnsWith("a.result -> 'outputs'")} where t.id = $1` };
-const page = {
-  name: "list-tasks",
-  text: `${columnsWith("null")}
-  where ($2::uuid is null or t.id < $2)
-    and ($3::text is null or t.agent_id in (select id from agent where name = $3 or id::text = $3))
-    and ($4::text is null or (select a.state from attempt a where a.task_id = t.id order by a.number desc limit 1) = $4)
-  order by t.id desc limit $1`,
-};
-
 export async function readTask(sql: Sql, id: TaskId): Promise<TaskRow | undefined> {
   return (await rowsOf(sql, one, [id], taskRow))[0];
-}
-
-export interface TaskPage {
-  readonly limit: number;
-  readonly before: TaskId | null;
-  readonly agent: string | undefined;
-  readonly state: TaskState | undefined;
-}
-
-export function listTasks(sql: Sql, query: TaskPage): Promise<TaskRow[]> {
-  return rowsOf(sql, page, [query.limit, query.before, query.agent ?? null, query.state ?? null], taskRow);
 }
 
 const submissionRow = z.object({

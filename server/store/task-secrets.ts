@@ -24,14 +24,9 @@ export async function withSecrets(sql: Sql, claimed: readonly ClaimedAttempt[]):
   return claimed.map((attempt) => ({ ...attempt, sealedSecrets: sealed.get(attempt.task) }));
 }
 
-/** `$1` hours after the end of the last attempt, at most `$2` tasks. Of a task that is gone nothing stays. */
-export const pruneSecrets = {
-  name: "prune-task-secrets",
-  text: `delete from task_secret where task_id in (
-    select s.task_id from task_secret s
-    where not exists (
-      select from attempt a where a.task_id = s.task_id
-        and (a.rank < 9 or coalesce(a.finished_at, a.created_at) > clock_timestamp() - make_interval(hours => $1::int)))
-    order by s.task_id limit $2)
-  returning 1 as one`,
-};
+/** Of the tasks that retention looks at, those whose last attempt ended `$1` hours ago. Of a task that is gone nothing stays. */
+export const pruneSecrets = `gone as (delete from task_secret s using seen
+  where s.task_id = seen.key and not exists (
+    select from attempt a where a.task_id = seen.key
+      and (a.rank < 9 or coalesce(a.finished_at, a.created_at) > clock_timestamp() - make_interval(hours => $1::int)))
+  returning 1)`;

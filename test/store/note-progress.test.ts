@@ -3,7 +3,8 @@
 import { describe, expect, it } from "vitest";
 import type { ProgressNote } from "../../server/store/note-progress.ts";
 import { readLogHeads } from "../../server/store/read-log.ts";
-import { listTasks, readTask } from "../../server/store/read-tasks.ts";
+import { listTasks } from "../../server/store/list-tasks.ts";
+import { readTask } from "../../server/store/read-tasks.ts";
 import { journalIdSchema, newId } from "../../shared/ids.ts";
 import { ids, progressOf, resultRecord, useLab, type QueuedTask, type TestAgent } from "./fixture.ts";
 

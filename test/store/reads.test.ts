@@ -4,7 +4,8 @@ import { attemptIdSchema, newId, submissionIdSchema, taskIdSchema } from "../../
 import { cancelTasks } from "../../server/store/cancel-tasks.ts";
 import { recordAudit } from "../../server/store/audit.ts";
 import { readCancels } from "../../server/store/read-cancels.ts";
-import { listTasks, readSubmission, readTask } from "../../server/store/read-tasks.ts";
+import { listTasks } from "../../server/store/list-tasks.ts";
+import { readSubmission, readTask } from "../../server/store/read-tasks.ts";
 import { readKnownWork, readWorkFeed } from "../../server/store/read-work-feed.ts";
 import { first, ids, newSubmission, newTask, resultRecord, useLab, type TestAgent } from "./fixture.ts";
 
