@@ -66,7 +66,7 @@ with s as (
   join agent g on g.id = i.agent_id and g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id
   join cluster c on not c.paused),
 pick as (
-  select p.id from s cross join lateral (
+  select p.id, s.journal_id from s cross join lateral (
     (select id, band, queue_no from attempt
       where agent_id = s.agent_id and lane = s.lane and rank = 0 order by band, queue_no limit s.credit)
     union all
@@ -76,14 +76,14 @@ pick as (
     order by band, queue_no limit s.credit) p
   order by p.band, p.queue_no limit $6),
 locked as (
-  select a.id from attempt a where a.id in (select id from pick) and a.rank < 2 and not a.cancel_requested
+  select a.id, p.journal_id from pick p join attempt a on a.id = p.id where a.rank < 2 and not a.cancel_requested
   order by a.id for update of a skip locked)
-update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = s.journal_id, offered_by = $7, reason = '',
+update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = l.journal_id, offered_by = $7, reason = '',
   unanswered = least(a.unanswered + 1, 10),
   offer_until = clock_timestamp() + least($9::int, $8::int * power(2, a.unanswered)) * interval '1 millisecond'
-from locked l, s, task t
-where a.id = l.id and s.agent_id = a.agent_id and s.lane = a.lane and t.id = a.task_id
-  and (a.rank = 0 or (a.journal_id = s.journal_id
+from locked l, task t
+where a.id = l.id and t.id = a.task_id
+  and (a.rank = 0 or (a.journal_id = l.journal_id
     and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
 returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec,
   nullif(t.secret_names, '{}') as "secretNames",
