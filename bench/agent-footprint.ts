@@ -1,16 +1,19 @@
 // What an agent costs its machine: memory and CPU while idle, memory with 50 scripts that run, and how long after its start it
-// dials. Floors of the same run: an empty Node process, its memory and its start.
+// dials. Asked of the single executable, as the installer puts it on a target, and beside it of the sources under Node.
+// Floors of the same run: an empty Node process, its memory and its start.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { Program } from "../demo/processes.ts";
+import { buildAgent } from "../scripts/build-agent.ts";
+import { ownVersion } from "../shared/version.ts";
 import { startBenchCluster } from "./cluster.ts";
-import { quantiles, repeated, repeatsAsked, runningMs } from "./measure.ts";
+import { quantiles, repeated, repeatsAsked, runningMs, type Quantiles } from "./measure.ts";
 import { report, round } from "./result.ts";
 
-const idleMs = 30_000;
+const idleMs = 20_000;
 const scripts = 50;
 const starts = 10;
 
@@ -31,8 +34,15 @@ async function emptyNode() {
   return { idleMiB, startMs: quantiles(startMs) };
 }
 
-async function agentOfItsOwn() {
-  const cluster = await startBenchCluster(1);
+interface Footprint {
+  readonly idleMiB: number;
+  readonly percentOfACoreIdle: number;
+  readonly withScriptsMiB: number;
+  readonly startToFirstDialMs: Quantiles;
+}
+
+async function agentOfItsOwn(own: { readonly executable?: string }): Promise<Footprint> {
+  const cluster = await startBenchCluster(1, own);
   const [agent] = cluster.agents;
   if (agent === undefined) throw new Error("there is an agent");
   try {
@@ -67,7 +77,7 @@ async function agentOfItsOwn() {
       const dialled = once(port, "connection");
       const beganMs = performance.now();
       const args = ["agent", "run", "--data-dir", cluster.agentFolder("agent-0")];
-      const again = new Program({ title: "agent", args });
+      const again = new Program({ title: "agent", ...own, args });
       await dialled;
       dialMs.push(performance.now() - beganMs);
       await again.stop();
@@ -79,7 +89,12 @@ async function agentOfItsOwn() {
   }
 }
 
-const runs = await repeated(repeatsAsked(3), async () => ({ floor: await emptyNode(), agent: await agentOfItsOwn() }));
+const executable = await buildAgent({ version: ownVersion(), commit: undefined });
+const runs = await repeated(repeatsAsked(3), async () => ({
+  floor: await emptyNode(),
+  agent: await agentOfItsOwn({ executable }),
+  sources: await agentOfItsOwn({}),
+}));
 const emptyMiB = { what: "an empty Node process", values: runs.map(({ floor }) => floor.idleMiB) };
 report(
   "agent-footprint",
@@ -96,6 +111,18 @@ report(
       question: "agent's start to its first dial, p50",
       unit: "ms",
       values: runs.map(({ agent }) => agent.startToFirstDialMs.p50),
+      floor: { what: "an empty Node process starts and ends", values: runs.map(({ floor }) => floor.startMs.p50) },
+    },
+    {
+      question: "idle agent from sources under Node, resident",
+      unit: "MiB",
+      values: runs.map(({ sources }) => sources.idleMiB),
+      floor: emptyMiB,
+    },
+    {
+      question: "agent's start from sources to its first dial, p50",
+      unit: "ms",
+      values: runs.map(({ sources }) => sources.startToFirstDialMs.p50),
       floor: { what: "an empty Node process starts and ends", values: runs.map(({ floor }) => floor.startMs.p50) },
     },
   ],

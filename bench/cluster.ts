@@ -17,7 +17,12 @@ export interface BenchCluster {
   stop(): Promise<void>;
 }
 
-export async function startBenchCluster(agentCount: number): Promise<BenchCluster> {
+/** Agents run from this checkout, or from the single executable where one is given. */
+export async function startBenchCluster(
+  agentCount: number,
+  { executable }: { readonly executable?: string } = {},
+): Promise<BenchCluster> {
+  const own = executable === undefined ? {} : { executable };
   const folder = await mkdtemp(join(tmpdir(), "holdfast-bench-"));
   const dataDirectory = join(folder, "server");
   // Benches submit faster than agents take: the bound on queues is not what they ask about.
@@ -43,7 +48,7 @@ export async function startBenchCluster(agentCount: number): Promise<BenchCluste
       const args = ["agent", "register", "--server", server.url, "--token", token, "--all-nodes", ...place];
       const registered = await runProgram({ title: `register ${name}`, args });
       if (registered.exitCode !== 0) throw new Error(registered.output);
-      agents.push(new Program({ title: name, args: ["agent", "run", "--data-dir", join(folder, name)] }));
+      agents.push(new Program({ title: name, ...own, args: ["agent", "run", "--data-dir", join(folder, name)] }));
     }
     await connected(client, agentCount);
   } catch (cause) {

@@ -19,6 +19,8 @@ export interface StartOptions {
   readonly wrapper?: readonly string[];
   /** The checkout whose program it is, such as one of an earlier version. Default: this one. */
   readonly root?: string;
+  /** An executable that is started instead of a checkout's program. */
+  readonly executable?: string;
 }
 
 export class Program {
@@ -29,10 +31,12 @@ export class Program {
   #output = "";
   #exitCode: number | null | undefined;
 
-  constructor({ args, environment, title, wrapper = [], root = ownRoot }: StartOptions) {
+  constructor({ args, environment, title, wrapper = [], root = ownRoot, executable }: StartOptions) {
     this.title = title;
     const flags = args[0] === "agent" && args[1] === "run" ? agentFlagsOf(root) : [];
-    const command = [...wrapper, process.execPath, ...flags, join(root, "cli", "holdfast.ts"), ...args];
+    const program =
+      executable === undefined ? [process.execPath, ...flags, join(root, "cli", "holdfast.ts")] : [executable];
+    const command = [...wrapper, ...program, ...args];
     const [file = "", ...rest] = command;
     this.#child = spawn(file, rest, {
       env: { NODE_COMPILE_CACHE: compileCache, ...process.env, ...environment },

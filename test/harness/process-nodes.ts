@@ -33,6 +33,8 @@ export interface ProcessNodesOptions {
   readonly agentHost?: string;
   /** What every agent is started with. */
   readonly agentPlan?: Omit<AgentPlan, "name" | "dataDirectory">;
+  /** Called with a node's process at once. */
+  readonly onNode?: (program: Program) => void;
   /** What the node of this name is started with. */
   readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
 }
@@ -69,8 +71,10 @@ export class ProcessNodes implements AsyncDisposable {
         ? await createDatabase(inject("databaseUrl"))
         : await createDatabase(postgresUrl, "empty");
     const folder = await mkdtemp(join(tmpdir(), "holdfast-truth-"));
+    const { onNode } = options;
     const cluster = await TestCluster.start({
       name: names[0],
+      ...(onNode === undefined ? {} : { onProgram: onNode }),
       databaseUrl: database.url,
       ...nodePlanOf(names[0], options),
     });
@@ -108,6 +112,7 @@ export class ProcessNodes implements AsyncDisposable {
       onProgram: (program) => {
         starting = program;
         this.#starting.add(program);
+        this.#options.onNode?.(program);
       },
       databaseUrl: this.database.url,
       masterKeyFile: join(this.cluster.folder, this.nodes[0]?.name ?? name, "master.key"),
