@@ -1,6 +1,7 @@
 // How a node gives its agents away and takes them back: it asks each session to go, spread over time so that the other
 // nodes are not stormed. To hand over, all are asked; to finish, only those that hold nothing any more.
-// Invariant: a session that was asked is closed when the node stays after all, for nothing takes a go-away back.
+// Invariants: a session that was asked is closed when the node stays after all, for nothing takes a go-away back; once
+// stopped, nothing begins again, whatever a heartbeat that was under way still brings.
 import type { Clock, Timer } from "../shared/clock.ts";
 import type { Random } from "../shared/random.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
@@ -27,6 +28,7 @@ const lookMs = 1_000;
 
 type State =
   | { readonly kind: "staying" }
+  | { readonly kind: "stopped" }
   | {
       readonly kind: "leaving";
       readonly mode: LeavingMode;
@@ -45,12 +47,12 @@ export class Leaving {
     this.#deps = deps;
   }
 
-  get mode(): "staying" | LeavingMode {
-    return this.#state.kind === "staying" ? "staying" : this.#state.mode;
+  get mode(): "staying" | LeavingMode | "stopped" {
+    return this.#state.kind === "leaving" ? this.#state.mode : this.#state.kind;
   }
 
   leave(mode: LeavingMode): void {
-    if (this.mode === mode) return;
+    if (this.mode === mode || this.mode === "stopped") return;
     const asked = this.#state.kind === "leaving" ? this.#state.asked : new WeakSet<LeavingSession>();
     this.#enter({
       kind: "leaving",
@@ -64,14 +66,14 @@ export class Leaving {
 
   stay(): void {
     const before = this.#state;
-    if (before.kind === "staying") return;
+    if (before.kind !== "leaving") return;
     this.#enter({ kind: "staying" });
     for (const session of this.#deps.sessions.all())
       if (before.asked.has(session)) session.close(closeCode.goingAway, "the node stays after all; dial again");
   }
 
   stop(): void {
-    this.#enter({ kind: "staying" });
+    this.#enter({ kind: "stopped" });
   }
 
   #enter(state: State): void {

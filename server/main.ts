@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, relative, resolve } from "node:path";
-import { systemClock } from "../shared/clock.ts";
+import { systemClock, unlessEnded } from "../shared/clock.ts";
 import { AppError, errorRows } from "../shared/errors.ts";
 import { createLogger, type LogLevel, type Logger } from "../shared/logger.ts";
 import { systemRandom } from "../shared/random.ts";
@@ -41,6 +41,9 @@ export interface ServerOptions {
   readonly logLevel: LogLevel;
 }
 
+/** A process whose node has stopped has nothing more to do. */
+const lingerMs = 5_000;
+
 /** Runs until TERM or INT; the first drains and stops, a second ends at once. Resolves with the exit code. */
 export async function runServer(given: ServerOptions): Promise<number> {
   refuseUnsafeStart(process.env);
@@ -76,6 +79,10 @@ export async function runServer(given: ServerOptions): Promise<number> {
     await stopAll(foundations);
   }
   if (node.left.length > 0) process.exit(exitCode);
+  unlessEnded(lingerMs, () => {
+    logger.warn({ resources: process.getActiveResourcesInfo() }, "stopped, and something still kept the process");
+    process.exit(exitCode);
+  });
   return exitCode;
 }
 

@@ -22,6 +22,11 @@ export function afterThisTurn(act: () => void): void {
   setImmediate(act);
 }
 
+/** Calls after `delayMs` if this process has not ended by itself until then; does not keep it from ending. */
+export function unlessEnded(delayMs: number, act: () => void): void {
+  setTimeout(act, delayMs).unref();
+}
+
 const longestTimerMs = 86_400_000;
 
 export const systemClock: Clock = {

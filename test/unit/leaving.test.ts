@@ -43,6 +43,17 @@ describe("leaving", () => {
     expect(many.clock.timers).toBe(0);
   });
 
+  it("once stopped, begins nothing again: a heartbeat under way may still say that the node drains", () => {
+    const { clock, leaving, sessions } = bench(3);
+    leaving.leave("hand-over");
+    leaving.stop();
+    leaving.leave("hand-over");
+    leaving.leave("finish");
+    leaving.stay();
+    expect(clock.timers).toBe(0);
+    expect([leaving.mode, sessions.some(({ closed }) => closed !== undefined)]).toEqual(["stopped", false]);
+  });
+
   it("to finish, asks those that hold nothing, and the others once they do not any more", () => {
     const { sessions, clock, leaving, asked } = bench(3);
     const [busy] = sessions;
