@@ -54,7 +54,7 @@ const mayImport: Record<string, readonly string[]> = {
     "agent/update/entry.ts",
   ],
   demo: ["sdk", "shared", "cli", "server/store/embedded.ts"],
-  bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo"],
+  bench: ["sdk", "shared", "certs", "server", "agent", "cli", "demo", "scripts"],
   "server/store": ["shared", "certs"],
   "server/tasks": ["shared", "server/store"],
   "server/api": ["shared", "server/tasks"],
