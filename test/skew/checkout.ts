@@ -19,10 +19,20 @@ export interface Checkout extends AsyncDisposable {
   readonly version: string;
 }
 
+/** A clone may have been made without its history: then it is asked for. */
+async function fetchIfShallow(commit: string): Promise<void> {
+  const isThere = await run("git", ["-C", root, "cat-file", "-e", commit]).then(
+    () => true,
+    () => false,
+  );
+  if (!isThere) await run("git", ["-C", root, "fetch", "--unshallow", "--quiet"]);
+}
+
 export async function checkOut({ commit, title }: PreviousVersion): Promise<Checkout> {
   const folder = await mkdtemp(join(tmpdir(), "holdfast-skew-"));
   const tarball = join(folder, "version.tar");
   try {
+    await fetchIfShallow(commit);
     await run("git", ["-C", root, "archive", "--output", tarball, commit, ...parts]);
   } catch (cause) {
     await rm(folder, { recursive: true, force: true });
