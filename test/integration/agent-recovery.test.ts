@@ -93,6 +93,8 @@ describe("an agent process", () => {
       // Not a wait for anything: the moment of the death is what is tested.
       await systemClock.sleep(random() * 25);
       await bench.kill(agent);
+      // An offer to the session of the dead one would be made to nobody.
+      await bench.store.until("the end of its session", () => bench.node.session === undefined);
       agent = bench.process();
       await bench.store.until("a session", () => bench.node.session);
       // What was never accepted is offered again, as a node does.
