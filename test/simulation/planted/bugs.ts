@@ -152,7 +152,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "agent/journal-frame.ts",
     find: "  return rest.at(-1) === 0;",
     replace: "  return rest.subarray(-64).every((byte) => byte === 0);",
-    within: 60,
+    within: 276,
   },
   {
     name: "sessions of an older boot kept",
