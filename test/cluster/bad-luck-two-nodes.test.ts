@@ -163,8 +163,8 @@ describe("the home node of a running script", () => {
     await cluster.connected("web-01");
   });
 
-  it("standing still for 35 s loses the home within 30 s, and changes nothing when it goes on", async () => {
-    const script = await counting(second, 450);
+  it("standing still for 60 s loses the home within 30 s, and changes nothing when it goes on", async () => {
+    const script = await counting(second, 700);
     await expectHome(script.id, "node-b");
     const whole = followWhole(script);
     second.program.kill("SIGSTOP");
@@ -181,9 +181,9 @@ describe("the home node of a running script", () => {
       const during = await cluster.client.run({ on: "web-01", script: "exit 7" });
       expect(await during.result()).toMatchObject({ exitCode: 7 });
       await eventually(
-        "35 s have passed",
-        () => ({ done: performance.now() - stoppedMs > 35_000, state: performance.now() - stoppedMs }),
-        { limitMs: 40_000 },
+        "60 s have passed",
+        () => ({ done: performance.now() - stoppedMs > 60_000, state: performance.now() - stoppedMs }),
+        { limitMs: 65_000 },
       );
     } finally {
       second.program.kill("SIGCONT");
