@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { TaskView } from "../../shared/api/tasks.ts";
+import type { Program } from "../../demo/processes.ts";
 import { eventually } from "../harness/eventually.ts";
-import { Failpoints } from "../harness/failpoints.ts";
+import { Failpoints, type Harm } from "../harness/failpoints.ts";
 import { apiCaller, type Answer } from "../harness/http.ts";
 import { ProcessNodes, type Counted, type ProcessNode } from "../harness/process-nodes.ts";
 import { isStopped } from "../harness/process.ts";
@@ -81,10 +82,15 @@ async function offersThroughVictim(): Promise<void> {
 }
 
 /** From now on the victim dies when it comes by this step. */
-function arm(step: string): void {
+async function arm(step: string): Promise<void> {
   failpoints.forgetFired();
-  failpoints.arm([{ step, action: "kill" }]);
-  victim.server.program.kill("SIGUSR2");
+  await armed(failpoints, { step, action: "kill" }, victim.server.program);
+}
+
+async function armed(points: Failpoints, harm: Harm, program: Program): Promise<void> {
+  points.arm([harm]);
+  program.kill("SIGUSR2");
+  await eventually(`armed: ${harm.step}`, () => ({ done: points.isTaken, state: program.output.slice(-1_000) }));
 }
 
 /** Resolves with the moment of death. */
@@ -127,7 +133,7 @@ describe("the node that a task was submitted to, killed -9", () => {
   it("before the commit: the client sees a reset, nothing is stored, and its repetition elsewhere makes the task (fault 1)", async () => {
     const task = planned();
     await offersThroughVictim();
-    arm("asking submit-tasks");
+    await arm("asking submit-tasks");
     await expect(submit(victim, task)).rejects.toThrow(/fetch failed/);
     await diesAt("asking submit-tasks");
     expect(await attemptsOf(task)).toEqual([]);
@@ -139,7 +145,7 @@ describe("the node that a task was submitted to, killed -9", () => {
   it("after the commit, before the answer: the repetition elsewhere gets the same task (fault 2)", async () => {
     const task = planned();
     await offersThroughVictim();
-    arm("answered submit-tasks");
+    await arm("answered submit-tasks");
     await expect(submit(victim, task)).rejects.toThrow(/fetch failed/);
     await diesAt("answered submit-tasks");
     const [stored, ...more] = await attemptsOf(task);
@@ -157,7 +163,7 @@ describe("the node that offers an attempt, killed -9", () => {
   it("with the offer committed and not sent: another offers the same attempt when the window ends (fault 3)", async () => {
     const task = planned();
     await offersThroughVictim();
-    arm("sending offer");
+    await arm("sending offer");
     // The answer may or may not have left before.
     await submit(victim, task).catch(() => undefined);
     const diedMs = await diesAt("sending offer");
@@ -178,7 +184,7 @@ describe("the node that offers an attempt, killed -9", () => {
     async (step) => {
       const task = planned();
       await offersThroughVictim();
-      arm(step);
+      await arm(step);
       await submit(victim, task).catch(() => undefined);
       await diesAt(step);
       // By now the agent may have told another node already what it had accepted.
@@ -210,7 +216,7 @@ describe("the home of a running script, killed -9", () => {
     "amid its log, at `%s`: the log goes on elsewhere without a gap or a repetition (fault 5)",
     async (step) => {
       const counted = await running();
-      arm(step);
+      await arm(step);
       await diesAt(step);
       expect(await wholeHistoryOf(counted)).toMatchObject({ offers: 1, home: survivors });
     },
@@ -218,7 +224,7 @@ describe("the home of a running script, killed -9", () => {
 
   it("with its result read and not committed: the agent sends it to another (fault 6)", async () => {
     const counted = await running();
-    arm("asking finish-attempts");
+    await arm("asking finish-attempts");
     const diedMs = await diesAt("asking finish-attempts");
     await cluster.finished(counted.id, other);
     const storedMs = performance.now() - diedMs;
@@ -229,13 +235,12 @@ describe("the home of a running script, killed -9", () => {
 
   it("with its result committed and not acknowledged: the agent's repetition is acknowledged and changes nothing (fault 7)", async () => {
     const counted = await running();
-    arm("sending result-ack");
+    await arm("sending result-ack");
     // The agent stands still when an acknowledgement arrives: no other sign of it leaves the agent.
     const acknowledged = { step: "received result-ack", action: "stop" } as const;
     const { program } = cluster.cluster.agents[0] ?? {};
     if (program === undefined) throw new Error("no agent");
-    agentSteps.arm([acknowledged]);
-    program.kill("SIGUSR2");
+    await armed(agentSteps, acknowledged, program);
     await diesAt("sending result-ack");
     const committed = await other.client.tasks.show(counted.id);
     expect(committed).toMatchObject({ state: "succeeded", exitCode: 0, attempts: [{ home: victim.name }] });

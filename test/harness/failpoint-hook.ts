@@ -1,8 +1,9 @@
 // Preloaded (`--import`) into a process under test: makes it die, stop or lose its connections at one named step of
 // shared/steps.ts. The only way in is the environment variable HOLDFAST_TEST_FAILPOINTS, which names the files of this
-// process: `<place>.arm` says what to do, `<place>.steps` gathers every step seen, `<place>.fired` what was done.
+// process: `<place>.arm` says what to do, `<place>.taken` that it was read, `<place>.steps` gathers every step seen,
+// `<place>.fired` what was done.
 import { subscribe } from "node:diagnostics_channel";
-import { appendFileSync, readFileSync } from "node:fs";
+import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { errnoOf } from "../../shared/errors.ts";
 import { firedLine, writeArmed, type Armed } from "./failpoints.ts";
@@ -52,6 +53,7 @@ function arm(): void {
     if (errnoOf(cause) !== "ENOENT") throw cause;
     armed = [];
   }
+  writeFileSync(`${place}.taken`, "");
   if (armed[0]?.reconnect === true) drop("greeting");
 }
 

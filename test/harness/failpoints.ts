@@ -32,10 +32,19 @@ export class Failpoints {
     return { HOLDFAST_TEST_FAILPOINTS: this.#place, NODE_OPTIONS: `--import=${hook}` };
   }
 
-  /** Each strikes once, the next only after the one before it. Takes effect when the process gets SIGUSR2, or starts. */
+  /**
+   * Each strikes once, the next only after the one before it. Takes effect when the process has taken them: it looks when
+   * it starts and when it gets SIGUSR2, and a busy one may answer requests that came after the signal first.
+   */
   arm(harms: readonly Harm[]): void {
+    rmSync(`${this.#place}.taken`, { force: true });
     const armed: Armed[] = harms.map((harm) => ({ ...harm, reconnect: greeting.test(harm.step) }));
     writeArmed(this.#place, armed);
+  }
+
+  /** Whether the process has looked since it was last armed. */
+  get isTaken(): boolean {
+    return existsSync(`${this.#place}.taken`);
   }
 
   disarm(): void {
