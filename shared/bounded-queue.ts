@@ -24,7 +24,11 @@ export class BoundedQueue<T> {
     const item = this.#items[this.#head];
     this.#items[this.#head] = undefined;
     this.#head += 1;
-    if (this.#head > 1_024 && this.#head * 2 > this.#items.length) {
+    if (this.#head === this.#items.length) {
+      // An idle queue holds no memory.
+      this.#items = [];
+      this.#head = 0;
+    } else if (this.#head > 1_024 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head);
       this.#head = 0;
     }

@@ -29,20 +29,30 @@ export function unlessEnded(delayMs: number, act: () => void): void {
 
 const longestTimerMs = 86_400_000;
 
+/** A class, not closures: a node holds two of these for each of its agents. */
+class SystemTimer implements Timer {
+  #handle: NodeJS.Timeout;
+
+  constructor(delayMs: number, act: () => void) {
+    this.#handle = this.#arm(delayMs, act);
+  }
+
+  cancel(): void {
+    clearTimeout(this.#handle);
+  }
+
+  #arm(leftMs: number, act: () => void): NodeJS.Timeout {
+    if (leftMs <= longestTimerMs) return setTimeout(act, Math.max(0, leftMs));
+    return setTimeout(() => {
+      this.#handle = this.#arm(leftMs - longestTimerMs, act);
+    }, longestTimerMs);
+  }
+}
+
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(delayMs, act) {
-    let handle: NodeJS.Timeout;
-    const arm = (leftMs: number): void => {
-      handle =
-        leftMs > longestTimerMs
-          ? setTimeout(() => arm(leftMs - longestTimerMs), longestTimerMs)
-          : setTimeout(act, Math.max(0, leftMs));
-    };
-    arm(delayMs);
-    return { cancel: () => clearTimeout(handle) };
-  },
+  after: (delayMs, act) => new SystemTimer(delayMs, act),
   every(periodMs, act) {
     const handle = setInterval(act, periodMs);
     return { cancel: () => clearInterval(handle) };

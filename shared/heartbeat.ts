@@ -18,7 +18,8 @@ export interface HeartbeatOptions {
 export class Heartbeat {
   readonly #deps: HeartbeatDeps;
   readonly #options: HeartbeatOptions;
-  #timers: Timer[] = [];
+  #pinging: Timer | undefined;
+  #watching: Timer | undefined;
   #lastMs = 0;
 
   constructor(deps: HeartbeatDeps, options: HeartbeatOptions) {
@@ -28,7 +29,7 @@ export class Heartbeat {
 
   start(): void {
     this.#lastMs = this.#deps.clock.monotonicMs();
-    if (this.#options.pingMs > 0) this.#timers.push(this.#deps.clock.every(this.#options.pingMs, this.#deps.ping));
+    if (this.#options.pingMs > 0) this.#pinging = this.#deps.clock.every(this.#options.pingMs, this.#deps.ping);
     this.#watch(this.#options.silenceMs);
   }
 
@@ -43,17 +44,15 @@ export class Heartbeat {
   }
 
   stop(): void {
-    for (const timer of this.#timers) timer.cancel();
-    this.#timers = [];
+    this.#pinging?.cancel();
+    this.#watching?.cancel();
   }
 
   #watch(delayMs: number): void {
-    const timer = this.#deps.clock.after(delayMs, () => {
-      this.#timers = this.#timers.filter((other) => other !== timer);
+    this.#watching = this.#deps.clock.after(delayMs, () => {
       const leftMs = this.#options.silenceMs - this.silentMs;
       if (leftMs > 0) this.#watch(leftMs);
       else this.#deps.onSilent();
     });
-    this.#timers.push(timer);
   }
 }

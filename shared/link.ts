@@ -49,7 +49,8 @@ export class Link<Sent extends Outgoing> {
   readonly #socketBytes: number;
   readonly #control: BoundedQueue<Sent>;
   readonly #bulk: BoundedQueue<Sent>;
-  readonly #bulkOf = new Map<string, number>();
+  /** Bulk that waits, by attempt; no map while there is none, for most links are idle. */
+  #bulkOf: Map<string, number> | undefined;
   #state: "open" | "closed" = "open";
   #pump: "idle" | "due" | "running" = "idle";
 
@@ -66,8 +67,8 @@ export class Link<Sent extends Outgoing> {
   send(message: Sent): void {
     if (this.#state === "closed") return;
     const attempts = attemptsOf(message);
-    const isBulk = message.type === "log" || attempts.some((attempt) => this.#bulkOf.has(attempt));
-    if (isBulk) for (const attempt of attempts) this.#bulkOf.set(attempt, (this.#bulkOf.get(attempt) ?? 0) + 1);
+    const isBulk = message.type === "log" || attempts.some((attempt) => this.#bulkOf?.has(attempt) === true);
+    if (isBulk) this.#countBulk(attempts, 1);
     if ((isBulk ? this.#bulk : this.#control).push(message)) this.#schedule();
     else this.close(closeCode.tooLarge, "send queue full");
   }
@@ -145,12 +146,18 @@ export class Link<Sent extends Outgoing> {
   #shiftBulk(): Sent | undefined {
     const message = this.#bulk.shift();
     if (message === undefined) return undefined;
-    for (const attempt of attemptsOf(message)) {
-      const left = (this.#bulkOf.get(attempt) ?? 1) - 1;
-      if (left === 0) this.#bulkOf.delete(attempt);
-      else this.#bulkOf.set(attempt, left);
-    }
+    this.#countBulk(attemptsOf(message), -1);
     return message;
+  }
+
+  #countBulk(attempts: readonly string[], change: 1 | -1): void {
+    const counts = (this.#bulkOf ??= new Map<string, number>());
+    for (const attempt of attempts) {
+      const left = (counts.get(attempt) ?? 0) + change;
+      if (left === 0) counts.delete(attempt);
+      else counts.set(attempt, left);
+    }
+    if (counts.size === 0) this.#bulkOf = undefined;
   }
 }
 

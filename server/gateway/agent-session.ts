@@ -11,13 +11,14 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import { lengthOf } from "../../shared/wire/log.ts";
+import type { ProgressItem } from "../../shared/wire/progress.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
-import type { OfferedAttempt } from "../tasks/courier-offer.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
 import { greetingOf } from "./greeting.ts";
+import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
 import { Reading } from "./reading.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
@@ -40,7 +41,8 @@ export class AgentSession {
   readonly #link: Link<FromNode>;
   readonly #heartbeat: Heartbeat;
   readonly #writes: AttemptWrites;
-  readonly #progressNotes: ProgressNotes;
+  /** Made for the first that comes: few scripts tell how far they are. */
+  #progressNotes: ProgressNotes | undefined;
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   readonly #reading: Reading;
@@ -76,11 +78,6 @@ export class AgentSession {
         deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
         this.close(closeCode.unavailable, "a write failed");
       },
-    });
-    this.#progressNotes = new ProgressNotes({
-      ...deps,
-      signal: this.#ending.signal,
-      onStored: (attempt) => deps.events.changed(attempt),
     });
     this.#reading = new Reading({
       socket: deps.socket,
@@ -127,19 +124,7 @@ export class AgentSession {
   }
 
   offer(attempts: readonly ClaimedAttempt[]): void {
-    this.apply({ kind: "claimed", attempts: attempts.map((attempt) => this.#opened(attempt)) });
-  }
-
-  /** Secrets are opened here and nowhere else: for the frame that takes them to the agent. */
-  #opened(attempt: ClaimedAttempt): OfferedAttempt {
-    const { task, sealedSecrets } = attempt;
-    if (sealedSecrets === undefined) return attempt;
-    try {
-      return { ...attempt, secrets: this.#deps.vault.open(task, sealedSecrets) };
-    } catch (cause) {
-      this.#deps.logger.error({ code: AppError.from(cause).code, task }, "the secrets of a task cannot be opened");
-      return { ...attempt, secrets: { why: "its secrets cannot be opened with this cluster's master key" } };
-    }
+    this.apply({ kind: "claimed", attempts: attempts.map((attempt) => withOpenSecrets(attempt, this.#deps)) });
   }
 
   /** One binary frame from the socket. */
@@ -262,8 +247,7 @@ export class AgentSession {
         for (const item of effect.items) this.#progress(item);
         return;
       case "note-progress":
-        if (this.identity !== undefined)
-          this.#progressNotes.note(effect.items, { agent, journalId: this.identity.journalId });
+        this.#noteProgress(effect.items);
         return;
       case "append": {
         const bytes = "bytes" in effect.content ? effect.content.bytes.length : 0;
@@ -330,6 +314,17 @@ export class AgentSession {
         this.#renew(effect.spki, effect.proof);
         return;
     }
+  }
+
+  #noteProgress(items: readonly ProgressItem[]): void {
+    const { agent, identity } = this;
+    if (identity === undefined) return;
+    this.#progressNotes ??= new ProgressNotes({
+      ...this.#deps,
+      signal: this.#ending.signal,
+      onStored: (attempt) => this.#deps.events.changed(attempt),
+    });
+    this.#progressNotes.note(items, { agent, journalId: identity.journalId });
   }
 
   /** One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. */

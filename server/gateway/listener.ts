@@ -18,12 +18,14 @@ import { closeCode } from "../../shared/wire/close-code.ts";
 import { agentPath, subprotocol } from "../../shared/wire/version.ts";
 import { admit, type AdmitDeps, type Admitted } from "./admit.ts";
 import type { AgentSession } from "./agent-session.ts";
+import { AgentSocket } from "./agent-socket.ts";
 import { Newcomers, type Newcomer } from "./newcomers.ts";
 import { WaitingLine, type WaitingLineOptions } from "./waiting-line.ts";
 import {
   agentListenerHttp,
   agentListenerTls,
   agentWebSocketServer,
+  forgetOfferedProtocols,
   limitAgentListener,
   type AgentListenerIdentity,
 } from "./tls-options.ts";
@@ -195,9 +197,10 @@ export class AgentListener implements Service {
     if (raw !== undefined) this.#line.forget(raw);
   }
 
-  #opened(webSocket: WebSocket, stream: Socket, admitted: Admitted): void {
+  #opened(webSocket: WebSocket, stream: TLSSocket, admitted: Admitted): void {
+    forgetOfferedProtocols(stream);
     this.#sockets.add(webSocket);
-    const session = this.#deps.openSession(frameSocket(webSocket, stream), admitted);
+    const session = this.#deps.openSession(new AgentSocket(webSocket, stream), admitted);
     const newcomer = {
       agent: admitted.agent,
       get identity() {
@@ -235,22 +238,6 @@ export class AgentListener implements Service {
 /** Apart from {@link AgentListener}'s own functions: what one of them closes over would live as long as the socket. */
 function endOnError(socket: Duplex): void {
   socket.on("error", () => socket.destroy());
-}
-
-function frameSocket(webSocket: WebSocket, stream: Duplex): FrameSocket {
-  return {
-    get bufferedAmount() {
-      return webSocket.bufferedAmount;
-    },
-    send: (frame, done) => webSocket.send(frame, { binary: true, compress: false }, done),
-    ping: () => webSocket.ping(),
-    close: (code, reason) => webSocket.close(code, reason),
-    terminate: () => webSocket.terminate(),
-    cork: () => stream.cork(),
-    uncork: () => stream.uncork(),
-    pause: () => webSocket.pause(),
-    resume: () => webSocket.resume(),
-  };
 }
 
 interface Refusal {

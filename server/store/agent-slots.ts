@@ -4,6 +4,7 @@ import { z } from "zod";
 import { agentIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { CancelActor } from "./cancel-tasks.ts";
 import type { Sql } from "./connection.ts";
+import { idArray } from "./id-array.ts";
 import { rowsOf } from "./rows.ts";
 
 const set = {
@@ -43,5 +44,5 @@ const row = z.object({ agent: agentIdSchema, slots: z.int().nullable() });
 
 /** Of these, the ones that were told another number than is set. */
 export function readAgentSlots(sql: Sql, told: readonly ToldSlots[]): Promise<ToldSlots[]> {
-  return rowsOf(sql, read, [told.map((one) => one.agent), told.map((one) => one.slots)], row);
+  return rowsOf(sql, read, [idArray(told.map((one) => one.agent)), told.map((one) => one.slots)], row);
 }

@@ -2,6 +2,7 @@
 // a single write may be lost; true only while the node lives with that boot id. `last_seen_at` is when the last session ended, for the unreachable limit.
 import type { AgentId, BootId, NodeId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
+import { idArray } from "./id-array.ts";
 
 export interface PresenceChange {
   readonly agent: AgentId;
@@ -47,7 +48,7 @@ export interface NodePresence {
 
 /** Makes this node's rows what its sessions are, whatever single writes were lost. */
 export async function settlePresence(sql: Sql, { node, nodeBootId, agents }: NodePresence): Promise<void> {
-  await sql.query(settle, [agents, node, nodeBootId]);
+  await sql.query(settle, [idArray(agents), node, nodeBootId]);
 }
 
 export async function writePresence(sql: Sql, changes: readonly PresenceChange[]): Promise<void> {

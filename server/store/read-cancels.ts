@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { agentIdSchema, attemptIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
+import { idArray } from "./id-array.ts";
 import { rowsOf } from "./rows.ts";
 
 const row = z.object({ attempt: attemptIdSchema, agent: agentIdSchema, graceMs: z.int(), abandoned: z.boolean() });
@@ -23,5 +24,5 @@ const statement = {
 };
 
 export function readCancels(sql: Sql, agents: readonly AgentId[]): Promise<PendingCancel[]> {
-  return agents.length === 0 ? Promise.resolve([]) : rowsOf(sql, statement, [agents], row);
+  return agents.length === 0 ? Promise.resolve([]) : rowsOf(sql, statement, [idArray(agents)], row);
 }

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { agentIdSchema, bootIdSchema, type AgentId, type BootId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
+import { idArray } from "./id-array.ts";
 import { rowsOf } from "./rows.ts";
 
 export interface SessionCredential {
@@ -38,7 +39,11 @@ export function readDistrusted(sql: Sql, sessions: readonly SessionCredential[])
   return rowsOf(
     sql,
     statement,
-    [sessions.map((one) => one.agent), sessions.map((one) => one.thumbprint), sessions.map((one) => one.bootId)],
+    [
+      idArray(sessions.map((one) => one.agent)),
+      idArray(sessions.map((one) => one.thumbprint)),
+      idArray(sessions.map((one) => one.bootId)),
+    ],
     row,
   );
 }

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { agentIdSchema, type AgentId } from "../../shared/ids.ts";
 import type { Sql } from "./connection.ts";
+import { idArray } from "./id-array.ts";
 import { rowsOf } from "./rows.ts";
 
 const row = z.object({ agents: z.array(agentIdSchema), unanswered: z.array(agentIdSchema), last: z.number() });
@@ -41,6 +42,6 @@ export async function readWorkFeed(sql: Sql, after: number): Promise<WorkFeed> {
 /** Of these agents, those with something to claim: at greetings and in the full sweep. */
 export async function readKnownWork(sql: Sql, agents: readonly AgentId[]): Promise<readonly AgentId[]> {
   if (agents.length === 0) return [];
-  const [found] = await rowsOf(sql, known, [agents], row);
+  const [found] = await rowsOf(sql, known, [idArray(agents)], row);
   return found?.agents ?? [];
 }

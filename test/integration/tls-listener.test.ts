@@ -17,6 +17,7 @@ import {
   agentListenerHttp,
   agentListenerTls,
   agentWebSocketServer,
+  forgetOfferedProtocols,
   isFreshMutualTls,
   limitAgentListener,
 } from "../../server/gateway/tls-options.ts";
@@ -164,6 +165,18 @@ describe("an agent of the cluster", () => {
     const [socket] = await seen;
     expect(socket).toBeInstanceOf(TLSSocket);
     expect(socket.getPeerX509Certificate()?.fingerprint256.replaceAll(":", "").toLowerCase()).toBe(leaf.thumbprint);
+  });
+});
+
+describe("a socket after its handshake", () => {
+  test("gives back Node's copy of the offered protocols, and still knows which was chosen", async () => {
+    const seen = once(listener.server, "secureConnection");
+    await dial({ overrides: { ALPNProtocols: ["http/1.1"] } });
+    const [socket] = await seen;
+    expect(Reflect.get(socket, "_tlsOptions")).toMatchObject({ ALPNProtocols: expect.any(Uint8Array) });
+    forgetOfferedProtocols(socket);
+    expect(Reflect.get(socket, "_tlsOptions")).toMatchObject({ ALPNProtocols: undefined });
+    expect(socket.alpnProtocol).toBe("http/1.1");
   });
 });
 
