@@ -12,7 +12,7 @@ import type { NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
 import { silentLogger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
-import { systemRandom } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import type { Service } from "../shared/service.ts";
 import { ownVersion } from "../shared/version.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
@@ -130,7 +130,7 @@ class HoldfastAgent implements Agent {
     this.#options = { ...options, dataPath: resolve(options.dataPath) };
     this.#deps = deps;
     this.#clock = deps.clock ?? systemClock;
-    this.#random = deps.random ?? systemRandom;
+    this.#random = deps.random ?? new SystemRandom();
     this.#logger = deps.logger ?? silentLogger;
     this.#background = new Background({ logger: this.#logger });
   }

@@ -13,7 +13,9 @@ import { generateKeyPair } from "../certs/public-key.ts";
 import { agentListenerTls } from "../server/gateway/tls-options.ts";
 import { systemClock as clock } from "../shared/clock.ts";
 import { agentIdSchema, clusterIdSchema, createIdSource, newId, nodeIdSchema } from "../shared/ids.ts";
-import { systemRandom as random } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
+
+const random = new SystemRandom();
 
 const folder = process.argv[2] ?? ".";
 const deps = { clock, random };

@@ -19,8 +19,10 @@ import {
   type NodeId,
 } from "../shared/ids.ts";
 import { silentLogger as logger } from "../shared/logger.ts";
-import { systemRandom as random } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import { sha256Hex } from "../shared/thumbprint.ts";
+
+const random = new SystemRandom();
 
 /** What a fleet's process and the bare server are started with; JSON. */
 export interface FleetPlan {

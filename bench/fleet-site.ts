@@ -11,10 +11,12 @@ import { startServer, type RunningServer } from "../demo/processes.ts";
 import { EmbeddedPostgres } from "../server/store/embedded.ts";
 import { systemClock as clock } from "../shared/clock.ts";
 import { silentLogger as logger } from "../shared/logger.ts";
-import { systemRandom as random } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import type { FleetQuestion } from "./agent-fleet.ts";
 import type { FleetOptions, FleetState } from "./fleet.ts";
 import { enrolFleet } from "./fleet-plan.ts";
+
+const random = new SystemRandom();
 
 /** Dials under way while a fleet connects at leisure: as many as a node judges at once, so that none is held back. */
 export const dialsAtOnce = 64;

@@ -11,13 +11,15 @@ import { Heartbeat } from "../shared/heartbeat.ts";
 import { bootIdSchema, createIdSource, journalIdSchema, newId, type NodeId } from "../shared/ids.ts";
 import type { FrameSocket } from "../shared/link.ts";
 import { silentLogger as logger } from "../shared/logger.ts";
-import { systemRandom as random } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import { ownVersion } from "../shared/version.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { ownProtocols } from "../shared/wire/version.ts";
 import { defaultTimings } from "../shared/wire/welcome.ts";
 import type { FleetPlan } from "./fleet-plan.ts";
+
+const random = new SystemRandom();
 
 export interface FleetOptions {
   readonly agents: number;

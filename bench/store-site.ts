@@ -33,7 +33,9 @@ import {
   type JournalId,
 } from "../shared/ids.ts";
 import { silentLogger as logger } from "../shared/logger.ts";
-import { systemRandom as random } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
+
+const random = new SystemRandom();
 
 export interface RowAgent {
   readonly id: AgentId;

@@ -7,7 +7,7 @@ import { Holdfast } from "../sdk/holdfast.ts";
 import { EmbeddedPostgres } from "../server/store/embedded.ts";
 import { systemClock } from "../shared/clock.ts";
 import { silentLogger } from "../shared/logger.ts";
-import { systemRandom } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import { Program, runProgram, startServer, type RunningServer } from "./processes.ts";
 
 export interface DemoNode extends RunningServer {
@@ -33,7 +33,7 @@ export class DemoCluster {
 
   async startDatabase(): Promise<void> {
     const postgres = new EmbeddedPostgres(
-      { clock: systemClock, random: systemRandom, logger: silentLogger },
+      { clock: systemClock, random: new SystemRandom(), logger: silentLogger },
       { dataDirectory: join(this.folder, "database") },
     );
     this.#steps.push(() => postgres.stop());

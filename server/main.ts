@@ -5,7 +5,7 @@ import { join, relative, resolve } from "node:path";
 import { systemClock, unlessEnded } from "../shared/clock.ts";
 import { AppError, errorRows } from "../shared/errors.ts";
 import { createLogger, type LogLevel, type Logger } from "../shared/logger.ts";
-import { systemRandom } from "../shared/random.ts";
+import { SystemRandom } from "../shared/random.ts";
 import { startAll, stopAll, type Service } from "../shared/service.ts";
 import { refuseUnsafeStart } from "../shared/unsafe-start.ts";
 import { ownVersion } from "../shared/version.ts";
@@ -52,7 +52,7 @@ export async function runServer(given: ServerOptions): Promise<number> {
   const logger = createLogger({ level: options.logLevel, fields: { part: "server", node: name } });
   const lock = new DataDirectoryLock({ directory: options.dataDir });
   const embedded = new EmbeddedPostgres(
-    { clock: systemClock, random: systemRandom, logger },
+    { clock: systemClock, random: new SystemRandom(), logger },
     { dataDirectory: options.dataDir },
   );
   const foundations: Service[] = options.databaseUrl === undefined ? [lock, embedded] : [lock];

@@ -7,7 +7,7 @@ import { afterThisTurn, systemClock, type Clock } from "../shared/clock.ts";
 import { AppError } from "../shared/errors.ts";
 import { bootIdSchema, createIdSource, newId, type AgentId, type NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
-import { systemRandom, type Random } from "../shared/random.ts";
+import { SystemRandom, type Random } from "../shared/random.ts";
 import { stopAll, type Service } from "../shared/service.ts";
 import { ApiServer } from "./api/http-server.ts";
 import { createBackend } from "./backend.ts";
@@ -105,7 +105,7 @@ export interface HoldfastNode extends Service {
  * `master-key.wrong`, `node.removed`, `node.clock`, `node.version`, `config.invalid` (a port in use).
  */
 export async function startNode(deps: NodeDeps, options: NodeOptions): Promise<HoldfastNode> {
-  const { logger, clock = systemClock, random = systemRandom } = deps;
+  const { logger, clock = systemClock, random = new SystemRandom() } = deps;
   const started: Begun[] = [];
   const begin = async <T extends Service>(name: string, service: T): Promise<T> => {
     await service.start();

@@ -10,7 +10,7 @@ import { listProcesses, readProcess } from "../../agent/process-table.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { queryRows } from "../harness/query.ts";
@@ -82,7 +82,7 @@ describe("a secret", () => {
       log_min_error_statement: "debug5",
     };
     postgres = new EmbeddedPostgres(
-      { clock: systemClock, random: systemRandom, logger: silentLogger },
+      { clock: systemClock, random: new SystemRandom(), logger: silentLogger },
       { dataDirectory: path("database"), parameters },
     );
     await postgres.start();

@@ -24,12 +24,12 @@ import { systemClock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { apiKeyIdSchema, createIdSource, newId, type ApiKeyId } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { isFinal, type FinalState, type TaskState } from "../../shared/task.ts";
 import { sha256 } from "../../shared/thumbprint.ts";
 import { Registry } from "prom-client";
 
-export const ids = createIdSource({ clock: systemClock, random: systemRandom });
+export const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 
 export function taskView(change: Partial<TaskView> = {}): TaskView {
   return {
@@ -215,7 +215,7 @@ export class FakeBackend implements Backend, EnrolmentBackend {
   /** The text of a new key with these scopes. */
   createKey(scopes: readonly Grant[] = ["*"]): string {
     const id = newId(ids, apiKeyIdSchema);
-    const secret = Buffer.from(systemRandom.bytes(32)).toString("base64url");
+    const secret = Buffer.from(new SystemRandom().bytes(32)).toString("base64url");
     this.keys.set(id, { id, name: "test", scopes, secretDigest: sha256(secret), valid: true });
     return formatApiKey({ id, secret });
   }

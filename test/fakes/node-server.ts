@@ -13,7 +13,7 @@ import { systemClock } from "../../shared/clock.ts";
 import type { AttemptId, NodeId } from "../../shared/ids.ts";
 import { attemptIdSchema, createIdSource, newId, taskIdSchema } from "../../shared/ids.ts";
 import { readFrame } from "../../shared/link.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import type { Lane, Stream } from "../../shared/task.ts";
 import { taskSpecSchema } from "../../shared/task.ts";
 import { encodeFrame } from "../../shared/wire/frame.ts";
@@ -31,7 +31,7 @@ import type { ProgressLine } from "../../shared/progress-line.ts";
 import { nodeCapability, type Verdict } from "../../shared/wire/welcome.ts";
 import type { TestAuthorities, TestLeaf } from "../harness/certs.ts";
 
-const ids = createIdSource({ clock: systemClock, random: systemRandom });
+const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 const knownTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
 
 interface StreamRow {

@@ -3,14 +3,14 @@
 import { systemClock } from "../../shared/clock.ts";
 import { describeError } from "../../shared/errors.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { DataDirectoryLock } from "../../server/data-directory.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 
 const [dataDirectory = "", cacheDirectory] = process.argv.slice(2);
 const lock = new DataDirectoryLock({ directory: dataDirectory });
 const postgres = new EmbeddedPostgres(
-  { clock: systemClock, random: systemRandom, logger: silentLogger },
+  { clock: systemClock, random: new SystemRandom(), logger: silentLogger },
   { dataDirectory, ...(cacheDirectory === undefined ? {} : { cacheDirectory }) },
 );
 try {

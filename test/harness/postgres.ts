@@ -11,7 +11,7 @@ import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { migrate } from "../../server/store/migrate.ts";
 import { systemClock, type Clock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { scratchParent } from "./scratch.ts";
 
 export interface TestPostgres {
@@ -44,7 +44,7 @@ export async function startTestPostgres(options: TestPostgresOptions = {}): Prom
   const directory = await mkdtemp(join(scratchParent(), "holdfast-postgres-"));
   const parameters = { ...(options.durability === "fast" ? fastParameters : {}), ...options.parameters };
   const server = new EmbeddedPostgres(
-    { clock: options.clock ?? systemClock, random: systemRandom, logger: silentLogger },
+    { clock: options.clock ?? systemClock, random: new SystemRandom(), logger: silentLogger },
     { dataDirectory: directory, parameters },
   );
   try {

@@ -10,7 +10,7 @@ import { accessPathIn, clusterPathIn } from "../../server/store/embedded-cluster
 import { loadAccess } from "../../server/store/embedded-access.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { eventually } from "./eventually.ts";
 import { isAlive, signalAll, treeOf } from "./process.ts";
 import { queryRows } from "./query.ts";
@@ -134,7 +134,7 @@ export class ReplicatedPostgres implements AsyncDisposable {
 
   async #startMember(directory: string): Promise<Member> {
     const tending = new Tending();
-    const deps = { clock: tending.clock, random: systemRandom, logger: silentLogger };
+    const deps = { clock: tending.clock, random: new SystemRandom(), logger: silentLogger };
     const server = new EmbeddedPostgres(deps, { dataDirectory: directory, parameters });
     const member = { directory, server, tending };
     this.#all.push(member);

@@ -19,7 +19,7 @@ import type { AttemptId } from "../../shared/ids.ts";
 import { attemptIdSchema, taskIdSchema } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { taskSpecSchema } from "../../shared/task.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { ownVersion } from "../../shared/version.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
@@ -264,7 +264,7 @@ describe("a journal that cannot be rewritten", () => {
 
   async function openJournal(path: string): Promise<Journal> {
     const options = { path, hostBootId: "boot", compactBytes: 20_000 };
-    const journal = new Journal({ logger: silentLogger, random: systemRandom }, options);
+    const journal = new Journal({ logger: silentLogger, random: new SystemRandom() }, options);
     await journal.open();
     return journal;
   }

@@ -12,12 +12,12 @@ import { systemClock } from "../../shared/clock.ts";
 import { enrolmentRequestSchema } from "../../shared/enrolment.ts";
 import { encodeToken, tokenSecretDigest } from "../../shared/enrolment-token.ts";
 import { agentIdSchema, createIdSource, newId, tokenIdSchema } from "../../shared/ids.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 import { createTestAuthorities } from "../harness/certs.ts";
 import type { TestAuthorities } from "../harness/certs.ts";
 
-const ids = createIdSource({ clock: systemClock, random: systemRandom });
+const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 let bench: AgentBench;
 const servers: Server[] = [];
 
@@ -43,11 +43,11 @@ interface Enrolment {
 /** The enrolment endpoint of a node of `authorities`, whose token pins `pinned`. */
 async function enrolment(authorities: TestAuthorities, pinned: TestAuthorities = authorities): Promise<Enrolment> {
   const node = authorities.nodeLeaf({ lifetimeMs: 3_600_000 });
-  const secret = systemRandom.bytes(32);
+  const secret = new SystemRandom().bytes(32);
   const { nodesCaPin } = issuingPin(pinned.nodes.certificatePem, pinned.nodeLeaf().certificatePem);
   const token = encodeToken({ tokenId: newId(ids, tokenIdSchema), secret, nodesCaPin });
   const bodies: string[] = [];
-  const nonce = Buffer.from(systemRandom.bytes(56)).toString("base64url");
+  const nonce = Buffer.from(new SystemRandom().bytes(56)).toString("base64url");
   const server = createServer((request, response) => {
     void (async () => {
       let body = "";
@@ -66,7 +66,7 @@ async function enrolment(authorities: TestAuthorities, pinned: TestAuthorities =
       const agentId = newId(ids, agentIdSchema);
       const leaf = issueAgentLeaf(
         { authority: authorities.agents, cluster, agentId, publicKeySpki, lifetimeMs: 3_600_000 },
-        { clock: systemClock, random: systemRandom },
+        { clock: systemClock, random: new SystemRandom() },
       );
       const answer = {
         agentId,
@@ -167,7 +167,7 @@ test("a certificate is renewed at half of its life with a new key, and every ses
           publicKeySpki: Buffer.from(spki),
           lifetimeMs: 3_600_000,
         },
-        { clock: systemClock, random: systemRandom },
+        { clock: systemClock, random: new SystemRandom() },
       );
       renewed.push(leaf.thumbprint);
       return {

@@ -6,14 +6,14 @@ import { listProcesses } from "../../agent/process-table.ts";
 import type { AttemptId } from "../../shared/ids.ts";
 import { attemptIdSchema, createIdSource, newId } from "../../shared/ids.ts";
 import { systemClock } from "../../shared/clock.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { AgentBench } from "../fakes/node-cluster.ts";
 import { storedSha256 } from "../fakes/node-server.ts";
 import type { AttemptRow } from "../fakes/node-server.ts";
 import { eventually } from "../harness/eventually.ts";
 
 let bench: AgentBench;
-const ids = createIdSource({ clock: systemClock, random: systemRandom });
+const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 type Finished = AttemptRow & { result: NonNullable<AttemptRow["result"]> };
 
 beforeEach(async () => {

@@ -9,7 +9,7 @@ import type { Agent } from "../../agent/agent.ts";
 import { formatApiKey } from "../../shared/api/api-key.ts";
 import { apiKeyIdSchema, createIdSource, newId } from "../../shared/ids.ts";
 import { systemClock } from "../../shared/clock.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { connected, enrol, startAgentOn } from "../harness/enrolled-agent.ts";
 import { apiCaller, type ApiCaller } from "../harness/http.ts";
 import { startTestNode, type TestNode } from "../harness/node.ts";
@@ -108,7 +108,7 @@ test.each([
 });
 
 test("who may run tasks may not update agents, neither by this route nor as a task", async () => {
-  const id = newId(createIdSource({ clock: systemClock, random: systemRandom }), apiKeyIdSchema);
+  const id = newId(createIdSource({ clock: systemClock, random: new SystemRandom() }), apiKeyIdSchema);
   const secret = randomBytes(32).toString("base64url");
   const digest = createHash("sha256").update(secret).digest();
   const scopes = ["tasks:run", "tasks:read", "agents:read"];

@@ -5,7 +5,7 @@ import { formatApiKey } from "../../shared/api/api-key.ts";
 import type { TaskView } from "../../shared/api/tasks.ts";
 import { apiKeyIdSchema, createIdSource, newId } from "../../shared/ids.ts";
 import { systemClock } from "../../shared/clock.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { isFinal } from "../../shared/task.ts";
 import { sha256 } from "../../shared/thumbprint.ts";
 import { connected, enrol, startAgentOn } from "../harness/enrolled-agent.ts";
@@ -201,8 +201,8 @@ describe("an idempotency key", () => {
 });
 
 async function newKey(scopes: readonly string[]): Promise<string> {
-  const id = newId(createIdSource({ clock: systemClock, random: systemRandom }), apiKeyIdSchema);
-  const secret = Buffer.from(systemRandom.bytes(32)).toString("base64url");
+  const id = newId(createIdSource({ clock: systemClock, random: new SystemRandom() }), apiKeyIdSchema);
+  const secret = Buffer.from(new SystemRandom().bytes(32)).toString("base64url");
   await rows("insert into api_key (id, name, secret_sha256, scopes) values ($1, 'second', $2, $3)", [
     id,
     sha256(secret),

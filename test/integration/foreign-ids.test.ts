@@ -9,7 +9,7 @@ import { loadIdentity } from "../../agent/identity.ts";
 import { anyNodeName } from "../../certs/profile.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { createIdSource } from "../../shared/ids.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
 import { ownProtocols } from "../../shared/wire/version.ts";
@@ -17,7 +17,7 @@ import { connected, enrol, TestSite } from "../harness/enrolled-agent.ts";
 import { queryRows } from "../harness/query.ts";
 import { fromAgentSamples } from "../surface/wire-messages.ts";
 
-const ids = createIdSource({ clock: systemClock, random: systemRandom });
+const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const secretWord = "the-victims-own-word";
 

@@ -14,7 +14,7 @@ import { encodeToken } from "../../shared/enrolment-token.ts";
 import { createIdSource, newId, tokenIdSchema } from "../../shared/ids.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { startApi, type RunningApi } from "../fakes/api-backend.ts";
 
 const name = `holdfast-agent-linux-${process.arch}`;
@@ -44,7 +44,7 @@ beforeEach(async () => {
   await writeFile(join(folder, "served", name), executable);
   served = new ExecutableFolder({ logger: silentLogger }, { folder: join(folder, "served") });
   api = await startApi({}, served);
-  const tokenId = newId(createIdSource({ clock: systemClock, random: systemRandom }), tokenIdSchema);
+  const tokenId = newId(createIdSource({ clock: systemClock, random: new SystemRandom() }), tokenIdSchema);
   const listDigest = (await served.list())?.digest;
   token = encodeToken({ tokenId, secret: new Uint8Array(32), nodesCaPin: "0".repeat(64), listDigest });
   await writeFile(join(folder, "install.sh"), await served.installer());

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadMasterKey, type MasterKey } from "../../server/enrolment/master-key.ts";
 import { createSecretVault } from "../../server/tasks/secret-vault.ts";
 import { taskIdSchema } from "../../shared/ids.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { secretSchema } from "../../shared/secret.ts";
 import { uuid } from "../unit/tasks/scene.ts";
 
@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const keyOf = (name: string): Promise<MasterKey> =>
-  loadMasterKey({ random: systemRandom }, { path: join(folder, name), create: "allowed" });
+  loadMasterKey({ random: new SystemRandom() }, { path: join(folder, name), create: "allowed" });
 
 describe("the vault", () => {
   const task = taskIdSchema.parse(uuid(21));

@@ -171,7 +171,7 @@ describe("an agent of the cluster", () => {
 describe("a socket after its handshake", () => {
   test("gives back Node's copy of the offered protocols, and still knows which was chosen", async () => {
     const seen = once(listener.server, "secureConnection");
-    await dial({ overrides: { ALPNProtocols: ["http/1.1"] } });
+    await rawDial(listener.port, { ...tlsOf(cluster.agentLeaf()), ALPNProtocols: ["http/1.1"] });
     const [socket] = await seen;
     expect(Reflect.get(socket, "_tlsOptions")).toMatchObject({ ALPNProtocols: expect.any(Uint8Array) });
     forgetOfferedProtocols(socket);

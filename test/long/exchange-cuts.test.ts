@@ -7,11 +7,14 @@ import { isDeepStrictEqual } from "node:util";
 import { expect, test } from "vitest";
 import type { Agent } from "../../agent/agent.ts";
 import { registerAgent } from "../../agent/register.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { startAgentOn } from "../harness/enrolled-agent.ts";
 import { FaultProxy, type Direction } from "../harness/fault-proxy.ts";
 import { hastyClock } from "../harness/hasty-clock.ts";
 import { startTestNode, type TestNode } from "../harness/node.ts";
+
+const random = new SystemRandom();
+const withoutJitter = { unit: () => 0, bytes: (count: number) => random.bytes(count) };
 
 const seed = Number(process.env["HOLDFAST_SEED"] ?? Date.now() % 1_000_000);
 const step = process.env["HOLDFAST_EVERY_BYTE"] === "1" ? 1 : 37;
@@ -94,7 +97,7 @@ class Site implements AsyncDisposable {
     let agent: Agent | undefined;
     try {
       // Without jitter the only wait is the one after a cut that may have been a refusal: 5 s, here a tenth of it.
-      agent = await startAgentOn(this.#dataPath, { clock: hastyClock(10), random: { ...systemRandom, unit: () => 0 } });
+      agent = await startAgentOn(this.#dataPath, { clock: hastyClock(10), random: withoutJitter });
       const streams = { out: "", err: "" };
       for await (const piece of handle.bytes({ signal }))
         streams[piece.stream] += "bytes" in piece ? Buffer.from(piece.bytes).toString() : `[${piece.omitted} omitted]`;

@@ -28,7 +28,7 @@ import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { boundLog, isAlive } from "../../server/store/embedded-process.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import { scratchParent } from "../harness/scratch.ts";
 
 const isRoot = process.geteuid?.() === 0;
@@ -45,7 +45,7 @@ const undo: (() => Promise<void> | void)[] = [];
 beforeAll(async () => {
   seed = mkdtempSync(join(scratchParent(), "holdfast-embedded-"));
   const postgres = new EmbeddedPostgres(
-    { clock: systemClock, random: systemRandom, logger: silentLogger },
+    { clock: systemClock, random: new SystemRandom(), logger: silentLogger },
     { dataDirectory: seed },
   );
   await postgres.start();
@@ -65,7 +65,7 @@ afterEach(async () => {
 
 function embedded(dataDirectory = directory): EmbeddedPostgres {
   const postgres = new EmbeddedPostgres(
-    { clock: systemClock, random: systemRandom, logger: silentLogger },
+    { clock: systemClock, random: new SystemRandom(), logger: silentLogger },
     { dataDirectory },
   );
   undo.push(() => postgres.stop());

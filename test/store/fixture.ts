@@ -21,7 +21,7 @@ import {
   type TaskId,
 } from "../../shared/ids.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 import type { Lane } from "../../shared/task.ts";
 import type { ResultRecord } from "../../shared/wire/result.ts";
 import { insertAgent } from "../../server/store/agent-certificates.ts";
@@ -35,7 +35,7 @@ import type { NewSubmission, NewTask } from "../../server/store/submit-tasks.ts"
 import { createCluster } from "../../server/store/trust.ts";
 import { createDatabase, type TestDatabase } from "../harness/postgres.ts";
 
-export const ids = createIdSource({ clock: systemClock, random: systemRandom });
+export const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 export const scriptSpec = JSON.stringify({ kind: "script", interpreter: "sh", script: "true", graceMs: 1_234 });
 
 export interface TestAgent {

@@ -9,9 +9,9 @@ import { clusterPathIn } from "../../server/store/embedded-cluster.ts";
 import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { silentLogger } from "../../shared/logger.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 
-const deps = { clock: systemClock, random: systemRandom, logger: silentLogger };
+const deps = { clock: systemClock, random: new SystemRandom(), logger: silentLogger };
 let folder: string;
 let primary: EmbeddedPostgres;
 let standby: EmbeddedPostgres;

@@ -3,9 +3,9 @@ import { expect, it } from "vitest";
 import { Newcomers } from "../../server/gateway/newcomers.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { agentIdSchema, createIdSource, newId, type AgentId } from "../../shared/ids.ts";
-import { systemRandom } from "../../shared/random.ts";
+import { SystemRandom } from "../../shared/random.ts";
 
-const ids = createIdSource({ clock: systemClock, random: systemRandom });
+const ids = createIdSource({ clock: systemClock, random: new SystemRandom() });
 
 interface Session {
   readonly agent: AgentId;

@@ -10,7 +10,7 @@ import { AppError } from "../../../shared/errors.ts";
 import { attemptIdSchema, nodeIdSchema, taskIdSchema } from "../../../shared/ids.ts";
 import { Link } from "../../../shared/link.ts";
 import { silentLogger } from "../../../shared/logger.ts";
-import { systemRandom } from "../../../shared/random.ts";
+import { SystemRandom } from "../../../shared/random.ts";
 import { taskSpecSchema } from "../../../shared/task.ts";
 import type { FromAgent } from "../../../shared/wire/from-agent.ts";
 import { FakeClock } from "../../fakes/clock.ts";
@@ -30,7 +30,7 @@ async function engineOn(
   execution: Site["execution"],
 ): Promise<{ engine: Engine; fatal: AppError[]; frames: Uint8Array[] }> {
   const logger = silentLogger;
-  const journal = new Journal({ logger, random: systemRandom, disk }, { path: "/journal", hostBootId: "host" });
+  const journal = new Journal({ logger, random: new SystemRandom(), disk }, { path: "/journal", hostBootId: "host" });
   await journal.open();
   const fatal: AppError[] = [];
   const frames: Uint8Array[] = [];

@@ -6,7 +6,7 @@ import { encodeJournalFrame, scanJournal } from "../../../agent/journal-frame.ts
 import { decodeNumberedRecord, encodeRecord } from "../../../agent/journal-record.ts";
 import { attemptIdSchema, type AttemptId } from "../../../shared/ids.ts";
 import { silentLogger } from "../../../shared/logger.ts";
-import { systemRandom } from "../../../shared/random.ts";
+import { SystemRandom } from "../../../shared/random.ts";
 
 const path = "/data/journal";
 const attemptId = (no: number): AttemptId => attemptIdSchema.parse(`00000000-0000-7000-8000-00000000000${no}`);
@@ -64,7 +64,7 @@ class MemoryDisk implements JournalDisk {
 }
 
 const journalOn = (disk: JournalDisk): Journal =>
-  new Journal({ logger: silentLogger, random: systemRandom, disk }, { path, hostBootId: "host" });
+  new Journal({ logger: silentLogger, random: new SystemRandom(), disk }, { path, hostBootId: "host" });
 
 async function boot(disk: JournalDisk): Promise<Journal> {
   const journal = journalOn(disk);

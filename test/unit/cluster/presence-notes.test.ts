@@ -5,8 +5,10 @@ import type { PresenceChange } from "../../../server/store/presence.ts";
 import { Background } from "../../../shared/background.ts";
 import { agentIdSchema, bootIdSchema, createIdSource, newId, nodeIdSchema } from "../../../shared/ids.ts";
 import { silentLogger as logger } from "../../../shared/logger.ts";
-import { systemRandom as random } from "../../../shared/random.ts";
+import { SystemRandom } from "../../../shared/random.ts";
 import { FakeClock } from "../../fakes/clock.ts";
+
+const random = new SystemRandom();
 
 function bench() {
   const clock = new FakeClock();

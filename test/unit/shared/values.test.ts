@@ -4,13 +4,13 @@ import { describe, expect, it } from "vitest";
 import { BoundedQueue } from "../../../shared/bounded-queue.ts";
 import { AppError, describeError, errorRows, errnoOf, isErrorCode } from "../../../shared/errors.ts";
 import { createIdSource, firstIdAt, newId, taskIdSchema } from "../../../shared/ids.ts";
-import { systemRandom } from "../../../shared/random.ts";
+import { SystemRandom } from "../../../shared/random.ts";
 import { FakeClock } from "../../fakes/clock.ts";
 
 describe("ids", () => {
   const source = () => {
     const clock = new FakeClock();
-    return { clock, ids: createIdSource({ clock, random: systemRandom }) };
+    return { clock, ids: createIdSource({ clock, random: new SystemRandom() }) };
   };
 
   it("are UUIDs of version 7 and variant 10, in lower case", () => {
@@ -34,7 +34,7 @@ describe("ids", () => {
   it("fall between the first id of their millisecond and that of the next", () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 2 ** 47 }), (wallMs) => {
-        const id = createIdSource({ clock: new FakeClock({ wallMs }), random: systemRandom }).next();
+        const id = createIdSource({ clock: new FakeClock({ wallMs }), random: new SystemRandom() }).next();
         return firstIdAt(wallMs) <= id && id < firstIdAt(wallMs + 1);
       }),
     );
