@@ -45,7 +45,7 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 pivot_root . machine
 umount -l /machine
 exec env -i container=holdfast PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin \\
-  setpriv --bounding-set ${bounding} ${manager} --system --log-target=console --show-status=no' "$0"`;
+  setpriv --bounding-set ${bounding} ${manager} --system --log-target=journal-or-kmsg --show-status=no' "$0"`;
 
 export interface Outcome {
   readonly exitCode: number | null;
@@ -185,9 +185,10 @@ export class SystemdContainer implements AsyncDisposable {
       await once(unshare, "close");
     }
     if (existsSync(this.#group)) {
+      // The kernel's own count: the list of processes is empty a moment before the group may go.
       await eventually("nothing lives in its control group", () => {
-        const state = pidsIn(this.#group);
-        return { done: state.length === 0, state };
+        const state = readFileSync(join(this.#group, "cgroup.events"), "utf8");
+        return { done: state.includes("populated 0"), state };
       });
       removeGroup(this.#group);
     }
