@@ -6,7 +6,7 @@ import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, rmdirSync } from "node:fs";
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { eventually } from "./eventually.ts";
@@ -74,6 +74,8 @@ export class SystemdContainer implements AsyncDisposable {
     const path = await mkdtemp(join(tmpdir(), "holdfast-systemd-"));
     const group = join(unifiedMount() ?? "", `holdfast-test-${randomBytes(4).toString("hex")}`);
     const container = new SystemdContainer(path, group);
+    // It is the root folder of users in there.
+    await chmod(path, 0o755);
     const folders = ["usr", "local", "proc", "sys", "dev", "run", "tmp", "root", "machine", "etc/systemd/system"];
     for (const folder of [...folders, "var/lib", "var/tmp", "var/log/journal"])
       await mkdir(join(path, folder), { recursive: true });
