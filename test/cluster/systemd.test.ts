@@ -30,22 +30,22 @@ while [ ! -e /var/lib/go ]; do i=$((i + 1)); echo "line $i"; echo $i >/var/lib/c
 echo "end $$" >>/var/lib/truth`;
 
 describe.skipIf(isSkipped)("the agent under a real systemd", () => {
+  /** Whatever of it the start came to goes again. */
+  const site = new AsyncDisposableStack();
   let node: TestNode;
   let target: SystemdContainer;
   let served = "";
 
   beforeAll(async () => {
     served = await mkdtemp(join(tmpdir(), "holdfast-served-"));
+    site.defer(() => rm(served, { recursive: true, force: true }));
     await copyFile(await buildAgent({ version: "0.0.0-test", commit: undefined }), join(served, file));
     node = await startTestNode({ agentExecutables: served });
-    target = await SystemdContainer.create();
+    site.adopt(node, (one) => one.stop());
+    target = site.use(await SystemdContainer.create());
     await target.boot();
-  }, 120_000);
-  afterAll(async () => {
-    await target[Symbol.asyncDispose]();
-    await node.stop();
-    await rm(served, { recursive: true, force: true });
-  });
+  }, 300_000);
+  afterAll(() => site.disposeAsync());
 
   async function install(...words: string[]): Promise<string> {
     const { token } = await node.client.tokens.create({});
