@@ -277,7 +277,7 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
     // systemctl itself takes the folder of links away with the last one.
     expect(has("etc/systemd/system/multi-user.target.wants")).toBe(false);
     expect(await readdir(join(target.path, "var/lib/holdfast"))).toEqual(["agent"]);
-    expect(await target.sh("systemctl --failed --no-legend; pgrep -fa holdfast-agent || :")).toBe("");
+    expect(await target.sh("systemctl --failed --no-legend; pgrep -fa '[h]oldfast-agent' || :")).toBe("");
     expect(() => target.pids(group)).toThrow("ENOENT");
   });
 });
