@@ -2,7 +2,8 @@
 # Installs what the tests need from the distribution: Spin and gcc for the model, Chromium for the SDK in a browser,
 # nginx and HAProxy for the configurations in deploy/, PgBouncer, ip and nft for networks that are cut, tinyproxy and dante
 # for agents behind a proxy; what the agent's unit needs: systemd-analyze, systemctl and systemd-notify, and Python to hear
-# what that says; busybox, curl and wget for a root without Node; and libfaketime for clocks that jump. The tests start these themselves: no service is to run.
+# what that says; a systemd to be booted, and setpriv and pgrep for it; busybox, curl and wget for a root without Node; and
+# libfaketime for clocks that jump. The tests start these themselves: no service is to run.
 # Asks apt-get only for what is missing, and only as root on a Debian; elsewhere it says what is missing and ends with 0,
 # for the tests themselves decide whether that is a failure (CI=true) or a skip.
 set -u
@@ -26,6 +27,8 @@ need nft nftables
 need tinyproxy tinyproxy-bin
 need danted dante-server
 need systemd-analyze systemd
+need setpriv util-linux
+need pgrep procps
 need useradd passwd
 need python3 python3-minimal
 need busybox busybox-static

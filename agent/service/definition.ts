@@ -44,8 +44,11 @@ export function serviceName(instance: string | undefined): string {
   return `holdfast-agent-${instance}`;
 }
 
+/** Where the data directories of a host's agents lie, unless told otherwise: each closed, and maybe of a user of its own. */
+export const dataFolders = "/var/lib/holdfast";
+
 export function defaultServiceDataPath(instance: string | undefined): string {
-  return `/var/lib/holdfast/${instance === undefined ? "agent" : `agent-${instance}`}`;
+  return `${dataFolders}/${instance === undefined ? "agent" : `agent-${instance}`}`;
 }
 
 /** All words of the command line that the service runs. */

@@ -1,6 +1,6 @@
 // Installs an agent as a systemd service and takes it away again: looks, plans (plan.ts), and does what is left to do.
 // Repeating either is safe: what is already so is left alone.
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { existsSync } from "node:fs";
 import { AppError } from "../../shared/errors.ts";
 import { listAttemptFolders, AttemptFolder } from "../attempt-folder.ts";
@@ -8,7 +8,7 @@ import { hostBootId } from "../host.ts";
 import { isAlive } from "../process-table.ts";
 import { readLockHolder } from "../data-lock.ts";
 import { removeUserPlaces } from "../user-places.ts";
-import { defaultServiceDataPath, serviceName, type ServiceDefinition } from "./definition.ts";
+import { dataFolders, defaultServiceDataPath, serviceName, type ServiceDefinition } from "./definition.ts";
 import { describeStep, planInstall, planUninstall, type Account, type Seen, type Step } from "./plan.ts";
 import type { ServiceHost } from "./service-host.ts";
 import { readUnit, unitPath } from "./systemd-unit.ts";
@@ -30,6 +30,7 @@ export async function surveyInstall(
     ...(await surveyUnit(host, name)),
     account: await host.account(user),
     folder: await host.folder(dataPath),
+    above: dirname(dataPath) === dataFolders ? await host.folder(dataFolders) : undefined,
     enrolment: await enrolmentIn(host, dataPath),
   };
   return { steps: planInstall(definition, seen, wish), enrolment: seen.enrolment };
@@ -93,7 +94,9 @@ async function act(host: ServiceHost, step: Step): Promise<void> {
       return demand(host, "chown", ["-hR", `${userId}:${groupId}`, "--", host.at(step.path)]);
     }
     case "close-folder":
-      return host.closeFolder(step.path);
+      return host.changeMode(step.path, 0o700);
+    case "open-folder":
+      return host.changeMode(step.path, 0o711);
     case "write-unit":
       return host.writeText(step.path, step.text);
     case "reload":

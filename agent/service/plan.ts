@@ -1,7 +1,7 @@
 // What has to be done so that a service is installed, or gone, from what was seen: only what differs. Pure; install.ts looks
 // and acts. Invariant: nothing a person wrote by hand is replaced or removed unless that was asked for.
 import { AppError } from "../../shared/errors.ts";
-import type { ServiceDefinition } from "./definition.ts";
+import { dataFolders, type ServiceDefinition } from "./definition.ts";
 import { renderUnit, unitPath, type UnitText } from "./systemd-unit.ts";
 
 export interface Account {
@@ -15,6 +15,8 @@ export interface Seen {
   readonly account: Account | undefined;
   /** Undefined: no such folder. */
   readonly folder: { readonly userId: number; readonly mode: number } | undefined;
+  /** What is above it, where that is the product's own; undefined when it is not, or is not there. */
+  readonly above: { readonly userId: number; readonly mode: number } | undefined;
   readonly enrolment: "present" | "absent";
   readonly enabling: "enabled" | "disabled";
   /** `none`: no systemd looks after these files, as in the root of an image. */
@@ -25,7 +27,7 @@ export type Step =
   | { readonly kind: "make-user"; readonly user: string; readonly home: string }
   | { readonly kind: "make-folder"; readonly path: string; readonly user: string }
   | { readonly kind: "own-folder"; readonly path: string; readonly user: string }
-  | { readonly kind: "close-folder"; readonly path: string }
+  | { readonly kind: "close-folder" | "open-folder"; readonly path: string }
   | { readonly kind: "write-unit"; readonly path: string; readonly text: string; readonly replaces: UnitText["kind"] }
   | { readonly kind: "reload" }
   | { readonly kind: "enable" | "start" | "restart" | "disable" | "stop"; readonly name: string }
@@ -58,10 +60,13 @@ export function planInstall(
   return steps;
 }
 
-function folderSteps({ dataPath: path, user }: ServiceDefinition, { folder, account }: Seen): Step[] {
-  if (folder === undefined) return [{ kind: "make-folder", path, user }];
-  const isOpen = (folder.mode & 0o077) !== 0;
+function folderSteps({ dataPath: path, user }: ServiceDefinition, { folder, account, above }: Seen): Step[] {
   const steps: Step[] = [];
+  // Root registers with closed folders all the way down, and the service's user would not reach its own.
+  const isBarred = above !== undefined && above.userId === 0 && (above.mode & 0o001) === 0;
+  if (user !== "root" && isBarred) steps.push({ kind: "open-folder", path: dataFolders });
+  if (folder === undefined) return [...steps, { kind: "make-folder", path, user }];
+  const isOpen = (folder.mode & 0o077) !== 0;
   if (folder.userId !== account?.userId) {
     // Only root's own and closed folder holds nothing that anybody else put there: links to give files away by, or a journal
     // and an identity to lead root's agent with.
@@ -111,6 +116,8 @@ export function describeStep(step: Step): string {
       return `give ${step.path} and what is in it to ${step.user}`;
     case "close-folder":
       return `close ${step.path} to others (0700)`;
+    case "open-folder":
+      return `let other users pass through ${step.path} (0711)`;
     case "write-unit":
       return `${step.replaces === "absent" ? "write" : "replace"} ${step.path}`;
     case "reload":

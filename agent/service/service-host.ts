@@ -25,7 +25,7 @@ export interface ServiceHost {
   writeText(path: string, text: string): Promise<void>;
   folder(path: string): Promise<{ readonly userId: number; readonly mode: number } | undefined>;
   makeFolder(path: string, owner: Account): Promise<void>;
-  closeFolder(path: string): Promise<void>;
+  changeMode(path: string, mode: number): Promise<void>;
   remove(path: string): Promise<void>;
   /** Where the path really is. */
   at(path: string): string;
@@ -79,8 +79,8 @@ export class SystemHost implements ServiceHost {
     if (userId !== process.getuid?.()) await chown(this.at(path), userId, groupId);
   }
 
-  async closeFolder(path: string): Promise<void> {
-    await chmod(this.at(path), 0o700);
+  async changeMode(path: string, mode: number): Promise<void> {
+    await chmod(this.at(path), mode);
   }
 
   async remove(path: string): Promise<void> {

@@ -165,7 +165,7 @@ class LiveHost implements ServiceHost {
   writeText = (path: string, text: string) => this.#files.writeText(path, text);
   folder = (path: string) => this.#files.folder(path);
   makeFolder = this.#files.makeFolder.bind(this.#files);
-  closeFolder = (path: string) => this.#files.closeFolder(path);
+  changeMode = (path: string, mode: number) => this.#files.changeMode(path, mode);
   remove = (path: string) => this.#files.remove(path);
   at = (path: string) => this.#files.at(path);
   account = async () => ({ userId: process.getuid?.() ?? 0, groupId: process.getgid?.() ?? 0 });

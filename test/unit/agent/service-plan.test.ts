@@ -14,6 +14,7 @@ const bare: Seen = {
   unit: { kind: "absent" },
   account: { userId: 0, groupId: 0 },
   folder: undefined,
+  above: undefined,
   enrolment: "absent",
   enabling: "disabled",
   activity: "inactive",
@@ -22,6 +23,7 @@ const complete: Seen = {
   unit: own,
   account: { userId: 0, groupId: 0 },
   folder: { userId: 0, mode: 0o700 },
+  above: { userId: 0, mode: 0o700 },
   enrolment: "present",
   enabling: "enabled",
   activity: "active",
@@ -56,11 +58,21 @@ describe("installing", () => {
 
   test("gives root's closed folder to the service's user, and takes none that others could have filled", () => {
     const theirs = defineService({ program, user: "deploy" });
-    const seen: Seen = { ...complete, account: { userId: 990, groupId: 990 }, unit: readUnit(renderUnit(theirs)) };
+    const unit = readUnit(renderUnit(theirs));
+    const seen: Seen = { ...complete, above: undefined, account: { userId: 990, groupId: 990 }, unit };
     expect(kinds(seen, theirs)).toEqual(["stop", "own-folder", "start"]);
     const refusal = expect.objectContaining({ code: "config.invalid" });
     expect(() => kinds({ ...seen, folder: { userId: 0, mode: 0o770 } }, theirs)).toThrowError(refusal);
     expect(() => kinds({ ...complete, folder: { userId: 990, mode: 0o700 } })).toThrowError(refusal);
+  });
+
+  test("lets another user than root pass through the product's own folder, and opens nobody else's", () => {
+    const theirs = defineService({ program, user: "deploy" });
+    const seen: Seen = { ...bare, account: { userId: 990, groupId: 990 } };
+    const above = { userId: 0, mode: 0o700 };
+    expect(kinds({ ...seen, above }, theirs).slice(0, 2)).toEqual(["open-folder", "make-folder"]);
+    for (const other of [undefined, { userId: 0, mode: 0o711 }, { userId: 7, mode: 0o700 }])
+      expect(kinds({ ...seen, above: other }, theirs)[0]).toBe("make-folder");
   });
 
   test("leaves a unit that was edited, until it is told to replace it", () => {
