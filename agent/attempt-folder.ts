@@ -39,6 +39,8 @@ export type Marker =
   | { readonly kind: "unclear" }
   | { readonly kind: "shim"; readonly mark: ShimMark };
 
+const endCauses = ["cancelled", "timed-out"] as const satisfies readonly EndCause[];
+
 export class AttemptFolder {
   readonly path: string;
   /** Where the script's own files are: here, or where the user it runs as can get to them. */
@@ -197,15 +199,29 @@ export class AttemptFolder {
     );
   }
 
-  /** Written before the first signal, so that a successor does not take the exit that follows for the script's own. */
+  /**
+   * Written before the first signal, so that a successor does not take the exit that follows for the script's own. Without
+   * room for a word of content the name says it: a file's name found room where its content did not.
+   */
   markEnding(cause: EndCause): void {
-    writeFileSync(join(this.path, "run", "ended-for.new"), cause);
-    renameSync(join(this.path, "run", "ended-for.new"), join(this.path, "run", "ended-for"));
+    const written = this.#endingMark(".new");
+    try {
+      writeFileSync(written, cause);
+      renameSync(written, this.#endingMark());
+    } catch (failure) {
+      if (errnoOf(failure) !== "ENOSPC") throw failure;
+      renameSync(written, this.#endingMark(`.${cause}`));
+    }
   }
 
   endedFor(): EndCause | undefined {
-    const cause = read(join(this.path, "run", "ended-for"));
-    return cause === "cancelled" || cause === "timed-out" ? cause : undefined;
+    const cause = read(this.#endingMark());
+    if (cause === "cancelled" || cause === "timed-out") return cause;
+    return endCauses.find((one) => exists(this.#endingMark(`.${one}`)));
+  }
+
+  #endingMark(suffix = ""): string {
+    return join(this.path, "run", `ended-for${suffix}`);
   }
 
   /** The script is over; the shim is writing down how. */

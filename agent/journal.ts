@@ -214,7 +214,7 @@ export class Journal {
         if (!(await this.#compactIfDue())) await this.#write(handle, records, waiters.length > 0);
         for (const waiter of waiters) waiter.resolve();
       } catch (cause) {
-        const why = AppError.from(cause, errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal");
+        const why = AppError.from(cause);
         // The state in memory is ahead of the disk: nothing more may be decided on it.
         const { handle } = this.#mode;
         this.#mode = { kind: "failed", why };

@@ -112,6 +112,12 @@ export const errorRows = {
   "queue.full": row(429, 75, true, "Wait until queued tasks have run, or cancel some."),
   "rate.limited": row(429, 75, true, "Wait as long as Retry-After says."),
   "request.invalid": row(400, 2, false, "Correct the field named here; /api/docs shows the form."),
+  "request.timed-out": row(
+    408,
+    75,
+    true,
+    "Send it again; if it lasts, look at the line and at the load of both machines.",
+  ),
   "request.too-large": row(413, 2, false, "Send less, or move the content into a file."),
   "route.unknown": row(404, 1, false, "See /api/docs for the routes."),
   "script.too-large": row(413, 2, false, "A script may have 512 KiB: fetch the rest from a file on the target."),
@@ -176,10 +182,11 @@ export class AppError extends Error {
     this.retryAfterSeconds = detail.retryAfterSeconds;
   }
 
-  /** Wraps anything thrown; an AppError comes back as it is. */
-  static from(cause: unknown, code: ErrorCode = "internal"): AppError {
+  /** Wraps anything thrown; an AppError comes back as it is. Without a code: a full disk is one that may have room again. */
+  static from(cause: unknown, code?: ErrorCode): AppError {
     if (cause instanceof AppError) return cause;
-    return new AppError(code, describeError(cause), { cause });
+    const known = errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal";
+    return new AppError(code ?? known, describeError(cause), { cause });
   }
 }
 

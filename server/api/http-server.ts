@@ -56,6 +56,8 @@ export interface ApiServerOptions {
   readonly connections?: ApiConnectionsOptions;
   /** How long running requests may take to finish at stop; default 5 s. */
   readonly stopMs?: number;
+  /** Within which a request's head has to come; default 10 s. */
+  readonly headMs?: number;
 }
 
 export interface ApiRoute {
@@ -178,13 +180,14 @@ export class ApiServer implements Service {
   }
 
   #createApp(): ApiInstance {
+    // A head that is not there after 10 s will not come (fault 100); Node looks every 30 s by default, and gives it a minute.
+    const headersTimeout = this.#options.headMs ?? 10_000;
     const app: ApiInstance = fastify({
       logger: false,
       bodyLimit: bodyBytes,
       // Following a stream by HEAD would open one; the health routes ask for theirs.
       exposeHeadRoutes: false,
-      // A head that is not there after 10 s will not come (fault 100); Node looks every 30 s by default, and gives it a minute.
-      http: { maxHeaderSize: headerBytes, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+      http: { maxHeaderSize: headerBytes, headersTimeout, connectionsCheckingInterval: headersTimeout / 5 },
       // As long as a name may be: Fastify's own 100 would answer 404 for agents and nodes with longer ones.
       routerOptions: { maxParamLength: limits.nameChars },
       frameworkErrors: sendFrameworkError,

@@ -37,13 +37,10 @@ export function sendFrameworkError(cause: FastifyError, request: FastifyRequest,
   void sendProblem(reply, fromFastify(cause, request) ?? new AppError("request.invalid", "the request cannot be read"));
 }
 
-/** Bytes that are no HTTP: there is no request to answer, so the problem is written to the socket as it is. */
+/** Bytes that are no request: there is none to answer, so the problem is written to the socket as it is. */
 export function refuseBytes(cause: Error, socket: Socket, ids: IdSource): void {
   if (socket.destroyed || !socket.writable) return;
-  const error =
-    errnoOf(cause) === "HPE_HEADER_OVERFLOW"
-      ? new AppError("request.too-large", "the request's head is larger than the 8192 bytes that are taken")
-      : new AppError("request.invalid", "this is not an HTTP request, or it came too slowly");
+  const error = fromParser(errnoOf(cause));
   const requestId = ids.next();
   const problem: Problem = { code: error.code, message: error.message, mend: error.mend, requestId };
   const body = JSON.stringify(problem);
@@ -53,6 +50,18 @@ export function refuseBytes(cause: Error, socket: Socket, ids: IdSource): void {
     // A sender that reads nothing is not waited for.
     () => socket.destroy(),
   );
+}
+
+function fromParser(code: string | undefined): AppError {
+  switch (code) {
+    case "HPE_HEADER_OVERFLOW":
+      return new AppError("request.too-large", "the request's head is larger than the 8192 bytes that are taken");
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      // Nothing is wrong with it when this process stood still meanwhile: it goes on, and finds the time gone before it reads.
+      return new AppError("request.timed-out", "the request had not come whole when its time was over");
+    default:
+      return new AppError("request.invalid", "this is not an HTTP request");
+  }
 }
 
 function toAppError(cause: unknown, request: FastifyRequest, logger: Logger): AppError {

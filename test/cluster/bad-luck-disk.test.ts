@@ -1,5 +1,5 @@
 // An agent whose disk is full: a tmpfs of 64 MiB, mounted for this file and unmounted after it. Needs root, as mounting does.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -23,7 +23,7 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
   });
   afterAll(async () => {
     // Scripts outlive their agent: those that a failed test left are let go first, for they hold the disk.
-    for (const no of [1, 2]) await writeFile(held(no).go, "");
+    for (const no of [1, 2, 3]) await writeFile(held(no).go, "");
     await cluster?.stop();
     await disk?.remove();
     await rm(folder, { recursive: true, force: true });
@@ -86,6 +86,28 @@ describe.runIf(process.getuid?.() === 0)("an agent on a full disk", () => {
       makeRoom();
     }
     expect(startsIn(truth)).toBe(1);
+  });
+
+  it("that dies there while it ends a script leaves word to the next one of why it was ended", async () => {
+    const { truth, go } = held(3);
+    // It takes its time when it is told to end, and then has a code of its own.
+    const script = `trap "echo told >> '${truth}'" TERM; echo "start $HOLDFAST_ATTEMPT_ID" >> '${truth}'; while [ ! -e '${go}' ]; do sleep 0.05; done; exit 5`;
+    const running = await cluster.client.run({ on: "small-01", script, timeoutMs: 3_000, graceMs: 60_000 });
+    await eventually("the script runs", () => ({ done: startsIn(truth) === 1, state: startsIn(truth) }));
+    const makeRoom = disk.fill();
+    try {
+      await eventually("the script is told to end", async () => {
+        const told = await readFile(truth, "utf8");
+        return { done: told.includes("told"), state: told };
+      });
+      small.program.kill("SIGKILL");
+      await small.program.exited;
+      await writeFile(go, "");
+    } finally {
+      makeRoom();
+    }
+    await cluster.restartAgent(small);
+    expect(await running.result()).toMatchObject({ state: "timed-out", reason: "time-limit", exitCode: 5 });
   });
 
   it("that filled up a moment ago takes no work to fail it: what never started waits for room", async () => {

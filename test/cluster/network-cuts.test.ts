@@ -11,14 +11,14 @@ const names = ["node-a", "node-b", "node-c"] as const;
 /** DESIGN 6 ends a session after 25 s of silence, and promise 4 allows 30 s for a host that vanishes. */
 const noticedWithinMs = 30_000;
 
-const whyNot = SeparateNetwork.whyNot();
+const whyNot = await SeparateNetwork.whyNot();
 const isSkipped = whyNot !== undefined && process.env["CI"] !== "true";
 if (isSkipped) process.stderr.write(`\nSKIPPED, no line was cut: ${whyNot} (root? sh scripts/install-test-tools.sh)\n`);
 
 describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => {
   const networks: SeparateNetwork[] = [];
-  const separateNetwork = (): SeparateNetwork => {
-    const made = SeparateNetwork.create();
+  const separateNetwork = async (): Promise<SeparateNetwork> => {
+    const made = await SeparateNetwork.create();
     networks.push(made);
     return made;
   };
@@ -28,13 +28,13 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
     try {
       await cluster?.[Symbol.asyncDispose]();
     } finally {
-      for (const network of networks.splice(0)) network.remove();
+      for (const network of networks.splice(0)) await network.remove();
       cluster = undefined;
     }
   });
 
   it("goes on through another node within 30 s, runs on without any, and delivers all when they are back", async () => {
-    const network = separateNetwork();
+    const network = await separateNetwork();
     cluster = await ProcessNodes.start(names, ["web-01"], {
       agentHost: network.host,
       agentPlan: { wrapper: network.wrapper },
@@ -44,7 +44,7 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
     const other = names.find((name) => name !== home.name) ?? "node-a";
 
     // One line: that of the home.
-    network.cut([home.server.agentPort]);
+    await network.cut([home.server.agentPort]);
     const cutMs = performance.now();
     const reader = cluster.named(other);
     // Offered over the dead line, then by another node to the same journal.
@@ -73,7 +73,7 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
     expect(moved).toMatchObject({ state: "running", attempts: [{ number: 1 }] });
 
     // All lines.
-    network.cut(cluster.nodes.map(({ server }) => server.agentPort));
+    await network.cut(cluster.nodes.map(({ server }) => server.agentPort));
     const allCutMs = performance.now();
     expect(hasEnded(script.truth)).toBe(false);
     await eventually(
@@ -91,7 +91,7 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
     // Unreachable is no failure.
     expect(await reader.client.tasks.show(script.id)).toMatchObject({ state: "running", finishedAt: null });
 
-    network.heal();
+    await network.heal();
     const healedMs = performance.now();
     await cluster.expectWhole(script, reader);
     const wholeMs = performance.now() - healedMs;
@@ -103,7 +103,7 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
   }, 300_000);
 
   it("notices within 30 s that one direction is dead, whichever it is, and goes on through another node", async () => {
-    const first = separateNetwork();
+    const [first, second] = [await separateNetwork(), await separateNetwork()];
     cluster = await ProcessNodes.start(names, [], { agentHost: first.host });
     const group = cluster;
     const cutOneWay = async (network: SeparateNetwork, dropped: "incoming" | "outgoing"): Promise<void> => {
@@ -112,7 +112,7 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
       const script = await group.counting(group.named("node-a"), agent, { count: 450, pauseSeconds: 0.1 });
       const home = group.named(await homeOf(group, script));
       const reader = group.named(names.find((name) => name !== home.name) ?? "node-a");
-      network.cut([home.server.agentPort], dropped);
+      await network.cut([home.server.agentPort], dropped);
       const cutMs = performance.now();
       const meanwhile = await group.counting(home, agent, { count: 3, pauseSeconds: 0.1 });
       const moved = eventually(
@@ -140,10 +140,10 @@ describe.skipIf(isSkipped)("an agent whose lines are cut without a word", () => 
         },
         { limitMs: noticedWithinMs },
       );
-      network.heal();
+      await network.heal();
       await group.expectWhole(script, reader);
     };
-    await Promise.all([cutOneWay(first, "incoming"), cutOneWay(separateNetwork(), "outgoing")]);
+    await Promise.all([cutOneWay(first, "incoming"), cutOneWay(second, "outgoing")]);
     await cluster.connected();
   }, 300_000);
 });

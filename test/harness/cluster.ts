@@ -142,6 +142,12 @@ export class TestCluster {
     const given = ["--server", this.server.url, "--token", token, ...reach, ...place];
     const registered = await this.#cli(plan, ["agent", "register", ...given]);
     if (registered.exitCode !== 0) throw new Error(`register ${name}: ${registered.exitCode}\n${registered.output}`);
+    return this.startRegistered({ ...plan, dataDirectory });
+  }
+
+  /** Starts one that is registered already, and waits for nothing. */
+  startRegistered(plan: AgentPlan & { readonly dataDirectory: string }): TestAgent {
+    const { name, dataDirectory } = plan;
     const agent = { name, dataDirectory, plan, program: this.#runAgent(plan, dataDirectory) };
     this.agents.push(agent);
     return agent;

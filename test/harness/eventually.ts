@@ -1,5 +1,5 @@
-// Waits for an observation of another process that no event announces. Looks again every 50 ms until a deadline, then
-// fails with the last state seen. The only timer that tests use.
+// Waits for an observation of another process that no event announces. Looks again every 50 ms, or as asked, until a deadline,
+// then fails with the last state seen. The only timer that tests use.
 import { patience } from "../../demo/patience.ts";
 
 export interface Observation<State> {
@@ -12,7 +12,8 @@ const lookMs = 50;
 export async function eventually<State>(
   what: string,
   look: () => Promise<Observation<State>> | Observation<State>,
-  options: { readonly limitMs?: number } = {},
+  /** `everyMs`: of a look that costs more than it should while the machine is busy. */
+  options: { readonly limitMs?: number; readonly everyMs?: number } = {},
 ): Promise<State> {
   const limitMs = (options.limitMs ?? 30_000) * patience;
   const endMs = performance.now() + limitMs;
@@ -25,7 +26,7 @@ export async function eventually<State>(
     } catch (cause) {
       last = cause;
     }
-    await new Promise((resolve) => void setTimeout(resolve, lookMs));
+    await new Promise((resolve) => void setTimeout(resolve, options.everyMs ?? lookMs));
   }
   throw new Error(`within ${limitMs} ms it did not happen that ${what}; last seen: ${show(last)}`);
 }

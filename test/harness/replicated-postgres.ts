@@ -12,6 +12,7 @@ import { EmbeddedPostgres } from "../../server/store/embedded.ts";
 import { silentLogger } from "../../shared/logger.ts";
 import { SystemRandom } from "../../shared/random.ts";
 import { eventually } from "./eventually.ts";
+import { favour } from "./favour.ts";
 import { isAlive, signalAll, treeOf } from "./process.ts";
 import { queryRows } from "./query.ts";
 import { scratchParent } from "./scratch.ts";
@@ -86,8 +87,9 @@ export class ReplicatedPostgres implements AsyncDisposable {
     await eventually(
       "the primary answers again",
       async () => ({ done: true, state: await queryRows(this.url, "select 1") }),
-      { limitMs: recoveryMs },
+      { limitMs: recoveryMs, everyMs: 200 },
     );
+    favour(this.#first.server.pid);
   }
 
   /** Ends the primary for good and makes the standby the primary. Without a standby until {@link addStandby}. */
@@ -139,6 +141,8 @@ export class ReplicatedPostgres implements AsyncDisposable {
     const member = { directory, server, tending };
     this.#all.push(member);
     await server.start();
+    // A machine of its own in the field: beside scripts on this one a standby would not catch up for minutes.
+    favour(server.pid);
     return member;
   }
 
@@ -189,7 +193,8 @@ async function followedBy(adminUrl: string, isGood: (row: QueryResultRow) => boo
       const rows = await queryRows(adminUrl, "select sync_state, state from pg_stat_replication");
       return { done: rows.some(isGood), state: rows };
     },
-    { limitMs: recoveryMs },
+    // Each look is a connection with its proof of the password.
+    { limitMs: recoveryMs, everyMs: 200 },
   );
 }
 

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 
 export interface CountingPlan {
   readonly count: number;
+  /** After each line. 0: all of them at once. */
   readonly pauseSeconds: number;
   /** Its last act. Default: none, and what is written behind it goes on. */
   readonly exitCode?: number;
@@ -20,10 +21,10 @@ export function countingScript(
   return [
     say("start"),
     // Nobody writes into this pipe: bash itself waits, where a `sleep` for each line would cost a process.
-    "exec 9<> <(:)",
+    ...(pauseSeconds > 0 ? ["exec 9<> <(:)"] : []),
     `for ((i = 1; i <= ${count}; i++)); do`,
     ...(beats === "written" ? [say("beat")] : []),
-    `echo "line $i"; read -r -t ${pauseSeconds} -u 9`,
+    `echo "line $i"${pauseSeconds > 0 ? `; read -r -t ${pauseSeconds} -u 9` : ""}`,
     "done",
     say("end"),
     ...(exitCode === undefined ? [] : [`exit ${exitCode}`]),

@@ -1,12 +1,10 @@
 // All nodes replaced one after the other under load: none fails, none is repeated, no log has a gap. Each node is ended by
 // TERM, as a service manager does. HOLDFAST_ROLLING="20 10" is 20 agents and 10 scripts a second; by default what two cores
 // carry beside the nodes.
-import { existsSync, writeFileSync } from "node:fs";
-import { setPriority } from "node:os";
 import { expect, it } from "vitest";
 import { patience } from "../../demo/patience.ts";
-import type { Program } from "../../demo/processes.ts";
 import { eventually } from "../harness/eventually.ts";
+import { favour } from "../harness/favour.ts";
 import { ProcessNodes, type Counted } from "../harness/process-nodes.ts";
 
 const [agentCount = 6, perSecond = 3] = (process.env["HOLDFAST_ROLLING"] ?? "6 2").split(" ").map(Number);
@@ -14,23 +12,13 @@ const agents = Array.from({ length: agentCount }, (_, number) => `agent-${number
 /** Twenty seconds each, so that every restart meets many that run. */
 const plan = { count: 20, pauseSeconds: 1 };
 
-/**
- * Agents and scripts are other machines' work: here they get what the nodes leave. Linux shares a processor out by sessions,
- * and every script has one of its own: without this a node had a two-hundredth of it.
- */
-function goesFirst({ pid }: Program): void {
-  const group = `/proc/${pid}/autogroup`;
-  if (existsSync(group)) writeFileSync(group, "-15");
-  else setPriority(pid, -15);
-}
-
 it("a rolling restart under load fails, repeats and cuts nothing", { timeout: 600_000 * patience }, async () => {
   // With just as many slots as scripts run at this rate, every delay would last. With many more, a machine that falls behind
   // starts more and more at once.
   const slots = Math.ceil((1.25 * perSecond * plan.count * plan.pauseSeconds) / agentCount);
   const agentPlan = { environment: { HOLDFAST_SLOTS: String(slots) } };
   const names = ["node-a", "node-b", "node-c"] as const;
-  await using cluster = await ProcessNodes.start([...names], agents, { agentPlan, onNode: goesFirst });
+  await using cluster = await ProcessNodes.start([...names], agents, { agentPlan, onNode: ({ pid }) => favour(pid) });
   const submitted: Counted[] = [];
   let mode: "load" | "done" = "load";
   /** Out of the load balancer, as readiness says. */

@@ -2,7 +2,7 @@
 // time. Pure. Each check answers what is wrong, or nothing; none trusts one witness where two can be compared.
 import { isFinal, rankOf } from "../../shared/task.ts";
 import { countedLines, type TruthLine } from "../harness/script-truth.ts";
-import type { History, JournalFacts, StoredAttempt, Submitted } from "./history.ts";
+import type { History, JournalFacts, Look, StoredAttempt, Submitted } from "./history.ts";
 
 export interface Violation {
   readonly invariant: string;
@@ -87,15 +87,15 @@ const outcomeIsTrue: CaseCheck = ({ one, truth, attempts }) =>
       const { id, state, reason, exitCode, signal } = attempt;
       const told = `attempt ${id} is ${state}${reason === "" ? "" : `: ${reason}`}, exit code ${exitCode}, signal ${signal}`;
       const hasEnded = truth.some((line) => line.word === "end" && line.attempt === id);
-      const { kind, exitCode: expected } = one.script;
+      const { kind, exitCode: expected } = one.work;
       switch (state) {
         case "succeeded":
         case "failed":
           return [
-            ...found("I7", !hasEnded, () => `${told}, and the script never came to its end`),
+            ...found("I7", !hasEnded && kind !== "no-op", () => `${told}, and the script never came to its end`),
             ...found(
               "I7",
-              exitCode !== expected || (state === "succeeded") !== (expected === 0),
+              exitCode !== expected || (state === "succeeded") !== ((expected ?? 0) === 0),
               () => `${told}, expected ${expected}`,
             ),
           ];
@@ -129,7 +129,7 @@ const logIsWhole: CaseCheck = ({ one, truth, attempts }, { history }) =>
   attempts
     .filter(({ hasResult }) => hasResult)
     .flatMap(({ id, reason, out, err, outNext }) => {
-      const whole = countedLines(one.script.count);
+      const whole = countedLines(one.work.count);
       const hasEnded = truth.some((line) => line.word === "end" && line.attempt === id);
       const beats = truth.filter((line) => line.word === "beat" && line.attempt === id).length;
       // Killed between the words and the line they announce, or amid them.
@@ -207,15 +207,23 @@ function phantoms({ submitted, tasks }: History): readonly Violation[] {
     .map(({ key, id }) => ({ invariant: "I3", subject: key, what: `nobody asked for task ${id}` }));
 }
 
-/** I8, I26: one reader never sees a lower rank after a higher one, and no other end after an end. */
-function backwardLooks({ looks, tasks }: History): readonly Violation[] {
+/**
+ * I8, I26: one reader never sees a lower rank after a higher one, and no other end after an end. Acceptance and start are
+ * stored without waiting for the disk, so a death of the database may take them back; never an offer or an end.
+ */
+function backwardLooks({ looks, tasks, databaseDeaths }: History): readonly Violation[] {
   const keyOf = new Map(tasks.map(({ id, key }) => [id, key]));
+  const isTakenBack = (before: Look, after: Look): boolean =>
+    !isFinal(before.state) &&
+    rankOf(after.state) >= rankOf("offered") &&
+    databaseDeaths.some(({ fromMs, toMs }) => toMs >= before.lastAskedAtMs && fromMs <= after.firstAnsweredAtMs);
   return [...Map.groupBy(looks, ({ task }) => task)].flatMap(([task, seen]) =>
-    seen.flatMap(({ state }, index) => {
-      const before = seen[index - 1]?.state;
-      if (before === undefined || (rankOf(state) >= rankOf(before) && !isFinal(before))) return [];
-      const invariant = isFinal(before) ? "I8" : "I26";
-      return [{ invariant, subject: keyOf.get(task) ?? task, what: `seen ${before}, then ${state}` }];
+    seen.flatMap((after, index) => {
+      const before = seen[index - 1];
+      if (before === undefined || (rankOf(after.state) >= rankOf(before.state) && !isFinal(before.state))) return [];
+      if (isTakenBack(before, after)) return [];
+      const invariant = isFinal(before.state) ? "I8" : "I26";
+      return [{ invariant, subject: keyOf.get(task) ?? task, what: `seen ${before.state}, then ${after.state}` }];
     }),
   );
 }

@@ -4,15 +4,17 @@ import type { TaskState } from "../../shared/task.ts";
 import type { TruthLine } from "../harness/script-truth.ts";
 
 interface Counts {
-  /** Lines, one each quarter of a second. */
+  /** Lines that it writes: all at once, or one each quarter of a second. */
   readonly count: number;
-  readonly exitCode: number;
+  /** Null when there is no process that could have one. */
+  readonly exitCode: number | null;
   /** `twice`: two clients send the same key at once. */
   readonly repeat: "once" | "twice";
 }
 
-export type ScriptKind =
-  | ({ readonly kind: "counted" } & Counts)
+export type Work =
+  | ({ readonly kind: "no-op"; readonly count: 0; readonly exitCode: null } & Counts)
+  | ({ readonly kind: "counted"; readonly pace: "at once" | "slow" } & Counts)
   | ({ readonly kind: "cancelled"; readonly afterMs: number } & Counts)
   | ({ readonly kind: "timed-out"; readonly timeoutMs: number } & Counts);
 
@@ -27,8 +29,8 @@ export interface Answered {
 export interface Submitted {
   readonly key: string;
   readonly agent: string;
-  readonly script: ScriptKind;
-  /** The file of its script's own truth. */
+  readonly work: Work;
+  /** The file of its script's own truth; a no-op has none. */
   readonly truth: string;
   readonly invokedAtMs: number;
   readonly answers: Answered[];
@@ -40,10 +42,19 @@ export interface Submitted {
   cancel: { readonly askedAtMs: number; readonly answeredAtMs: number | undefined } | undefined;
 }
 
-/** One client's looks, in order, without those that saw no change. */
+/** What one client saw of a task, look after look, in order; those that saw the same are one. By the machine's calendar. */
 export interface Look {
   readonly task: string;
   readonly state: TaskState;
+  /** When the first one was answered, and the last one asked. */
+  readonly firstAnsweredAtMs: number;
+  lastAskedAtMs: number;
+}
+
+/** The primary was killed within these moments: what it had committed without waiting for its disk may be gone. */
+export interface DatabaseDeath {
+  readonly fromMs: number;
+  readonly toMs: number;
 }
 
 export interface StoredAttempt {
@@ -101,6 +112,7 @@ export interface History {
   readonly attempts: readonly StoredAttempt[];
   readonly journals: readonly JournalFacts[];
   readonly deaths: readonly Death[];
+  readonly databaseDeaths: readonly DatabaseDeath[];
   /** Agents whose disk was full for a while: output may find no room there, and the result is to say so. */
   readonly filled: ReadonlySet<string>;
 }

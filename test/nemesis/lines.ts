@@ -11,13 +11,13 @@ interface Line {
 export class AgentLines implements AsyncDisposable {
   readonly #lines = new Map<string, Line>();
 
-  static create(agents: readonly string[]): AgentLines {
+  static async create(agents: readonly string[]): Promise<AgentLines> {
     const made = new AgentLines();
     try {
       for (const agent of agents)
-        made.#lines.set(agent, { network: SeparateNetwork.create(), dropped: new Set<Dropped>() });
+        made.#lines.set(agent, { network: await SeparateNetwork.create(), dropped: new Set<Dropped>() });
     } catch (cause) {
-      made.#removeAll();
+      await made[Symbol.asyncDispose]();
       throw cause;
     }
     return made;
@@ -35,35 +35,30 @@ export class AgentLines implements AsyncDisposable {
   }
 
   /** Until the returned act. */
-  drop(agent: string, what: Dropped): () => void {
+  async drop(agent: string, what: Dropped): Promise<() => Promise<void>> {
     const { network, dropped } = this.#line(agent);
     dropped.add(what);
-    network.drop([...dropped]);
-    return () => {
+    await network.drop([...dropped]);
+    return async () => {
       dropped.delete(what);
-      network.drop([...dropped]);
+      await network.drop([...dropped]);
     };
   }
 
   /** Until the returned act. */
-  slow(agent: string, kbitPerSecond: number): () => void {
+  async slow(agent: string, kbitPerSecond: number): Promise<() => Promise<void>> {
     const { network } = this.#line(agent);
-    network.limit(kbitPerSecond);
+    await network.limit(kbitPerSecond);
     return () => network.limit(undefined);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    this.#removeAll();
-    return Promise.resolve();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#lines.values()].map(({ network }) => network.remove()));
   }
 
   #line(agent: string): Line {
     const found = this.#lines.get(agent);
     if (found === undefined) throw new Error(`no line of ${agent}`);
     return found;
-  }
-
-  #removeAll(): void {
-    for (const { network } of this.#lines.values()) network.remove();
   }
 }

@@ -3,30 +3,29 @@
 // and were told is in the record. Invariant: open calls and tasks have bounds, at which new ones wait and are counted.
 import { join } from "node:path";
 import { AppError } from "../../shared/errors.ts";
-import { countingScript } from "../harness/script-truth.ts";
 import { seeded } from "../harness/seeded.ts";
-import type { Answered, Look, ScriptKind, Submitted } from "./history.ts";
+import type { Answered, Look, Submitted } from "./history.ts";
 import type { Site, SiteNode } from "./site.ts";
+import { drawWork, specOf } from "./work.ts";
 
 export interface LoadOptions {
   readonly seed: number;
   readonly perSecond: number;
-  /** At most so many tasks whose end was not seen; beyond, the next ones wait. */
-  readonly openTasksAtMost: number;
+  /** At most so many of one agent whose end was not seen; beyond, those due are counted as held back. */
+  readonly openTasksPerAgent: number;
   /** Submissions in all; then no more. */
   readonly tasksAtMost: number;
 }
 
-const openCallsAtMost = 300;
+/** What waits for a database that is away comes all at once when it is back. */
+const openCallsAtMost = 100;
 const lookMs = 1_000;
 const lookedAt = 50;
 /** Between looks at how many are due: a busy machine wakes this program late, and then several are. */
 const tickMs = 50;
 const dueAtOnce = 20;
-const againMs = 500;
-const beatSeconds = 0.25;
-/** Far beyond any time limit and any cancel of this load. */
-const endlessBeats = 160;
+/** Doubling: while the database is away, all that wait would else cost more than the work itself. */
+const againAfterMs = { first: 500, most: 8_000 };
 
 export class Load {
   readonly submitted: Submitted[] = [];
@@ -38,8 +37,10 @@ export class Load {
   readonly #unit: () => number;
   readonly #calls = new Set<Promise<void>>();
   readonly #stop = new AbortController();
-  readonly #openTasks = new Set<string>();
-  readonly #lastSeen = new Map<string, string>();
+  /** By task its agent. */
+  readonly #openTasks = new Map<string, string>();
+  readonly #openOf = new Map<string, number>();
+  readonly #lastSeen = new Map<string, Look>();
   #timers: readonly NodeJS.Timeout[] = [];
   #startedMs = 0;
   #drawn = 0;
@@ -83,13 +84,14 @@ export class Load {
   }
 
   #next(): void {
-    if (this.#calls.size >= openCallsAtMost || this.#openTasks.size >= this.#options.openTasksAtMost) {
+    const one = this.#draw();
+    const open = this.#openOf.get(one.agent) ?? 0;
+    if (this.#calls.size >= openCallsAtMost || open >= this.#options.openTasksPerAgent) {
       this.heldBack += 1;
       return;
     }
-    const one = this.#draw();
     this.submitted.push(one);
-    const ways = one.script.repeat === "twice" ? 2 : 1;
+    const ways = one.work.repeat === "twice" ? 2 : 1;
     for (let way = 0; way < ways; way += 1) this.#track(this.#submit(one, way));
   }
 
@@ -99,27 +101,14 @@ export class Load {
   }
 
   #draw(): Submitted {
-    const unit = this.#unit;
     const { agents, folder } = this.#site;
     const key = `nemesis-${this.submitted.length + 1}`;
-    const agent = agents[Math.floor(unit() * agents.length)]?.name ?? "";
-    const exitCode = unit() < 0.7 ? 0 : 1 + Math.floor(unit() * 40);
-    const repeat = unit() < 0.15 ? "twice" : "once";
-    const chance = unit();
-    const counts = { count: 1 + Math.floor(unit() * 20), exitCode, repeat } as const;
-    const endless = { ...counts, count: endlessBeats };
-    const script: ScriptKind =
-      chance < 0.1
-        ? { kind: "cancelled", ...endless, afterMs: Math.floor(unit() * 2_500) }
-        : chance < 0.18
-          ? { kind: "timed-out", ...endless, timeoutMs: 1_000 + Math.floor(unit() * 1_500) }
-          : { kind: "counted", ...counts };
-    const truth = join(folder, key);
+    const agent = agents[Math.floor(this.#unit() * agents.length)]?.name ?? "";
     return {
       key,
       agent,
-      script,
-      truth,
+      work: drawWork(this.#unit),
+      truth: join(folder, key),
       invokedAtMs: Date.now(),
       answers: [],
       tries: 0,
@@ -129,19 +118,8 @@ export class Load {
   }
 
   async #submit(one: Submitted, way: number): Promise<void> {
-    const { script, agent, key, truth } = one;
-    const body = countingScript(truth, {
-      count: script.count,
-      pauseSeconds: beatSeconds,
-      exitCode: script.exitCode,
-      beats: "written",
-    });
-    const spec = {
-      kind: "script" as const,
-      script: body,
-      graceMs: 2_000,
-      ...(script.kind === "timed-out" ? { timeoutMs: script.timeoutMs } : {}),
-    };
+    const { work, agent, key, truth } = one;
+    const spec = specOf(work, truth);
     const answer = await this.#answered(one, async ({ client, name }): Promise<Answered> => {
       const handle = await client.submit({ on: agent, spec }, { idempotencyKey: key, signal: this.#stop.signal });
       return { submission: handle.id, tasks: handle.tasks.map(({ id }) => id), node: name, atMs: Date.now() };
@@ -150,9 +128,10 @@ export class Load {
     one.answers.push(answer);
     const [task] = answer.tasks;
     if (task === undefined || way > 0) return;
-    this.#openTasks.add(task);
-    if (script.kind !== "cancelled") return;
-    await this.#pause(script.afterMs);
+    this.#openTasks.set(task, agent);
+    this.#openOf.set(agent, (this.#openOf.get(agent) ?? 0) + 1);
+    if (work.kind !== "cancelled") return;
+    await this.#pause(work.afterMs);
     const askedAtMs = Date.now();
     one.cancel = { askedAtMs, answeredAtMs: undefined };
     const isTold = await this.#answered(one, async ({ client }) => {
@@ -170,6 +149,7 @@ export class Load {
   /** Undefined when it was given up, or refused for good: then the record says so. */
   async #answered<Value>(one: Submitted, call: (node: SiteNode) => Promise<Value>): Promise<Value | undefined> {
     const { nodes } = this.#site;
+    let againMs = againAfterMs.first;
     for (let at = Math.floor(this.#unit() * nodes.length); !this.#stop.signal.aborted; at += 1) {
       const node = nodes[at % nodes.length];
       if (node === undefined) return undefined;
@@ -184,7 +164,8 @@ export class Load {
           one.refused = `${code}: ${message}`;
           return undefined;
         }
-        await this.#pause(againMs);
+        await this.#pause(againMs * (0.5 + this.#unit()));
+        againMs = Math.min(againAfterMs.most, againMs * 2);
       }
     }
     return undefined;
@@ -196,9 +177,10 @@ export class Load {
     this.#looking = true;
     const node = this.#site.nodes[Math.floor(this.#unit() * this.#site.nodes.length)];
     const look = async (): Promise<void> => {
+      const askedAtMs = Date.now();
       try {
         const { items } = (await node?.client.tasks.list({ limit: lookedAt })) ?? { items: [] };
-        for (const { id, state } of items) this.#see(id, state);
+        for (const { id, state } of items) this.#see({ task: id, state, askedAtMs });
       } catch {
         // No answer is no observation.
       } finally {
@@ -208,19 +190,29 @@ export class Load {
     this.#track(look());
   }
 
-  #see(task: string, state: Look["state"]): void {
-    if (this.#lastSeen.get(task) === state) return;
-    this.#lastSeen.set(task, state);
-    this.looks.push({ task, state });
+  #see({ task, state, askedAtMs }: Pick<Look, "task" | "state"> & { readonly askedAtMs: number }): void {
+    const last = this.#lastSeen.get(task);
+    if (last?.state === state) {
+      last.lastAskedAtMs = askedAtMs;
+      return;
+    }
+    const look = { task, state, firstAnsweredAtMs: Date.now(), lastAskedAtMs: askedAtMs };
+    this.#lastSeen.set(task, look);
+    this.looks.push(look);
   }
 
   /** What the database says of the tasks that are open: the clients' own looks reach back a page only. */
   closed(tasks: Iterable<string>): void {
-    for (const task of tasks) this.#openTasks.delete(task);
+    for (const task of tasks) {
+      const agent = this.#openTasks.get(task);
+      if (agent === undefined) continue;
+      this.#openTasks.delete(task);
+      this.#openOf.set(agent, (this.#openOf.get(agent) ?? 1) - 1);
+    }
   }
 
   get open(): readonly string[] {
-    return [...this.#openTasks];
+    return [...this.#openTasks.keys()];
   }
 
   async #pause(ms: number): Promise<void> {

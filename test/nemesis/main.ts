@@ -40,7 +40,7 @@ process.on("uncaughtException", (cause) => {
   broken.abort();
 });
 
-const whyNot = SeparateNetwork.whyNot();
+const whyNot = await SeparateNetwork.whyNot();
 if (whyNot !== undefined) {
   process.stderr.write(`nemesis: no network of its own can be made: ${whyNot}\n`);
   process.exit(2);

@@ -10,7 +10,7 @@ export interface RunFacts {
   readonly nodes: number;
   readonly agents: number;
   readonly perSecond: number;
-  /** Of load and faults. */
+  /** Of load; healing takes its time after that. */
   readonly lastedMs: number;
   /** From the last healing until nothing was open; null when it never came. */
   readonly settledMs: number | null;

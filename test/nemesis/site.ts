@@ -4,15 +4,17 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { registerAgent } from "../../agent/register.ts";
 import { startServer, type Program, type RunningServer, type ServerPlan } from "../../demo/processes.ts";
 import { Holdfast } from "../../sdk/holdfast.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
-import { FaultProxy } from "../harness/fault-proxy.ts";
+import { favour } from "../harness/favour.ts";
 import { pidsWith, signalAll } from "../harness/process.ts";
 import { ReplicatedPostgres } from "../harness/replicated-postgres.ts";
 import { SmallDisk } from "../harness/small-disk.ts";
-import type { Death } from "./history.ts";
+import { DatabaseLines } from "./database-lines.ts";
+import type { DatabaseDeath, Death } from "./history.ts";
 import { AgentLines } from "./lines.ts";
 
 export interface SiteOptions {
@@ -28,22 +30,31 @@ export interface SiteNode {
   readonly plan: ServerPlan;
   readonly agentPort: number;
   readonly client: Holdfast;
-  readonly databaseLine: FaultProxy;
+  /** Its own, of its line to the database. */
+  readonly databasePort: number;
   program: Program;
+}
+
+interface NodeLine {
+  readonly databasePort: number;
+  readonly plan: Pick<ServerPlan, "name" | "onProgram"> & { readonly databaseUrl: string; readonly agentHost: string };
 }
 
 /** A client behind a load balancer gives up on a node that does not answer, and asks another. */
 const answerMs = 10_000;
 const superviseMs = 500;
-const connectedWithinMs = 120_000;
+const startedAtOnce = 4;
+const connectedWithinMs = 300_000;
 
 export class Site implements AsyncDisposable {
   readonly database: ReplicatedPostgres;
   readonly lines: AgentLines;
+  readonly databaseLines: DatabaseLines;
   readonly nodes: SiteNode[] = [];
   readonly disks = new Map<string, SmallDisk>();
   /** Those that no fault asked for. */
   readonly deaths: Death[] = [];
+  readonly databaseDeaths: DatabaseDeath[] = [];
   readonly folder: string;
   readonly #parts: AsyncDisposableStack;
   readonly #heldDown = new Set<string>();
@@ -57,6 +68,7 @@ export class Site implements AsyncDisposable {
       readonly stack: AsyncDisposableStack;
       readonly database: ReplicatedPostgres;
       readonly lines: AgentLines;
+      readonly databaseLines: DatabaseLines;
       readonly folder: string;
     },
     options: SiteOptions,
@@ -64,6 +76,7 @@ export class Site implements AsyncDisposable {
     this.#parts = parts.stack;
     this.database = parts.database;
     this.lines = parts.lines;
+    this.databaseLines = parts.databaseLines;
     this.folder = parts.folder;
     this.#options = options;
   }
@@ -73,9 +86,10 @@ export class Site implements AsyncDisposable {
     try {
       const folder = await mkdtemp(join(tmpdir(), "holdfast-nemesis-"));
       stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
-      const lines = stack.use(AgentLines.create(options.agents));
+      const lines = stack.use(await AgentLines.create(options.agents));
       const database = stack.use(await ReplicatedPostgres.start());
-      const site = new Site({ stack, database, lines, folder }, options);
+      const databaseLines = stack.use(await DatabaseLines.start(database.port));
+      const site = new Site({ stack, database, lines, databaseLines, folder }, options);
       await site.#startAll(signal);
       return site;
     } catch (cause) {
@@ -109,6 +123,16 @@ export class Site implements AsyncDisposable {
     return () => void this.#heldDown.delete(name);
   }
 
+  /** kill -9 of the primary, until the returned act has it back, or a new standby behind the one that took its place. */
+  async killDatabase(next: "comes back" | "standby takes over"): Promise<() => Promise<void>> {
+    const fromMs = Date.now();
+    await (next === "comes back" ? this.database.kill() : this.database.promote());
+    this.databaseDeaths.push({ fromMs, toMs: Date.now() });
+    if (next === "comes back") return () => this.database.comeBack();
+    await this.databaseLines.lead(this.database.port);
+    return () => this.database.addStandby();
+  }
+
   /** Stopped, not dead. A process that ended meanwhile is the supervisor's. */
   stopProcess(name: string): () => void {
     const { program } = this.#process(name);
@@ -125,7 +149,7 @@ export class Site implements AsyncDisposable {
         const missing = items.filter(({ connection }) => connection !== "fully");
         return { done: signal.aborted || missing.length === 0, state: missing.map(({ name, nodes }) => [name, nodes]) };
       },
-      { limitMs: connectedWithinMs },
+      { limitMs: connectedWithinMs, everyMs: 500 },
     );
   }
 
@@ -145,58 +169,65 @@ export class Site implements AsyncDisposable {
 
   async #startAll(signal: AbortSignal): Promise<void> {
     const { nodes, agents, smallDisks, say } = this.#options;
+    const [first, ...others] = nodes;
     for (const agent of smallDisks) this.disks.set(agent, this.#parts.use(SmallDisk.mount(join(this.folder, agent))));
     this.#parts.defer(() => this.#endScripts());
-    for (const name of nodes) await this.#addNode(name);
+    this.nodes.push(await this.#startFirstNode(first));
+    this.nodes.push(...(await Promise.all(others.map((name) => this.#startNode(name)))));
     say(`${nodes.length} nodes serve`);
-    // A few at a time: each is two processes that start.
-    for (let at = 0; at < agents.length && !signal.aborted; at += 3)
-      await Promise.all(agents.slice(at, at + 3).map((name) => this.#addAgent(name)));
+    // A few at a time: each is a process that starts.
+    for (let at = 0; at < agents.length && !signal.aborted; at += startedAtOnce)
+      await Promise.all(agents.slice(at, at + startedAtOnce).map((name) => this.#addAgent(name)));
     await this.connected(signal);
     say(`${agents.length} agents are connected`);
     this.#supervisor = setInterval(() => this.#supervise(), superviseMs);
     this.#parts.defer(() => clearInterval(this.#supervisor));
   }
 
-  async #addNode(name: string): Promise<void> {
-    const databaseLine = this.#parts.use(
-      await FaultProxy.start({
-        target: () => ({ host: "127.0.0.1", port: this.database.port }),
-        seed: this.#options.seed,
-      }),
-    );
-    const databaseUrl = new URL(this.database.url);
-    databaseUrl.port = String(databaseLine.port);
-    const common = { name, databaseUrl: databaseUrl.href, agentHost: this.lines.host };
-    const first = this.nodes[0];
-    let server: RunningServer;
-    let dataDirectory: string;
-    if (first === undefined) {
-      const cluster = await TestCluster.start(common);
-      this.#cluster = cluster;
-      this.#parts.defer(() => this.#stopAll(cluster));
-      server = cluster.server;
-      dataDirectory = join(cluster.folder, name);
-    } else {
-      const masterKeyFile = join(this.#running.folder, first.name, "master.key");
-      dataDirectory = join(this.#running.folder, name);
-      server = await this.#running.startServer({ ...common, masterKeyFile });
-    }
-    const masterKeyFile = join(this.#running.folder, this.nodes[0]?.name ?? name, "master.key");
-    const { url, agentPort, program } = server;
-    const client = new Holdfast({ url, apiKey: this.#running.apiKey, retryForMs: 0, answerMs });
-    const apiPort = Number(new URL(url).port);
-    const plan = { ...common, dataDirectory, masterKeyFile, apiPort, agentPort };
-    this.nodes.push({ name, plan, agentPort, client, databaseLine, program });
+  /** It makes the database's tables, the cluster's authorities and the key that all are asked with. */
+  async #startFirstNode(name: string): Promise<SiteNode> {
+    const line = await this.#lineOf(name);
+    const cluster = await TestCluster.start(line.plan);
+    this.#cluster = cluster;
+    this.#parts.defer(() => this.#stopAll(cluster));
+    return this.#nodeOf(cluster.server, line);
   }
 
+  async #startNode(name: string): Promise<SiteNode> {
+    const line = await this.#lineOf(name);
+    const masterKeyFile = this.#masterKeyFile;
+    return this.#nodeOf(await this.#running.startServer({ ...line.plan, masterKeyFile }), line);
+  }
+
+  async #lineOf(name: string): Promise<NodeLine> {
+    const databasePort = await this.databaseLines.listen(this.#options.seed);
+    const databaseUrl = new URL(this.database.url);
+    databaseUrl.port = String(databasePort);
+    const onProgram = ({ pid }: Program): void => favour(pid);
+    return { databasePort, plan: { name, databaseUrl: databaseUrl.href, agentHost: this.lines.host, onProgram } };
+  }
+
+  #nodeOf({ url, agentPort, program }: RunningServer, { databasePort, plan: given }: NodeLine): SiteNode {
+    const { name } = given;
+    const client = new Holdfast({ url, apiKey: this.#running.apiKey, retryForMs: 0, answerMs });
+    const apiPort = Number(new URL(url).port);
+    const dataDirectory = join(this.#running.folder, name);
+    const plan = { ...given, dataDirectory, masterKeyFile: this.#masterKeyFile, apiPort, agentPort };
+    return { name, plan, agentPort, client, databasePort, program };
+  }
+
+  get #masterKeyFile(): string {
+    return join(this.#running.folder, this.#options.nodes[0], "master.key");
+  }
+
+  /** Registered from here: a command line for each would be one more program to start. */
   async #addAgent(name: string): Promise<void> {
+    const cluster = this.#running;
     const disk = this.disks.get(name);
-    await this.#running.startAgent({
-      name,
-      wrapper: this.lines.wrapperOf(name),
-      ...(disk === undefined ? {} : { dataDirectory: join(disk.path, "agent") }),
-    });
+    const dataDirectory = join(disk?.path ?? cluster.folder, disk === undefined ? name : "agent");
+    const { token } = await cluster.client.tokens.create({});
+    await registerAgent({ server: cluster.server.url, token, name, dataPath: dataDirectory });
+    cluster.startRegistered({ name, dataDirectory, wrapper: this.lines.wrapperOf(name) });
   }
 
   #supervise(): void {
@@ -217,6 +248,7 @@ export class Site implements AsyncDisposable {
     let started: Program | undefined;
     const onProgram = (program: Program): void => {
       started = node.program = program;
+      favour(program.pid);
       this.#starting.add(program);
     };
     startServer({ ...node.plan, onProgram }).catch(() => started?.kill("SIGKILL"));

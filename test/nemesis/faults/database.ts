@@ -1,7 +1,7 @@
 // The database dies, changes its place, or is hard to reach. A cut line holds bytes back and loses none of them, as TCP does
 // over packets that vanish: what was sent arrives when it is healed, or the connection is given up.
-import type { ConnectionPlan } from "../../harness/fault-proxy.ts";
 import type { Fault } from "../fault.ts";
+import { wholeLine, type LinePlan } from "../forwarder-order.ts";
 import type { Site } from "../site.ts";
 
 type DatabaseFault = Extract<
@@ -13,29 +13,25 @@ export async function harmDatabase(site: Site, fault: DatabaseFault): Promise<()
   switch (fault.kind) {
     case "cut-database":
     case "slow-database": {
-      const { databaseLine } = site.node(fault.node);
-      databaseLine.change(planOf(fault));
-      return () => databaseLine.change({});
+      const { databasePort } = site.node(fault.node);
+      await site.databaseLines.change(databasePort, planOf(fault));
+      return () => site.databaseLines.change(databasePort, wholeLine);
     }
     case "kill-database":
-      await site.database.kill();
-      return () => site.database.comeBack();
+      return await site.killDatabase("comes back");
     case "promote-standby":
-      await site.database.promote();
-      // The forwarders ask where it is for each connection; what leads to the old one is over.
-      for (const { databaseLine } of site.nodes) databaseLine.reset();
-      return () => site.database.addStandby();
+      return await site.killDatabase("standby takes over");
   }
 }
 
-function planOf(fault: Extract<Fault, { readonly kind: "cut-database" | "slow-database" }>): ConnectionPlan {
+function planOf(fault: Extract<Fault, { readonly kind: "cut-database" | "slow-database" }>): LinePlan {
   if (fault.kind === "slow-database") {
-    const lane = { delayMs: fault.delayMs, jitterMs: fault.delayMs / 2 };
+    const lane = { flow: "pass", delayMs: fault.delayMs, jitterMs: fault.delayMs / 2 } as const;
     return { toTarget: lane, toClient: lane };
   }
-  const held = { flow: "pause" } as const;
+  const { toTarget, toClient } = wholeLine;
   return {
-    ...(fault.direction === "incoming" ? {} : { toTarget: held }),
-    ...(fault.direction === "outgoing" ? {} : { toClient: held }),
+    toTarget: { ...toTarget, flow: fault.direction === "incoming" ? "pass" : "pause" },
+    toClient: { ...toClient, flow: fault.direction === "outgoing" ? "pass" : "pause" },
   };
 }

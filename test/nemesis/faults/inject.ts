@@ -17,7 +17,7 @@ export async function inject(site: Site, fault: Fault): Promise<Heal> {
     case "cut":
     case "lose":
     case "slow-line":
-      return harmLines(site, fault);
+      return await harmLines(site, fault);
     case "cut-database":
     case "slow-database":
     case "kill-database":

@@ -2,6 +2,7 @@
 import { connect, type Socket } from "node:net";
 import { once } from "node:events";
 import { afterEach, expect, it } from "vitest";
+import { errorRows } from "../../../shared/errors.ts";
 import { startApi, type RunningApi } from "../../fakes/api-backend.ts";
 
 const callers: Caller[] = [];
@@ -31,6 +32,10 @@ class Caller {
     await once(socket, "connect");
     socket.write(says);
     return caller;
+  }
+
+  get heard(): string {
+    return this.#heard;
   }
 
   async hears(text: string): Promise<void> {
@@ -104,4 +109,15 @@ it("when all are being answered the next one is refused, and counted", async () 
   await expect
     .poll(async () => await (await fetch(`${api.url}/metrics`, { headers: authorization })).text())
     .toMatch(/^holdfast_api_connections_closed_total\{reason="too many"\} [1-9]/m);
+});
+
+it("a request whose head is late may be sent again: it, or the server, may only have been held up", async () => {
+  await using api = await startApi({ headMs: 100 });
+  const late = await Caller.arrive(api, "127.0.0.1", "POST /api/v1/submissions HTTP/1.1\r\nHost: a\r\n");
+  await late.ended;
+  expect(late.heard).toMatch(/^HTTP\/1\.1 408 [^]*"request\.timed-out"/);
+  expect(errorRows["request.timed-out"].retryable).toBe(true);
+  const wrong = await Caller.arrive(api, "127.0.0.1", "what is this\r\n\r\n");
+  await wrong.ended;
+  expect(wrong.heard).toMatch(/^HTTP\/1\.1 400 [^]*"request\.invalid"/);
 });

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { countedLines, type TruthLine } from "../../harness/script-truth.ts";
 import { checkHistory } from "../../nemesis/check.ts";
-import type { History, JournalFacts, StoredAttempt, Submitted } from "../../nemesis/history.ts";
+import type { History, JournalFacts, Look, StoredAttempt, Submitted } from "../../nemesis/history.ts";
 
 const counts = { count: 4, exitCode: 3, repeat: "twice" } as const;
 const answer = { submission: "submission-1", tasks: ["task-1"], node: "node-01", atMs: 1_100 };
@@ -22,7 +22,7 @@ const wholeTruth = [
 const submitted: Submitted = {
   key: "key-1",
   agent: "agent-01",
-  script: { kind: "counted", ...counts },
+  work: { kind: "counted", pace: "slow", ...counts },
   truth: "/nowhere",
   invokedAtMs: 1_000,
   answers: [answer, { ...answer, node: "node-02" }],
@@ -54,6 +54,13 @@ const journal: JournalFacts = {
   results: [{ attempt: "attempt-1", outcome: "failed", exitCode: 3 }],
 };
 
+/** One each second, from 2,000 on. */
+const looks = (...states: readonly Look["state"][]): Look[] =>
+  states.map((state, no) => {
+    const askedAtMs = 2_000 + no * 1_000;
+    return { task: "task-1", state, firstAnsweredAtMs: askedAtMs + 10, lastAskedAtMs: askedAtMs };
+  });
+
 interface Change {
   readonly submitted?: Partial<Submitted>;
   readonly stored?: Partial<StoredAttempt>;
@@ -66,14 +73,11 @@ function historyWith(change: Change = {}): History {
   return {
     submitted: [{ ...submitted, ...change.submitted }],
     truths: new Map([["key-1", change.truth ?? wholeTruth]]),
-    looks: [
-      { task: "task-1", state: "queued" },
-      { task: "task-1", state: "running" },
-      { task: "task-1", state: "failed" },
-    ],
+    looks: looks("queued", "running", "failed"),
     tasks: [{ id: "task-1", submission: "submission-1", key: "key-1" }],
     attempts: [{ ...stored, ...change.stored }],
     journals: [{ ...journal, ...change.journal }],
+    databaseDeaths: [],
     deaths: [{ name: "agent-01", exitCode: 75, lastWords: "no space left" }],
     filled: new Set(),
     ...change.history,
@@ -86,7 +90,7 @@ const invariants = (change: Change): readonly string[] =>
 const endless = { count: 160, exitCode: 3, repeat: "once" } as const;
 const cancelled: Change = {
   submitted: {
-    script: { kind: "cancelled", ...endless, afterMs: 100 },
+    work: { kind: "cancelled", ...endless, afterMs: 100 },
     cancel: { askedAtMs: 2_300, answeredAtMs: 2_400 },
   },
   truth: wholeTruth.slice(0, -2),
@@ -125,6 +129,32 @@ describe("a history without a fault", () => {
     expect(invariants({ stored: { out: "", outNext: 0 }, history })).toEqual(["I10"]);
     const turned = { out: "line 2\nline 1\n", outNext: 14, reason: "output-lost" };
     expect(invariants({ stored: turned, history })).toEqual(["I10"]);
+  });
+
+  it("may have taken an acceptance or a start back with a death of the database", () => {
+    const seen = (states: readonly Look["state"][], fromMs: number, toMs: number): readonly string[] =>
+      invariants({ history: { looks: looks(...states), databaseDeaths: [{ fromMs, toMs }] } });
+    expect(seen(["running", "accepted", "failed"], 2_500, 2_600)).toEqual([]);
+    expect(seen(["running", "offered", "failed"], 1_000, 2_000)).toEqual([]);
+    // Before the one look, after the other, or what was promised for good.
+    expect(seen(["running", "accepted"], 1_000, 1_999)).toEqual(["I26"]);
+    expect(seen(["running", "accepted"], 3_011, 4_000)).toEqual(["I26"]);
+    expect(seen(["running", "queued"], 2_500, 2_600)).toEqual(["I26"]);
+    expect(seen(["failed", "running"], 2_500, 2_600)).toEqual(["I8"]);
+  });
+
+  it("may have no-ops, which write nothing", () => {
+    const noOp: Change = {
+      submitted: { work: { kind: "no-op", count: 0, exitCode: null, repeat: "once" } },
+      truth: [],
+      stored: { state: "succeeded", reason: "", exitCode: null, out: "", outNext: 0 },
+      journal: { results: [{ attempt: "attempt-1", outcome: "succeeded", exitCode: null }] },
+    };
+    const history = { looks: [] };
+    expect(invariants({ ...noOp, history })).toEqual([]);
+    expect(invariants({ ...noOp, history, stored: { ...noOp.stored, exitCode: 0 } })).toEqual(["I7", "I8"]);
+    expect(invariants({ ...noOp, history, stored: { ...noOp.stored, state: "failed" } })).toEqual(["I7", "I8"]);
+    expect(invariants({ ...noOp, history, stored: { ...noOp.stored, out: "line 1\n", outNext: 7 } })).toEqual(["I10"]);
   });
 
   it("may have a task cancelled before it was offered, which started nowhere", () => {
@@ -178,10 +208,7 @@ const wrongs: readonly (readonly [what: string, invariant: string, change: Chang
     "I8",
     {
       history: {
-        looks: [
-          { task: "task-1", state: "cancelled" },
-          { task: "task-1", state: "failed" },
-        ],
+        looks: looks("cancelled", "failed"),
       },
     },
   ],
@@ -190,10 +217,7 @@ const wrongs: readonly (readonly [what: string, invariant: string, change: Chang
     "I26",
     {
       history: {
-        looks: [
-          { task: "task-1", state: "running" },
-          { task: "task-1", state: "queued" },
-        ],
+        looks: looks("running", "queued"),
       },
     },
   ],

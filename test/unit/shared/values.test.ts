@@ -70,6 +70,9 @@ describe("errors", () => {
       expect(AppError.from(cause, "queue.full")).toMatchObject({ code: "queue.full", cause });
     }
     expect(AppError.from(undefined).code).toBe("internal");
+    // What could not write, wherever that was, ends with the code that asks to be started again.
+    const full = AppError.from(Object.assign(new Error("no space left on device, write"), { code: "ENOSPC" }));
+    expect([full.code, errorRows[full.code].exitCode]).toEqual(["disk.full", 75]);
   });
 
   it("describe causes in one line with the code they carry, once", () => {
