@@ -251,8 +251,8 @@ export class Database implements Service {
         connectionString: url,
         max: this.#options.poolSize,
         connectionTimeoutMillis: 3_000,
-        // The usual 10 s closes what the next look would use: a new one costs a process there and a password's derivation here.
-        idleTimeoutMillis: 300_000,
+        // The usual 10 s closes what the next look needs, and a new one costs a process there and a password derivation here.
+        idleTimeoutMillis: 30_000,
         query_timeout: this.#options.statementTimeoutMs + 1_000,
         keepAlive: true,
         types: parsers,
