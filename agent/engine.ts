@@ -19,7 +19,7 @@ import { ProgressTeller } from "./progress-teller.ts";
 import { recover } from "./recovery.ts";
 import { repeatUntilDone } from "./repeating.ts";
 import { Roster } from "./roster.ts";
-import type { Admission, AdmittedOffer, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
+import type { AdmittedOffer, RosterEffect, RosterEvent, RosterOptions, SessionNo } from "./roster-event.ts";
 import type { Session } from "./connection.ts";
 import { SecretKeeping } from "./secret-keeping.ts";
 import type { AttemptExecution, Site } from "./site.ts";
@@ -135,9 +135,10 @@ export class Engine {
   receive(session: SessionNo, message: FromNode): void {
     switch (message.type) {
       case "offer": {
+        const { site } = this.#deps;
         // Looked at now: what a disk had free half a second ago says nothing about a flood.
-        const free = this.#deps.site.freeBytes();
-        const offers = message.items.map((offer) => ({ offer, admission: this.#admit(offer, free) }));
+        const now = { freeBytes: site.freeBytes(), stoodMs: site.bootMs() - this.#aliveAtMs };
+        const offers = message.items.map((offer) => ({ offer, admission: site.admit(offer, now) }));
         this.#step({ kind: "offers", session, offers: this.#secrets.defer(session, offers) });
         return;
       }
@@ -346,11 +347,6 @@ export class Engine {
     this.#aliveAtMs = this.#deps.site.bootMs();
     this.#step({ kind: "tick" });
     if (this.#stage === "running") this.#progress.look();
-  }
-
-  #admit(offer: OfferItem, free: number): Admission {
-    const { site } = this.#deps;
-    return site.admit(offer, { freeBytes: free, stoodMs: site.bootMs() - this.#aliveAtMs });
   }
 
   async #recoverAll(): Promise<void> {

@@ -13,13 +13,12 @@ export function hostBootId(): string {
   }
 }
 
-/** Milliseconds since boot, suspend included (CLOCK_BOOTTIME); Node's own clocks stand still during suspend. */
+/**
+ * Milliseconds since boot, suspend included: on Linux what /proc/uptime says, to 10 ms, as in the shim's marks. Node's own
+ * clocks stand still during suspend.
+ */
 export function bootMs(): number {
-  try {
-    return Number(readFileSync("/proc/uptime", "utf8").split(" ", 1)[0]) * 1_000;
-  } catch {
-    return uptime() * 1_000;
-  }
+  return uptime() * 1_000;
 }
 
 /** Bytes an ordinary user may still write on the file system that holds `path`. */
