@@ -9,7 +9,6 @@ import type { Logger } from "../shared/logger.ts";
 import { reached } from "../shared/steps.ts";
 import type { AttemptReport } from "../shared/wire/attempt-report.ts";
 import type { FromNode } from "../shared/wire/from-node.ts";
-import type { OfferItem } from "../shared/wire/offer.ts";
 import { nodeCapability } from "../shared/wire/welcome.ts";
 import type { AttemptEffect, AttemptEvent } from "./attempt.ts";
 import type { Journal } from "./journal.ts";
