@@ -284,10 +284,27 @@ fetch_executable() {
   use_version
 }
 
+# Whether another agent's service starts what `current` leads to. An update brings it to another version, and takes a bad one
+# back; a link that was only turned would be found out at the next start.
+is_in_use() {
+  for unit in /etc/systemd/system/holdfast-agent*.service; do
+    [ "${unit##*/}" != "holdfast-agent${instance:+-$instance}.service" ] || continue
+    if grep -qsF "$prefix/current/holdfast-agent" "$unit"; then
+      "$prefix/current/holdfast-agent" --version >/dev/null 2>&1 && return
+    fi
+  done
+  return 1
+}
+
 # From here on everything names the executable by this link, so that an update changes only that.
 use_version() {
   now=$(dirname "$program")
-  ln -sfn "versions/${now##*/}" "$prefix/current"
+  if is_in_use && [ "$(readlink "$prefix/current")" != "versions/${now##*/}" ]; then
+    say "other agents of this host run $(readlink "$prefix/current"): it stays, and this one runs it too"
+    say "\`$prefix/current/holdfast-agent agent update --server $server\` brings them to ${now##*/}"
+  else
+    ln -sfn "versions/${now##*/}" "$prefix/current"
+  fi
   program=$prefix/current/holdfast-agent
   command=$bin/holdfast
   mkdir -p "$bin" 2>/dev/null || :
