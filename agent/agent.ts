@@ -1,12 +1,12 @@
 // The agent as a service: joins lock, identity, journal, engine, connections and renewal. Public for embedding.
 // Leaves process signals and exit codes to main.ts. Invariant: nothing is dialled before the boot record is synced.
 import { hostname } from "node:os";
-import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { anyNodeName, nodeName } from "../certs/profile.ts";
 import { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
 import { afterThisTurn, systemClock } from "../shared/clock.ts";
+import { makeClosedFolder } from "../shared/closed-folder.ts";
 import { AppError } from "../shared/errors.ts";
 import type { NodeId } from "../shared/ids.ts";
 import type { Logger } from "../shared/logger.ts";
@@ -137,7 +137,7 @@ class HoldfastAgent implements Agent {
 
   async start(): Promise<void> {
     const { dataPath } = this.#options;
-    await mkdir(dataPath, { recursive: true, mode: 0o700 });
+    await makeClosedFolder(dataPath);
     const identity = await loadIdentity(dataPath);
     if (identity === undefined) {
       const mend = "Run `holdfast agent register --server URL --token T --all-nodes` first, with the same --data-dir.";

@@ -4,6 +4,7 @@ import {
   chmodSync,
   closeSync,
   constants,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -11,6 +12,7 @@ import {
   renameSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -200,28 +202,32 @@ export class AttemptFolder {
   }
 
   /**
-   * Written before the first signal, so that a successor does not take the exit that follows for the script's own. Without
-   * room for a word of content the name says it: a file's name found room where its content did not.
+   * Written before the first signal, so that a successor does not take the exit that follows for the script's own. Over what
+   * the shim prepared, for that needs no room on a full disk; a shim of an earlier version prepared nothing.
    */
   markEnding(cause: EndCause): void {
-    const written = this.#endingMark(".new");
+    if (!exists(this.#endingMark)) {
+      writeFileSync(`${this.#endingMark}.new`, cause);
+      renameSync(`${this.#endingMark}.new`, this.#endingMark);
+      return;
+    }
+    const file = openSync(this.#endingMark, "r+");
     try {
-      writeFileSync(written, cause);
-      renameSync(written, this.#endingMark());
-    } catch (failure) {
-      if (errnoOf(failure) !== "ENOSPC") throw failure;
-      renameSync(written, this.#endingMark(`.${cause}`));
+      writeSync(file, cause, 0);
+      ftruncateSync(file, cause.length);
+    } finally {
+      closeSync(file);
     }
   }
 
+  /** Dots are what was there before; some may stand behind the word when its writer died. */
   endedFor(): EndCause | undefined {
-    const cause = read(this.#endingMark());
-    if (cause === "cancelled" || cause === "timed-out") return cause;
-    return endCauses.find((one) => exists(this.#endingMark(`.${one}`)));
+    const said = read(this.#endingMark);
+    return said === undefined ? undefined : endCauses.find((cause) => said.startsWith(cause));
   }
 
-  #endingMark(suffix = ""): string {
-    return join(this.path, "run", `ended-for${suffix}`);
+  get #endingMark(): string {
+    return join(this.path, "run", "ended-for");
   }
 
   /** The script is over; the shim is writing down how. */

@@ -290,7 +290,7 @@ export class Execution {
     this.#deps.onEvent(!isOurs && exit !== undefined ? { kind: "outrun", exit, left } : { kind: "killed", exit, left });
   }
 
-  /** On a full disk the script is ended all the same; only a successor of this very moment would name another reason. */
+  /** Unwritten, the script is ended all the same; only a successor of this very moment would name another reason. */
   #markEnding(cause: EndCause): void {
     try {
       if (this.#folder.endedFor() === undefined) this.#folder.markEnding(cause);

@@ -21,7 +21,6 @@ export function bootMs(): number {
   return uptime() * 1_000;
 }
 
-/** Bytes an ordinary user may still write on the file system that holds `path`. */
 /** Unknown counts as plenty: a file system that cannot say must not stop work. */
 export function freeBytesNow(path: string): number {
   try {
@@ -32,6 +31,7 @@ export function freeBytesNow(path: string): number {
   }
 }
 
+/** Bytes an ordinary user may still write on the file system that holds `path`. */
 export async function freeBytes(path: string): Promise<number> {
   const { bavail, bsize } = await statfs(path);
   return bavail * bsize;

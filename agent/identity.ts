@@ -3,9 +3,10 @@
 //   key.pem, certificate.pem                                           0600, replaced together on renewal
 // Invariant: whatever moment the process dies, key and certificate on disk fit each other or a complete `.next` pair does.
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { makeClosedFolder } from "../shared/closed-folder.ts";
 import { AppError, errnoOf } from "../shared/errors.ts";
 import { agentIdSchema, clusterIdSchema } from "../shared/ids.ts";
 import { labelsSchema, nameSchema } from "../shared/task.ts";
@@ -76,7 +77,7 @@ function parseJson(text: string, path: string): unknown {
 }
 
 export async function storeIdentity(dataPath: string, identity: Identity): Promise<void> {
-  await mkdir(dataPath, { recursive: true, mode: 0o700 });
+  await makeClosedFolder(dataPath);
   const { key, certificate, ...file } = identity;
   await storeKeyPair(dataPath, { key, certificate });
   await replaceFile(paths(dataPath).identity, `${JSON.stringify(file, null, 2)}\n`);

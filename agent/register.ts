@@ -2,11 +2,11 @@
 // says of each address whether it leads there. Leaves the exchange to enrol.ts and the dialling to node-survey.ts.
 // Invariant: a repetition keeps journal and identity, and uses its token only when the certificate is of no use any more.
 import { X509Certificate } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../shared/clock.ts";
 import { systemClock } from "../shared/clock.ts";
 import { decodeToken } from "../shared/enrolment-token.ts";
+import { makeClosedFolder } from "../shared/closed-folder.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Labels } from "../shared/task.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
@@ -84,7 +84,7 @@ export async function registerAgent(options: RegisterOptions, deps: RegisterDeps
   const clock = deps.clock ?? systemClock;
   const { server, dataPath, nodes: named = [], dialMs = 10_000, timeoutMs = 15_000 } = options;
   const token = decodeToken(options.token);
-  await mkdir(dataPath, { recursive: true, mode: 0o700 });
+  await makeClosedFolder(dataPath);
   const earlier = await earlierReach(dataPath);
   const proxy = options.proxy ?? earlier.proxy;
   const proxies = ProxyRules.read(proxy, deps.environment ?? process.env);

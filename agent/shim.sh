@@ -67,9 +67,14 @@ relay() {
 
 # What is needed while the script runs and at its end has its place before: a disk that has filled up, or has no file left to
 # give, must cost neither the output nor the exit code. Dots say nothing; what is to be said is written over them at once.
+dots=................................................................
 for file in dd.out dd.err job relays group ended exit; do
-  echo "................................................................" > run/$file
+  echo $dots > run/$file
 done
+# Why it is ended is its agent's to say, who may have been quicker.
+set -C
+echo $dots 2>/dev/null > run/ended-for
+set +C
 # Who watches the folder hears of what is written here, and of nothing in `run`.
 echo . > bell
 # Both exist from here on, so that "no output" and "no file" are not the same.

@@ -69,7 +69,9 @@ export class Transport {
         const error = AppError.from(cause);
         const delayMs = backoff.nextMs((error.retryAfterSeconds ?? 0) * 1_000);
         const tooLate = clock.monotonicMs() + delayMs > deadlineMs;
-        if (call.repeatable === "once" || !error.retryable || toldAtOnce.has(error.code) || tooLate) throw error;
+        // Refused before anybody looked at what was asked.
+        const isOnce = call.repeatable === "once" && error.code !== "request.timed-out";
+        if (isOnce || !error.retryable || toldAtOnce.has(error.code) || tooLate) throw error;
         this.#options.onRetry?.(error);
         await clock.sleep(delayMs, call.signal);
       }

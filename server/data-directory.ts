@@ -4,9 +4,10 @@
 // Node has no flock, but its own SQLite locks a database file with fcntl. Checked on Node 26: a second process is
 // refused at once, kill -9 frees it, children such as PostgreSQL do not inherit it, 2 ms to take. A file with pid, start
 // time and boot id would be guesswork after a crash, and worthless between two containers that share a volume.
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { makeClosedFolderSync } from "../shared/closed-folder.ts";
 import { AppError, describeError } from "../shared/errors.ts";
 import type { Service } from "../shared/service.ts";
 
@@ -31,7 +32,7 @@ export class DataDirectoryLock implements Service {
     const { directory } = this.#options;
     let database: DatabaseSync | undefined;
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeClosedFolderSync(directory);
       const path = join(directory, "server.lock");
       database = new DatabaseSync(path);
       chmodSync(path, 0o600);

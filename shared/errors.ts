@@ -182,11 +182,11 @@ export class AppError extends Error {
     this.retryAfterSeconds = detail.retryAfterSeconds;
   }
 
-  /** Wraps anything thrown; an AppError comes back as it is. Without a code: a full disk is one that may have room again. */
+  /** Wraps anything thrown; an AppError comes back as it is. Without a code: a full disk, or one's share of it, may have room again. */
   static from(cause: unknown, code?: ErrorCode): AppError {
     if (cause instanceof AppError) return cause;
-    const known = errnoOf(cause) === "ENOSPC" ? "disk.full" : "internal";
-    return new AppError(code ?? known, describeError(cause), { cause });
+    const isFull = ["ENOSPC", "EDQUOT"].includes(errnoOf(cause) ?? "");
+    return new AppError(code ?? (isFull ? "disk.full" : "internal"), describeError(cause), { cause });
   }
 }
 

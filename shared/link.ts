@@ -154,7 +154,7 @@ export class Link<Sent extends Outgoing> {
     const counts = (this.#bulkOf ??= new Map<string, number>());
     for (const attempt of attempts) {
       const left = (counts.get(attempt) ?? 0) + change;
-      if (left === 0) counts.delete(attempt);
+      if (left <= 0) counts.delete(attempt);
       else counts.set(attempt, left);
     }
     if (counts.size === 0) this.#bulkOf = undefined;

@@ -11,7 +11,8 @@ const pageBytes = 4_096;
 
 /**
  * From the system's cryptographic generator, drawn by the page and each byte handed out once: a task has three ids, and a call
- * for each was 3 % of a busy node's CPU.
+ * for each was 3 % of a busy node's CPU. What is not handed out yet lies in memory, up to a page: a snapshot of the process has
+ * it, as it has the keys themselves.
  */
 export class SystemRandom implements Random {
   #page = new Uint8Array();

@@ -96,7 +96,7 @@ async function act(host: ServiceHost, step: Step): Promise<void> {
     case "close-folder":
       return host.changeMode(step.path, 0o700);
     case "open-folder":
-      return host.changeMode(step.path, 0o711);
+      return host.changeMode(step.path, step.mode);
     case "write-unit":
       return host.writeText(step.path, step.text);
     case "reload":

@@ -27,7 +27,8 @@ export type Step =
   | { readonly kind: "make-user"; readonly user: string; readonly home: string }
   | { readonly kind: "make-folder"; readonly path: string; readonly user: string }
   | { readonly kind: "own-folder"; readonly path: string; readonly user: string }
-  | { readonly kind: "close-folder" | "open-folder"; readonly path: string }
+  | { readonly kind: "close-folder"; readonly path: string }
+  | { readonly kind: "open-folder"; readonly path: string; readonly mode: number }
   | { readonly kind: "write-unit"; readonly path: string; readonly text: string; readonly replaces: UnitText["kind"] }
   | { readonly kind: "reload" }
   | { readonly kind: "enable" | "start" | "restart" | "disable" | "stop"; readonly name: string }
@@ -62,9 +63,9 @@ export function planInstall(
 
 function folderSteps({ dataPath: path, user }: ServiceDefinition, { folder, account, above }: Seen): Step[] {
   const steps: Step[] = [];
-  // Root registers with closed folders all the way down, and the service's user would not reach its own.
-  const isBarred = above !== undefined && above.userId === 0 && (above.mode & 0o001) === 0;
-  if (user !== "root" && isBarred) steps.push({ kind: "open-folder", path: dataFolders });
+  // Root once registered with closed folders all the way down: neither the service's user nor a script's would get through.
+  if (above !== undefined && above.userId === 0 && (above.mode & 0o001) === 0)
+    steps.push({ kind: "open-folder", path: dataFolders, mode: above.mode | 0o011 });
   if (folder === undefined) return [...steps, { kind: "make-folder", path, user }];
   const isOpen = (folder.mode & 0o077) !== 0;
   if (folder.userId !== account?.userId) {
@@ -117,7 +118,7 @@ export function describeStep(step: Step): string {
     case "close-folder":
       return `close ${step.path} to others (0700)`;
     case "open-folder":
-      return `let other users pass through ${step.path} (0711)`;
+      return `let other users pass through ${step.path} (0${step.mode.toString(8)})`;
     case "write-unit":
       return `${step.replaces === "absent" ? "write" : "replace"} ${step.path}`;
     case "reload":

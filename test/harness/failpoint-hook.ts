@@ -6,12 +6,12 @@ import { subscribe } from "node:diagnostics_channel";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { errnoOf } from "../../shared/errors.ts";
-import { firedLine, writeArmed, type Armed } from "./failpoints.ts";
+import { firedLine, writeArmed, type Armed, type Arming } from "./failpoints.ts";
 
 const place = process.env["HOLDFAST_TEST_FAILPOINTS"] ?? "";
 const seen = new Set<string>();
 const sockets = { dialled: new Set<Socket>(), accepted: new Set<Socket>() };
-let armed: readonly Armed[] = [];
+let { turn, armed }: Arming = { turn: 0, armed: [] };
 
 function track(message: unknown, kind: keyof typeof sockets): void {
   const { socket } = message as { readonly socket: Socket };
@@ -30,7 +30,7 @@ function act(due: Armed): void {
   const { step, action } = due;
   // Once: what takes this one's place meets the rest.
   armed = armed.slice(1);
-  writeArmed(place, armed);
+  writeArmed(place, { turn, armed });
   appendFileSync(`${place}.fired`, `${firedLine(due)}\n`);
   switch (action) {
     case "kill":
@@ -48,12 +48,12 @@ function act(due: Armed): void {
 
 function arm(): void {
   try {
-    armed = JSON.parse(readFileSync(`${place}.arm`, "utf8")) as Armed[];
+    ({ turn, armed } = JSON.parse(readFileSync(`${place}.arm`, "utf8")) as Arming);
   } catch (cause) {
     if (errnoOf(cause) !== "ENOENT") throw cause;
     armed = [];
   }
-  writeFileSync(`${place}.taken`, "");
+  writeFileSync(`${place}.taken`, String(turn));
   if (armed[0]?.reconnect === true) drop("greeting");
 }
 

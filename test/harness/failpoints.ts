@@ -15,12 +15,19 @@ export interface Armed extends Harm {
   readonly reconnect: boolean;
 }
 
+export interface Arming {
+  readonly turn: number;
+  readonly armed: readonly Armed[];
+}
+
 const hook = pathToFileURL(join(import.meta.dirname, "failpoint-hook.ts")).href;
 /** Statements and frames of a greeting. */
 const greeting = /hello|welcome|nodes|greet|read-open|presence|ready/;
 
 export class Failpoints {
   readonly #place: string;
+  /** Of the harms it was armed with last; the process repeats it when it has read them. */
+  #turn = 0;
 
   /** `role` names the process within `folder`. */
   constructor(folder: string, role: string) {
@@ -37,14 +44,15 @@ export class Failpoints {
    * it starts and when it gets SIGUSR2, and a busy one may answer requests that came after the signal first.
    */
   arm(harms: readonly Harm[]): void {
-    rmSync(`${this.#place}.taken`, { force: true });
-    const armed: Armed[] = harms.map((harm) => ({ ...harm, reconnect: greeting.test(harm.step) }));
-    writeArmed(this.#place, armed);
+    this.#turn += 1;
+    const armed = harms.map((harm) => ({ ...harm, reconnect: greeting.test(harm.step) }));
+    writeArmed(this.#place, { turn: this.#turn, armed });
   }
 
   /** Whether the process has looked since it was last armed. */
   get isTaken(): boolean {
-    return existsSync(`${this.#place}.taken`);
+    const path = `${this.#place}.taken`;
+    return existsSync(path) && readFileSync(path, "utf8") === String(this.#turn);
   }
 
   disarm(): void {
@@ -72,7 +80,7 @@ export function firedLine({ step, action }: Harm): string {
 }
 
 /** Whole or not at all: a process that starts this moment reads it. */
-export function writeArmed(place: string, armed: readonly Armed[]): void {
-  writeFileSync(`${place}.arm.new`, JSON.stringify(armed));
+export function writeArmed(place: string, arming: Arming): void {
+  writeFileSync(`${place}.arm.new`, JSON.stringify(arming));
   renameSync(`${place}.arm.new`, `${place}.arm`);
 }

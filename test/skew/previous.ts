@@ -11,6 +11,8 @@ export interface PreviousVersion {
   /** Whole, so that no other begins alike. */
   readonly commit: string;
   readonly lacks: readonly Feature[];
+  /** A fault since mended: a node that was stopped while a heartbeat was under way could stay. */
+  readonly stop: "ends" | "may-hang";
   /** The newest migration it knows. */
   readonly schema: number;
   /**
@@ -28,6 +30,7 @@ export const previousVersions: readonly PreviousVersion[] = [
     title: "before locks and secrets",
     commit: "d3265563580ccd7f0bea7283d9d41c92d7c7cfde",
     lacks: features,
+    stop: "may-hang",
     schema: 4,
     samples: {
       "agent.hello-executable": ["host.executable"],
@@ -51,6 +54,7 @@ export const previousVersions: readonly PreviousVersion[] = [
     title: "before the cheap end of a script",
     commit: "7e60dbbe5cf7909fc867b5a582c6a32eaf98052b",
     lacks: ["user", "update"],
+    stop: "may-hang",
     schema: 7,
     samples: {
       "agent.hello-executable": ["host.executable"],

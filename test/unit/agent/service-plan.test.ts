@@ -23,7 +23,7 @@ const complete: Seen = {
   unit: own,
   account: { userId: 0, groupId: 0 },
   folder: { userId: 0, mode: 0o700 },
-  above: { userId: 0, mode: 0o700 },
+  above: { userId: 0, mode: 0o755 },
   enrolment: "present",
   enabling: "enabled",
   activity: "active",
@@ -66,14 +66,21 @@ describe("installing", () => {
     expect(() => kinds({ ...complete, folder: { userId: 990, mode: 0o700 } })).toThrowError(refusal);
   });
 
-  test("lets another user than root pass through the product's own folder, and opens nobody else's", () => {
-    const theirs = defineService({ program, user: "deploy" });
-    const seen: Seen = { ...bare, account: { userId: 990, groupId: 990 } };
-    const above = { userId: 0, mode: 0o700 };
-    expect(kinds({ ...seen, above }, theirs).slice(0, 2)).toEqual(["open-folder", "make-folder"]);
-    for (const other of [undefined, { userId: 0, mode: 0o711 }, { userId: 7, mode: 0o700 }])
-      expect(kinds({ ...seen, above: other }, theirs)[0]).toBe("make-folder");
-  });
+  test.each(["deploy", "root"])(
+    "as %s lets others pass through the product's own folder, and opens nobody else's",
+    (user) => {
+      const theirs = defineService({ program, user });
+      const seen: Seen = { ...bare, account: { userId: 990, groupId: 990 } };
+      const stepsOf = (mode: number, userId = 0) =>
+        planInstall(theirs, { ...seen, above: { userId, mode } }, { edited: "keep" });
+      expect(stepsOf(0o700)[0]).toEqual({ kind: "open-folder", path: "/var/lib/holdfast", mode: 0o711 });
+      // What a person let a group do stays.
+      expect(stepsOf(0o750)[0]).toMatchObject({ mode: 0o751 });
+      for (const others of [stepsOf(0o711), stepsOf(0o755), stepsOf(0o700, 7)])
+        expect(others[0]).toMatchObject({ kind: "make-folder" });
+      expect(kinds({ ...seen, above: undefined }, theirs)[0]).toBe("make-folder");
+    },
+  );
 
   test("leaves a unit that was edited, until it is told to replace it", () => {
     const unit = readUnit(text.replace("WatchdogSec=120", "WatchdogSec=10"));

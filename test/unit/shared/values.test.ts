@@ -7,6 +7,26 @@ import { createIdSource, firstIdAt, newId, taskIdSchema } from "../../../shared/
 import { SystemRandom } from "../../../shared/random.ts";
 import { FakeClock } from "../../fakes/clock.ts";
 
+describe("the system's random bytes", () => {
+  const hexOf = (bytes: Uint8Array = new Uint8Array()): string => Buffer.from(bytes).toString("hex");
+
+  it("are each handed out once, over the borders of pages, and longer than a page", () => {
+    const random = new SystemRandom();
+    const drawn = Array.from({ length: 3_000 }, (_, index) => random.bytes(8 + (index % 7)));
+    expect(new Set(drawn.map((bytes) => hexOf(bytes))).size).toBe(3_000);
+    expect(drawn.map((bytes) => bytes.length)).toEqual(drawn.map((_, index) => 8 + (index % 7)));
+    // What was handed out stays as it was when the page is cleared behind it.
+    const [kept] = drawn;
+    const before = hexOf(kept);
+    for (let count = 0; count < 2_000; count += 1) random.bytes(16);
+    expect(hexOf(kept)).toBe(before);
+    expect(drawn.some((bytes) => bytes.every((byte) => byte === 0))).toBe(false);
+    const long = random.bytes(10_000);
+    expect([long.length, new Set(long).size]).toEqual([10_000, 256]);
+    expect(random.bytes(0)).toHaveLength(0);
+  });
+});
+
 describe("ids", () => {
   const source = () => {
     const clock = new FakeClock();

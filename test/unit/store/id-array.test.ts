@@ -9,7 +9,8 @@ describe("an array of ids for PostgreSQL", () => {
     );
   });
 
-  it.each(['a"b', "a b", "{a}", "a\\b", "a;b", "a\nb", "é"])("never holds %j", (text) => {
+  it.each(['a"b', "a b", "{a}", "a\\b", "a;b", "a\nb", "é", "a,b", ""])("never holds %j", (text) => {
+    expect(() => idArray([text])).toThrow("an array of ids holds something else");
     expect(() => idArray(["ab12", text])).toThrow("an array of ids holds something else");
   });
 });
