@@ -96,7 +96,7 @@ export class FakeStore {
   }
 
   /** Resolves when `check` gives a value; rejects with what `describe` says after the deadline. */
-  until<T>(what: string, check: () => T | undefined | false, withinMs = 10_000): Promise<T> {
+  until<T>(what: string, check: () => T | undefined | false, withinMs = 30_000): Promise<T> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
         const value = check();
