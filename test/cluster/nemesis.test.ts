@@ -1,13 +1,14 @@
-// The nemesis for a minute: 3 nodes, 6 agents in networks of their own, a PostgreSQL with a synchronous standby, and faults of
-// every kind that overlap; then all is healed and the whole history judged. Another seed each time, printed; HOLDFAST_SEED sets
-// it, HOLDFAST_NEMESIS its minutes. Judges safety and that everything ends, never speed. Needs root, `ip`, `nft` and `tc`.
-import { randomInt } from "node:crypto";
+// The nemesis for a minute: 3 nodes, 6 agents in networks of their own, a PostgreSQL with a synchronous standby, and faults
+// that overlap; then all is healed and the whole history judged. The seed draws plan and load, and is always the same here:
+// HOLDFAST_SEED sets another, HOLDFAST_NEMESIS the minutes, and `npm run nemesis` draws one each time. Of a run that finds a
+// violation the evidence stays, and its folder is printed. Judges safety and that everything ends, never speed. Needs root,
+// `ip`, `nft` and `tc`.
 import { expect, it } from "vitest";
 import { SeparateNetwork } from "../harness/separate-network.ts";
 import { asMarkdown } from "../nemesis/report.ts";
 import { runNemesis } from "../nemesis/run.ts";
 
-const seed = Number(process.env["HOLDFAST_SEED"] ?? randomInt(2 ** 31));
+const seed = Number(process.env["HOLDFAST_SEED"] ?? 20_261_126);
 const lastsMs = Number(process.env["HOLDFAST_NEMESIS"] ?? "1") * 60_000;
 /** Of starting, healing and settling, on a machine with other work; a minute when it has none. */
 const restMs = 1_200_000;
@@ -16,7 +17,7 @@ const isSkipped = whyNot !== undefined && process.env["CI"] !== "true";
 if (isSkipped) process.stderr.write(`\nSKIPPED, no nemesis: ${whyNot} (root? sh scripts/install-test-tools.sh)\n`);
 
 it.skipIf(isSkipped)(
-  `a minute of faults of every kind breaks no promise (seed ${seed})`,
+  `a minute of faults that overlap breaks no promise (seed ${seed})`,
   { timeout: lastsMs + restMs },
   async ({ signal }) => {
     const said: string[] = [];

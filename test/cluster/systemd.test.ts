@@ -4,8 +4,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { main } from "../../cli/main.ts";
+import { patience } from "../../demo/patience.ts";
 import type { RunHandle } from "../../sdk/run-handle.ts";
 import { buildAgent } from "../../scripts/build-agent.ts";
 import { sha256Hex } from "../../shared/thumbprint.ts";
@@ -46,6 +47,13 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
     await target.boot();
   }, 300_000);
   afterAll(() => site.disposeAsync());
+
+  /** Each goes on from where the one before it came to. */
+  let failed: string | undefined;
+  beforeEach(({ onTestFailed, skip, task }) => {
+    skip(failed !== undefined, `"${failed}" failed, and this goes on from there`);
+    onTestFailed(() => void (failed = task.name));
+  });
 
   async function install(...words: string[]): Promise<string> {
     const { token } = await node.client.tokens.create({});
@@ -151,7 +159,7 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
 
   test("an agent that hangs is ended and started anew by the watchdog; one that does not is left alone", async () => {
     await mkdir(join(target.path, "etc/systemd/system", `${unit}.d`));
-    await writeFile(join(target.path, "etc/systemd/system", `${unit}.d/short.conf`), "[Service]\nWatchdogSec=4\n");
+    await writeFile(join(target.path, "etc/systemd/system", `${unit}.d/short.conf`), "[Service]\nWatchdogSec=12\n");
     const before = await mainPid();
     await target.sh(`systemctl daemon-reload; systemctl restart ${unit}`);
     await startedAnew(before);
@@ -159,15 +167,18 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
     const moment = async (): Promise<number> =>
       Number((await target.show(unit, "WatchdogTimestampMonotonic"))["WatchdogTimestampMonotonic"]);
     const start = await moment();
-    // Longer than the limit.
-    await eventually("it is fed for longer than its limit", async () => {
-      const state = (await moment()) - start;
-      return { done: state > 6_000_000, state };
-    });
+    await eventually(
+      "it is fed for longer than its limit",
+      async () => {
+        const state = (await moment()) - start;
+        return { done: state > 15_000_000, state };
+      },
+      { limitMs: 60_000 },
+    );
     expect(await mainPid()).toBe(fed);
     await target.sh(`kill -STOP ${fed}`);
     await startedAnew(fed);
-    expect(await target.sh(`journalctl -u ${unit} -o cat`)).toContain("Watchdog timeout (limit 4s)!");
+    expect(await target.sh(`journalctl -u ${unit} -o cat`)).toContain("Watchdog timeout (limit 12s)!");
     await goesOn();
     await rm(join(target.path, "etc/systemd/system", `${unit}.d`), { recursive: true });
     const hung = await mainPid();
@@ -231,7 +242,9 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
   test("a second agent runs beside it as a user of its own", async () => {
     // The one that does not run is still served: what the first agent runs stays, for both.
     const said = await install("--name", "web-02", "--instance", "two", "--user", "deployer");
-    expect(said).toMatch(/other agents of this host run versions\/0\.0\.1-test-\w+: it stays, and this one runs it too/);
+    expect(said).toMatch(
+      /other agents of this host run versions\/0\.0\.1-test-\w+: it stays, and this one runs it too/,
+    );
     expect(said).toContain("make the system user deployer");
     await connected(node, "web-02");
     expect(await target.show("holdfast-agent-two", "NotifyAccess", "User", "ActiveState")).toEqual({
@@ -258,7 +271,7 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
       script: "echo up; touch /var/lib/up; sleep 7777",
     });
     await eventually("the script runs", () => ({ done: has("var/lib/up"), state: undefined }));
-    expect(await target.powerOff()).toBeLessThan(30_000);
+    expect(await target.powerOff()).toBeLessThan(30_000 * patience);
     await target.boot();
     await connected(node, "web-01");
     await connected(node, "web-02");
@@ -278,7 +291,12 @@ describe.skipIf(isSkipped)("the agent under a real systemd", () => {
     // systemctl itself takes the folder of links away with the last one.
     expect(has("etc/systemd/system/multi-user.target.wants")).toBe(false);
     expect(await readdir(join(target.path, "var/lib/holdfast"))).toEqual(["agent"]);
-    expect(await target.sh("systemctl --failed --no-legend; pgrep -fa '[h]oldfast-agent' || :")).toBe("");
-    expect(() => target.pids(group)).toThrow("ENOENT");
+    expect(await target.sh("systemctl --failed --no-legend")).toBe("");
+    // Who told systemd how the agent fares may end a moment after it.
+    await eventually("no process and no control group of an agent is left", async () => {
+      const processes = await target.sh("pgrep -fa '[h]oldfast-agent' || :");
+      const hasGroup = target.hasGroup(group);
+      return { done: processes === "" && !hasGroup, state: { processes, hasGroup } };
+    });
   });
 });

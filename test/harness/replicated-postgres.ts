@@ -89,7 +89,7 @@ export class ReplicatedPostgres implements AsyncDisposable {
       async () => ({ done: true, state: await queryRows(this.url, "select 1") }),
       { limitMs: recoveryMs, everyMs: 200 },
     );
-    favour(this.#first.server.pid);
+    favourAll(this.#first);
   }
 
   /** Ends the primary for good and makes the standby the primary. Without a standby until {@link addStandby}. */
@@ -113,6 +113,8 @@ export class ReplicatedPostgres implements AsyncDisposable {
     const { adminUrl } = primary.server;
     // Commits that had to wait for one that still reads what it missed would be a fault of its own.
     await followedBy(adminUrl, (row) => row["state"] === "streaming");
+    // What sends and receives the WAL was started by now.
+    favourAll(primary, standby);
     await queryRows(adminUrl, "alter system set synchronous_standby_names = 'standby'");
     await queryRows(adminUrl, "select pg_reload_conf()");
     await followedBy(adminUrl, (row) => row["sync_state"] === "sync");
@@ -141,8 +143,7 @@ export class ReplicatedPostgres implements AsyncDisposable {
     const member = { directory, server, tending };
     this.#all.push(member);
     await server.start();
-    // A machine of its own in the field: beside scripts on this one a standby would not catch up for minutes.
-    favour(server.pid);
+    favourAll(member);
     return member;
   }
 
@@ -184,6 +185,14 @@ export class ReplicatedPostgres implements AsyncDisposable {
     await writeFile(join(cluster, name), text, { mode: 0o600 });
     await chown(join(cluster, name), uid, gid);
   }
+}
+
+/**
+ * A machine of its own in the field: beside scripts on this one a standby would not catch up for minutes. Each process of
+ * PostgreSQL makes itself a session, so each is favoured; those to come inherit the nice value, and no more than that.
+ */
+function favourAll(...members: readonly Member[]): void {
+  for (const { server } of members) for (const pid of server.pid === undefined ? [] : treeOf(server.pid)) favour(pid);
 }
 
 async function followedBy(adminUrl: string, isGood: (row: QueryResultRow) => boolean): Promise<void> {

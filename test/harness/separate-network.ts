@@ -9,6 +9,17 @@ import { promisify } from "node:util";
 /** Debian keeps them where only root's PATH leads. */
 const environment = { ...process.env, PATH: [process.env["PATH"], "/usr/sbin", "/sbin"].join(delimiter) };
 
+/** Not given back: what is left of a network that went may still be seen for a moment. */
+const drawnNets = new Set<string>();
+
+/** RFC 2544 keeps 198.18.0.0/15 for tests of networks: no route of a machine leads there. None comes twice in a process. */
+function drawNet(): string {
+  const net = `198.${randomInt(18, 20)}.${randomInt(256)}.${randomInt(64) * 4}`;
+  if (drawnNets.has(net)) return drawNet();
+  drawnNets.add(net);
+  return net;
+}
+
 /** Packets from and to these ports of the machine that are dropped. */
 export interface Dropped {
   readonly ports: readonly number[];
@@ -32,8 +43,7 @@ export class SeparateNetwork implements AsyncDisposable {
   }
 
   static async create(): Promise<SeparateNetwork> {
-    // RFC 2544 keeps 198.18.0.0/15 for tests of networks: no route of a machine leads there.
-    const net = `198.${randomInt(18, 20)}.${randomInt(256)}.${randomInt(64) * 4}`;
+    const net = drawNet();
     const [host, inside] = [1, 2].map((no) => net.replace(/\d+$/, (last) => String(Number(last) + no)));
     const network = new SeparateNetwork(`hf${randomBytes(4).toString("hex")}`, host ?? "");
     const [outer, inner] = [network.#veth, `${network.#name}i`];

@@ -2,15 +2,16 @@
 // its own; it can be powered off and booted again from the same folder. Linux, root. The network is the machine's, so that a
 // node on loopback is reached, but no right to change it, the clock, modules or devices goes in.
 // Invariant: everything in it is in one control group and one process namespace, and ends with `unshare`; mounts with them.
+// `unshare` ends with the test's own process, also with one that is killed; the empty control group is left then.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { existsSync, readFileSync, readdirSync, rmdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { patience } from "../../demo/patience.ts";
 import { eventually } from "./eventually.ts";
-import { treeOf } from "./process.ts";
+import { signalAll, treeOf } from "./process.ts";
 
 const manager = "/usr/lib/systemd/systemd";
 const unitFolder = "/usr/lib/systemd/system";
@@ -18,6 +19,10 @@ const unitFolder = "/usr/lib/systemd/system";
 const wanted = ["systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"];
 const withheld = ["sys_module", "sys_time", "sys_boot", "sys_rawio", "syslog", "net_admin", "net_raw", "mknod"];
 const bounding = withheld.map((one) => `-${one}`).join(",");
+/** A command in there that does not end. */
+const runsAtMostMs = 120_000;
+/** systemd kills after 90 s what does not stop by itself. */
+const powersOffWithinMs = 120_000;
 
 /** $0 is the root, $1 its control group, as the machine sees it. */
 const enter = `set -e
@@ -53,10 +58,14 @@ export interface Outcome {
   readonly err: string;
 }
 
+/** From the moment that `unshare` is spawned. */
 interface Life {
   readonly unshare: ChildProcess;
-  /** Pid of its systemd, as the machine sees it. */
-  readonly first: number;
+  /** Pid of its systemd, as the machine sees it; undefined before it is there. */
+  first: number | undefined;
+  /** What it printed, and why it could not start. */
+  output: string;
+  hasClosed: boolean;
 }
 
 export class SystemdContainer implements AsyncDisposable {
@@ -72,8 +81,7 @@ export class SystemdContainer implements AsyncDisposable {
 
   static async create(): Promise<SystemdContainer> {
     const path = await mkdtemp(join(tmpdir(), "holdfast-systemd-"));
-    const group = join(unifiedMount() ?? "", `holdfast-test-${randomBytes(4).toString("hex")}`);
-    const container = new SystemdContainer(path, group);
+    const container = new SystemdContainer(path, nameGroup(unifiedMount() ?? ""));
     // It is the root folder of users in there.
     await chmod(path, 0o755);
     const folders = ["usr", "local", "proc", "sys", "dev", "run", "tmp", "root", "machine", "etc/systemd/system"];
@@ -102,6 +110,13 @@ export class SystemdContainer implements AsyncDisposable {
     if (!existsSync(manager)) return `no ${manager} (package systemd)`;
     const mount = unifiedMount();
     if (mount === undefined) return "no control groups of version 2 are mounted";
+    const group = nameGroup(mount);
+    try {
+      mkdirSync(group);
+      rmdirSync(group);
+    } catch (cause) {
+      return `no control group can be made: ${String(cause)}`;
+    }
     const probe = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "setpriv"];
     const { status, stderr, error } = spawnSync("unshare", [...probe, "--bounding-set", bounding, "true"]);
     return status === 0 ? undefined : (error?.message ?? stderr.toString());
@@ -110,29 +125,33 @@ export class SystemdContainer implements AsyncDisposable {
   /** Resolves when systemd has started what it is to start. */
   async boot(): Promise<void> {
     await mkdir(this.#group, { recursive: true });
-    const isolation = ["--mount", "--pid", "--fork", "--kill-child"];
-    const unshare = spawn("unshare", [...isolation, "sh", "-c", enter, this.path, this.#group], {
+    // `--kill-child` takes the first process along with unshare, `--pdeathsig` unshare with this process.
+    const isolation = ["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"];
+    const unshare = spawn("setpriv", [...isolation, "sh", "-c", enter, this.path, this.#group], {
       stdio: ["ignore", "pipe", "pipe"],
     });
-    let output = "";
+    const life: Life = { unshare, first: undefined, output: "", hasClosed: false };
+    this.#life = life;
+    unshare.on("error", (cause) => (life.output += cause.message));
+    unshare.on("close", () => (life.hasClosed = true));
     for (const stream of [unshare.stdout, unshare.stderr])
-      stream.on("data", (bytes: Buffer) => (output += bytes.toString()));
-    const first = await eventually("the first process is there", () => {
-      const [, child] = treeOf(unshare.pid ?? 0);
-      return { done: child !== undefined, state: child ?? 0 };
+      stream.on("data", (bytes: Buffer) => (life.output += bytes.toString()));
+    await eventually("the first process is there", () => {
+      life.first = treeOf(unshare.pid ?? 0)[1];
+      return { done: hasEnded(life) || life.first !== undefined, state: life.output };
     });
-    this.#life = { unshare, first };
     await eventually("systemd is up", async () => {
-      if (unshare.exitCode !== null) return { done: true, state: output };
+      if (hasEnded(life)) return { done: true, state: life.output };
       // Before systemd is there, the namespaces are the machine's in part: nothing is run in them.
-      if (!readFileSync(`/proc/${first}/cmdline`, "utf8").startsWith(manager)) return { done: false, state: output };
+      if (!readFileSync(`/proc/${life.first}/cmdline`, "utf8").startsWith(manager))
+        return { done: false, state: life.output };
       const { out, err } = await this.run(["systemctl", "is-system-running"]);
-      return { done: /^(running|degraded)$/m.test(out), state: `${out}${err}${output}` };
+      return { done: /^(running|degraded)$/m.test(out), state: `${out}${err}${life.output}` };
     });
-    if (unshare.exitCode !== null) throw new Error(`systemd did not come up: ${output}`);
+    if (hasEnded(life)) throw new Error(`systemd did not come up: ${life.output}`);
   }
 
-  /** In there, as root. */
+  /** In there, as root. Rejects when it does not come to its end. */
   run(command: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
     const { first } = this.#alive();
     const within = ["--target", String(first), "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd"];
@@ -145,8 +164,19 @@ export class SystemdContainer implements AsyncDisposable {
     child.stdout.on("data", (bytes: Buffer) => (out += bytes.toString()));
     child.stderr.on("data", (bytes: Buffer) => (err += bytes.toString()));
     return new Promise((resolve, reject) => {
-      child.on("error", reject);
-      child.on("close", (exitCode) => resolve({ exitCode, out, err }));
+      const limit = setTimeout(() => {
+        // nsenter forks: what would hold the lines open is below it.
+        if (child.pid !== undefined) signalAll(treeOf(child.pid), "SIGKILL");
+        reject(new Error(`${command.join(" ")}: not ended after ${runsAtMostMs * patience} ms: ${out}${err}`));
+      }, runsAtMostMs * patience);
+      child.on("error", (cause) => {
+        clearTimeout(limit);
+        reject(cause);
+      });
+      child.on("close", (exitCode) => {
+        clearTimeout(limit);
+        resolve({ exitCode, out, err });
+      });
     });
   }
 
@@ -165,12 +195,12 @@ export class SystemdContainer implements AsyncDisposable {
 
   /** Resolves with how long it took, in milliseconds, when no process of it is left. */
   async powerOff(): Promise<number> {
-    const { unshare } = this.#alive();
-    if (unshare.exitCode !== null) throw new Error("it has ended already");
+    const life = this.#alive();
     const startMs = performance.now();
-    const closed = once(unshare, "close");
     await this.run(["systemctl", "poweroff"]);
-    await closed;
+    await eventually("it is off", () => ({ done: life.hasClosed, state: life.output }), {
+      limitMs: powersOffWithinMs,
+    });
     this.#life = undefined;
     return performance.now() - startMs;
   }
@@ -180,27 +210,54 @@ export class SystemdContainer implements AsyncDisposable {
     return pidsIn(join(this.#group, group));
   }
 
+  hasGroup(group: string): boolean {
+    return existsSync(join(this.#group, group));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    const unshare = this.#life?.unshare;
-    if (unshare !== undefined && unshare.exitCode === null && unshare.signalCode === null) {
-      unshare.kill("SIGKILL");
-      await once(unshare, "close");
-    }
-    if (existsSync(this.#group)) {
-      // The kernel's own count: the list of processes is empty a moment before the group may go.
-      await eventually("nothing lives in its control group", () => {
-        const state = readFileSync(join(this.#group, "cgroup.events"), "utf8");
-        return { done: state.includes("populated 0"), state };
+    const life = this.#life;
+    this.#life = undefined;
+    try {
+      life?.unshare.kill("SIGKILL");
+      await eventually("nothing lives in it", () => {
+        const populated = this.#killAll();
+        const isClosed = life?.hasClosed ?? true;
+        return { done: isClosed && !populated, state: { isClosed, populated } };
       });
-      removeGroup(this.#group);
+    } finally {
+      try {
+        if (existsSync(this.#group)) removeGroup(this.#group);
+      } finally {
+        await rm(this.path, { recursive: true, force: true });
+      }
     }
-    await rm(this.path, { recursive: true, force: true });
+  }
+
+  /** Whether any is left, by the kernel's own count: the list of processes is empty a moment before the group may go. */
+  #killAll(): boolean {
+    if (!existsSync(this.#group)) return false;
+    const populated = readFileSync(join(this.#group, "cgroup.events"), "utf8").includes("populated 1");
+    if (!populated) return false;
+    const kill = join(this.#group, "cgroup.kill");
+    // Linux 5.14.
+    if (existsSync(kill)) writeFileSync(kill, "1");
+    else signalAll(this.pids(""), "SIGKILL");
+    return true;
   }
 
   #alive(): Life {
     if (this.#life === undefined) throw new Error("it is not booted");
+    if (hasEnded(this.#life)) throw new Error(`it has ended: ${this.#life.output}`);
     return this.#life;
   }
+}
+
+function hasEnded({ unshare, hasClosed }: Life): boolean {
+  return hasClosed || unshare.exitCode !== null || unshare.signalCode !== null;
+}
+
+function nameGroup(mount: string): string {
+  return join(mount, `holdfast-test-${randomBytes(4).toString("hex")}`);
 }
 
 function unifiedMount(): string | undefined {

@@ -17,7 +17,9 @@ export class DatabaseLines implements AsyncDisposable {
     this.#process = forwarder;
     forwarder.on("message", (message) => {
       const answer = answerSchema.parse(message);
-      this.#open.get(answer.no)?.resolve(answer);
+      const open = this.#open.get(answer.no);
+      if (answer.error === undefined) open?.resolve(answer);
+      else open?.reject(new Error(`the forwarder: ${answer.error}`));
       this.#open.delete(answer.no);
     });
     forwarder.once("close", () => {

@@ -11,8 +11,8 @@ export const orderSchema = z.discriminatedUnion("kind", [
   z.object({ no: z.int(), kind: z.literal("lead"), to: z.int() }),
 ]);
 
-/** To each order under its number, once it is carried out; with the port of one that listens. */
-export const answerSchema = z.object({ no: z.int(), port: z.int().optional() });
+/** To each order under its number, once it is carried out, with the port of one that listens; or why it could not be. */
+export const answerSchema = z.object({ no: z.int(), port: z.int().optional(), error: z.string().optional() });
 
 export type LinePlan = z.infer<typeof planSchema>;
 export type Order = z.infer<typeof orderSchema>;

@@ -16,7 +16,7 @@ async function carryOut(order: Order): Promise<Pick<Answer, "port">> {
       return { port: proxy.port };
     }
     case "change":
-      proxies.get(order.port)?.change(order.plan);
+      proxyAt(order.port).change(order.plan);
       return {};
     case "lead":
       databasePort = order.to;
@@ -25,8 +25,17 @@ async function carryOut(order: Order): Promise<Pick<Answer, "port">> {
   }
 }
 
+function proxyAt(port: number): FaultProxy {
+  const proxy = proxies.get(port);
+  if (proxy === undefined) throw new Error(`no line at port ${port}`);
+  return proxy;
+}
+
 process.on("message", (message) => {
   const order = orderSchema.parse(message);
-  void carryOut(order).then((done) => process.send?.({ no: order.no, ...done }));
+  void carryOut(order).then(
+    (done) => process.send?.({ no: order.no, ...done }),
+    (cause: unknown) => process.send?.({ no: order.no, error: String(cause) }),
+  );
 });
 process.once("disconnect", () => process.exit());

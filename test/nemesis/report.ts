@@ -17,6 +17,8 @@ export interface RunFacts {
   readonly heldBack: number;
   /** Those that were carried out, in order. */
   readonly faults: readonly PlannedFault[];
+  /** Why the database had no new standby in time, for each that was late. Until the end it has none then. */
+  readonly lateStandbys: readonly string[];
 }
 
 export interface Report {
@@ -79,6 +81,7 @@ export function asMarkdown(report: Report): string {
     `- longest: answer ${seconds(report.longestAnswerMs)}, task ${seconds(report.longestTaskMs)}`,
     `- processes that ended by themselves: ${report.deaths.length}`,
     ...report.deaths.slice(0, 20).map(({ name, exitCode, lastWords }) => `  - ${name} with ${exitCode}: ${lastWords}`),
+    ...facts.lateStandbys.map((why) => `- a new standby of the database was late: ${why}`),
     "",
     `## Violations: ${violations.length}`,
     "",

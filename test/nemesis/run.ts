@@ -1,9 +1,10 @@
 // One run: a site, load on it, faults by plan, healing, waiting, judging. Invariants: every fault that was begun is healed,
-// also when the run is broken off; everything it made is gone when it resolves or rejects.
+// also when the run is broken off; everything it made is gone when it resolves or rejects, but the evidence of a violation.
 import { eventually } from "../harness/eventually.ts";
 import { checkHistory } from "./check.ts";
-import { describeFault, subjectsOf } from "./fault.ts";
-import { inject } from "./faults/inject.ts";
+import { keepEvidence } from "./evidence.ts";
+import { describeFault, subjectsOf, type Fault } from "./fault.ts";
+import { inject, type Heal } from "./faults/inject.ts";
 import { readAttempts, readJournal, readOpen, readTasks, readTruths } from "./gather.ts";
 import type { History, JournalFacts } from "./history.ts";
 import { Load } from "./load.ts";
@@ -42,21 +43,25 @@ export async function runNemesis(options: NemesisOptions, signal: AbortSignal): 
   await using site = await Site.start({ nodes, agents, smallDisks: small, seed, say }, signal);
   const load = new Load(site, { seed, perSecond, openTasksPerAgent, tasksAtMost: options.tasksAtMost ?? Infinity });
   const plan = planFaults({ seed, lastsMs, nodes, agents, smallDisks: small });
-  const counting = setInterval(() => void count(site, load), countMs);
+  const over = new AbortController();
+  const untilOver = AbortSignal.any([signal, over.signal]);
+  const counted = keepCounting(site, load, untilOver);
   const startedMs = performance.now();
+  const loaded = pause(lastsMs, untilOver).then(() => {
+    load.submitNoMore();
+    return performance.now() - startedMs;
+  });
   try {
     load.start();
     say(`load of ${perSecond}/s, ${plan.length} faults in ${lastsMs / 1_000} s`);
-    const loaded = pause(lastsMs, signal).then(() => {
-      load.submitNoMore();
-      return performance.now() - startedMs;
-    });
-    const faults = await harm(site, { plan, lastsMs, say, signal });
+    const { faults, lateStandbys } = await harm(site, { plan, lastsMs, say, signal });
     const healedMs = performance.now();
     say("healed");
     await load.settle(answeredWithinMs);
     const settledMs = await settle(site, signal, healedMs);
-    clearInterval(counting);
+    const lastedMs = await loaded;
+    over.abort();
+    await counted;
     say(settledMs === null ? "NOT settled" : `settled after ${(settledMs / 1_000).toFixed(1)} s`);
     await load.stop();
     const history: History = {
@@ -70,11 +75,15 @@ export async function runNemesis(options: NemesisOptions, signal: AbortSignal): 
       databaseDeaths: site.databaseDeaths,
       filled: new Set(faults.flatMap(({ fault }) => (fault.kind === "fill-disk" ? [fault.agent] : []))),
     };
-    const facts = { seed, nodes: nodes.length, agents: agents.length, perSecond, faults, settledMs };
-    const rest = { lastedMs: await loaded, heldBack: load.heldBack };
-    return reportOf({ ...facts, ...rest }, history, checkHistory(history));
+    const facts = { seed, nodes: nodes.length, agents: agents.length, perSecond, faults, lateStandbys, settledMs };
+    const violations = checkHistory(history);
+    const report = reportOf({ ...facts, lastedMs, heldBack: load.heldBack }, history, violations);
+    if (violations.length > 0 || settledMs === null)
+      say(`data, logs and the history of it stay: ${await keepEvidence(site, history, report)}`);
+    return report;
   } finally {
-    clearInterval(counting);
+    over.abort();
+    await Promise.all([loaded, counted]);
     await load.stop();
   }
 }
@@ -86,10 +95,18 @@ interface Harm {
   readonly signal: AbortSignal;
 }
 
-/** Resolves, when all are healed, with those that were carried out. */
-async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<readonly PlannedFault[]> {
+interface Harmed {
+  /** Those that were carried out. */
+  readonly faults: readonly PlannedFault[];
+  /** Why there was no new standby in time, for each that was late. */
+  readonly lateStandbys: readonly string[];
+}
+
+/** Resolves when all are healed. */
+async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<Harmed> {
   const startMs = performance.now();
   const done: PlannedFault[] = [];
+  const lateStandbys: string[] = [];
   const until = (atMs: number): Promise<void> => pause(startMs + atMs - performance.now(), signal);
   const busy = new Map<string, Promise<void>>();
   const one = async (planned: PlannedFault): Promise<void> => {
@@ -103,14 +120,17 @@ async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<r
     try {
       await Promise.all(before);
       if (signal.aborted || performance.now() > startMs + atMs + forMs) return;
+      if (fault.kind === "promote-standby" && !site.database.hasStandby) return;
       say(`${(atMs / 1_000).toFixed(1)} s, for ${(forMs / 1_000).toFixed(1)} s: ${describeFault(fault)}`);
       const heal = await inject(site, fault);
       done.push(planned);
       try {
         await until(atMs + forMs);
       } finally {
-        await heal();
-        say(`${((performance.now() - startMs) / 1_000).toFixed(1)} s: healed of ${describeFault(fault)}`);
+        const late = await lateness(fault, heal);
+        if (late !== undefined) lateStandbys.push(late);
+        const now = `${((performance.now() - startMs) / 1_000).toFixed(1)} s`;
+        say(late === undefined ? `${now}: healed of ${describeFault(fault)}` : `${now}: still no standby: ${late}`);
       }
     } finally {
       healed.resolve();
@@ -121,7 +141,18 @@ async function harm(site: Site, { plan, lastsMs, say, signal }: Harm): Promise<r
   const failed = ends.find((end) => end.status === "rejected");
   if (failed !== undefined) throw failed.reason;
   if (signal.aborted) throw new Error("broken off");
-  return done;
+  return { faults: done, lateStandbys };
+}
+
+/** Heals. A copy of the database is the machine's speed, which is not judged: one that is late is told, all else thrown. */
+async function lateness(fault: Fault, heal: Heal): Promise<string | undefined> {
+  try {
+    await heal();
+    return undefined;
+  } catch (cause) {
+    if (fault.kind !== "promote-standby") throw cause;
+    return cause instanceof Error ? cause.message : String(cause);
+  }
 }
 
 /** Null when something stays open. */
@@ -158,6 +189,13 @@ async function readJournals(site: Site, signal: AbortSignal): Promise<readonly J
     );
   } catch {
     return await read();
+  }
+}
+
+async function keepCounting(site: Site, load: Load, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await pause(countMs, signal);
+    await count(site, load);
   }
 }
 

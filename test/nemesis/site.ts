@@ -98,6 +98,11 @@ export class Site implements AsyncDisposable {
     }
   }
 
+  /** What nodes and agents have on disk is in one of these. */
+  get folders(): readonly string[] {
+    return [this.folder, this.#cluster?.folder].filter((folder) => folder !== undefined);
+  }
+
   get agents(): readonly TestAgent[] {
     return this.#running.agents;
   }
@@ -269,9 +274,8 @@ export class Site implements AsyncDisposable {
   }
 
   async #endScripts(): Promise<void> {
-    const folders = [this.folder, this.#cluster?.folder].filter((folder) => folder !== undefined);
     await eventually("no script of the site runs", () => {
-      const left = folders.flatMap((folder) => pidsWith(folder)).filter((pid) => pid !== process.pid);
+      const left = this.folders.flatMap((folder) => pidsWith(folder)).filter((pid) => pid !== process.pid);
       signalAll(left, "SIGKILL");
       return { done: left.length === 0, state: left };
     });
