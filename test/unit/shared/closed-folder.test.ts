@@ -12,7 +12,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 it.each([
-  { how: "at once", make: makeClosedFolderSync },
+  { how: "at once", make: (path: string) => Promise.resolve(makeClosedFolderSync(path)) },
   { how: "in turn", make: makeClosedFolder },
 ])(
   "a folder made $how is closed, those above it let others pass, and one that is there stays as it is",
