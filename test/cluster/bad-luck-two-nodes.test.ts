@@ -188,7 +188,8 @@ describe("the home node of a running script", () => {
     } finally {
       second.program.kill("SIGCONT");
     }
-    await cluster.connected("web-01");
+    // The agent has dialled in vain for a while: its pause may have grown to 30 s, and a dial that had begun takes 10 s.
+    await cluster.connected("web-01", { limitMs: 75_000 });
     expect(await homeOf(script.id)).toBe("node-a");
     await whole;
     expect(second.program.isRunning).toBe(true);

@@ -166,11 +166,15 @@ export class TestCluster {
     agent.program = this.#runAgent(agent.plan, agent.dataDirectory);
   }
 
-  async connected(name: string): Promise<void> {
-    await eventually(`agent ${name} is fully connected`, async () => {
-      const view = await this.client.agents.show(name);
-      return { done: view.connection === "fully", state: view };
-    });
+  async connected(name: string, limits: { readonly limitMs?: number } = {}): Promise<void> {
+    await eventually(
+      `agent ${name} is fully connected`,
+      async () => {
+        const view = await this.client.agents.show(name);
+        return { done: view.connection === "fully", state: view };
+      },
+      limits,
+    );
   }
 
   async task(id: string): Promise<TaskView> {
