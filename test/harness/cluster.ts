@@ -166,14 +166,15 @@ export class TestCluster {
     agent.program = this.#runAgent(agent.plan, agent.dataDirectory);
   }
 
-  async connected(name: string, limits: { readonly limitMs?: number } = {}): Promise<void> {
+  /** By default a minute: one that dialled in vain may pause for 30 s, and a dial may take 10 s. */
+  async connected(name: string, { limitMs = 60_000 }: { readonly limitMs?: number } = {}): Promise<void> {
     await eventually(
       `agent ${name} is fully connected`,
       async () => {
         const view = await this.client.agents.show(name);
         return { done: view.connection === "fully", state: view };
       },
-      limits,
+      { limitMs },
     );
   }
 
