@@ -81,8 +81,10 @@ export async function readJournal(agent: string, dataDirectory: string): Promise
   const records = why === undefined ? scanJournal(file).payloads.map((payload) => decodeRecord(payload)) : [];
   const started = new Set<string>();
   // A journal is rewritten when it is large or its disk is full: of what is over it keeps the result, later only the id.
+  // Without room for the shim's signature the moment of the start is unknown; an exit code or a signal says that there was one.
   for (const [attempt, { result }] of state.acknowledged)
-    if (result !== undefined && result.startedAtMs !== null) started.add(attempt);
+    if ([result?.startedAtMs, result?.exitCode, result?.signal].some((fact) => fact !== undefined && fact !== null))
+      started.add(attempt);
   for (const [attempt, refusal] of state.closed) if (refusal === undefined) started.add(attempt);
   const results: JournalFacts["results"][number][] = [];
   for (const record of records) {
