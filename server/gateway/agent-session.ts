@@ -6,12 +6,14 @@ import { AppError } from "../../shared/errors.ts";
 import { Heartbeat } from "../../shared/heartbeat.ts";
 import type { AgentId, AttemptId, BootId } from "../../shared/ids.ts";
 import { Link, readFrame } from "../../shared/link.ts";
+import { bytesOfOutputs } from "../../shared/output-variables.ts";
 import { streams, type Lane } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
 import { lengthOf } from "../../shared/wire/log.ts";
 import type { ProgressItem } from "../../shared/wire/progress.ts";
+import type { ResultItem } from "../../shared/wire/result.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
@@ -78,6 +80,7 @@ export class AgentSession {
         deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
         this.close(closeCode.unavailable, "a write failed");
       },
+      onWritten: () => this.#reading.goOn(),
     });
     this.#reading = new Reading({
       socket: deps.socket,
@@ -187,7 +190,6 @@ export class AgentSession {
     this.#state = state;
     for (const effect of effects) this.#carryOut(effect);
     this.#watchOffers();
-    if (event.kind !== "frame") this.#reading.goOn();
   }
 
   /** Looks once a second while an offer is unanswered. Of 10,000 agents nearly all are idle: those cost no timer. */
@@ -256,21 +258,7 @@ export class AgentSession {
         return;
       }
       case "finish":
-        for (const item of effect.items) {
-          this.#writes.run(item.attempt, "result", async () => {
-            const journalId = this.identity?.journalId;
-            if (journalId === undefined) return;
-            const outcome = await store.finish({
-              attempt: item.attempt,
-              agent,
-              journalId,
-              node: this.#options.node.id,
-              record: item.record,
-            });
-            this.apply({ kind: "finished", attempt: item.attempt, outcome, windowBytes: budget.windowBytes() });
-            events.changed(item.attempt);
-          });
-        }
+        for (const item of effect.items) this.#finish(item);
         return;
       case "resume":
         for (const item of effect.items) {
@@ -314,6 +302,19 @@ export class AgentSession {
         this.#renew(effect.spki, effect.proof);
         return;
     }
+  }
+
+  #finish({ attempt, record }: ResultItem): void {
+    const { store, events, budget } = this.#deps;
+    const act = async (): Promise<void> => {
+      const journalId = this.identity?.journalId;
+      if (journalId === undefined) return;
+      const node = this.#options.node.id;
+      const outcome = await store.finish({ attempt, agent: this.agent, journalId, node, record });
+      this.apply({ kind: "finished", attempt, outcome, windowBytes: budget.windowBytes() });
+      events.changed(attempt);
+    };
+    this.#writes.run(attempt, "result", act, bytesOfOutputs(record.outputs ?? []));
   }
 
   #noteProgress(items: readonly ProgressItem[]): void {

@@ -1,6 +1,6 @@
 // One line of writes per attempt: they run one after the other. While they wait, log pieces are joined into one write and
 // a later progress or result takes the place of an earlier progress, for it implies it: what reaches a node in one socket
-// read costs one write. Retryable failures are tried again with a pause until the session ends; any other failure ends
+// read costs one write. What waits is weighed, so that its session can stop reading. Retryable failures are tried again with a pause until the session ends; any other failure ends
 // the session, and the agent repeats on the next one whatever was not acknowledged.
 import type { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
@@ -11,6 +11,8 @@ import { lengthOf, type LogContent } from "../../shared/wire/log.ts";
 import type { LogRun } from "../store/append-log.ts";
 
 const retryPauseMs = 500;
+/** What a piece or a step that waits takes besides its content: itself, its reasons, and the frame it came in. */
+const eachBytes = 2_048;
 
 export interface JoinedRun {
   readonly homeNo: number;
@@ -21,6 +23,7 @@ export interface JoinedRun {
 
 interface LogStep {
   readonly kind: "log";
+  weight: number;
   readonly homeNo: number;
   readonly runs: Partial<Record<Stream, { readonly from: number; end: number; readonly pieces: LogContent[] }>>;
   bytes: number;
@@ -32,6 +35,7 @@ export type WriteKind = "progress" | "result" | "other";
 
 interface ActStep {
   readonly kind: WriteKind;
+  readonly weight: number;
   readonly act: () => Promise<void>;
 }
 
@@ -58,11 +62,14 @@ export interface AttemptWritesDeps {
   /** Aborts when the session ends. */
   readonly signal: AbortSignal;
   readonly onFailed: (error: AppError) => void;
+  /** Less waits than before. */
+  readonly onWritten: () => void;
 }
 
 export class AttemptWrites {
   readonly #deps: AttemptWritesDeps;
   readonly #lines = new Map<AttemptId, Line>();
+  #heldBytes = 0;
 
   constructor(deps: AttemptWritesDeps) {
     this.#deps = deps;
@@ -73,14 +80,21 @@ export class AttemptWrites {
     return this.#lines.size;
   }
 
-  run(attempt: AttemptId, kind: WriteKind, act: () => Promise<void>): void {
+  /** Memory of what waits or is under way, of few attempts or many. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** `contentBytes`: what the act holds on to that the peer chose the size of. */
+  run(attempt: AttemptId, kind: WriteKind, act: () => Promise<void>, contentBytes = 0): void {
     if (kind !== "other") this.#dropProgress(attempt);
-    this.#push(attempt, { kind, act });
+    this.#push(attempt, { kind, act, weight: eachBytes + contentBytes });
   }
 
   /** Joins `part` to the log write that waits for this attempt, when it continues it; else it becomes a write of its own. */
   append(attempt: AttemptId, part: LogPart, write: (run: JoinedRun) => Promise<void>): void {
     const bytes = "bytes" in part.content ? part.content.bytes.length : 0;
+    const weight = eachBytes + bytes;
     const last = this.#waiting(attempt).at(-1);
     if (last?.kind === "log" && last.homeNo === part.homeNo) {
       const run = last.runs[part.stream];
@@ -91,10 +105,13 @@ export class AttemptWrites {
           run.end += lengthOf(part.content);
         }
         last.bytes += bytes;
+        last.weight += weight;
+        this.#heldBytes += weight;
         return;
       }
     }
-    this.#push(attempt, { kind: "log", homeNo: part.homeNo, runs: { [part.stream]: started(part) }, bytes, write });
+    const runs = { [part.stream]: started(part) };
+    this.#push(attempt, { kind: "log", homeNo: part.homeNo, runs, bytes, weight, write });
   }
 
   #waiting(attempt: AttemptId): readonly Step[] {
@@ -106,12 +123,15 @@ export class AttemptWrites {
   #dropProgress(attempt: AttemptId): void {
     const line = this.#lines.get(attempt);
     if (line === undefined) return;
-    line.steps = line.steps.filter(
-      (step, index) => step.kind !== "progress" || (index === 0 && line.state === "running"),
-    );
+    line.steps = line.steps.filter((step, index) => {
+      const stays = step.kind !== "progress" || (index === 0 && line.state === "running");
+      if (!stays) this.#heldBytes -= step.weight;
+      return stays;
+    });
   }
 
   #push(attempt: AttemptId, step: Step): void {
+    this.#heldBytes += step.weight;
     const line = this.#lines.get(attempt);
     if (line !== undefined) {
       line.steps.push(step);
@@ -127,8 +147,10 @@ export class AttemptWrites {
     for (let step = line.steps[0]; step !== undefined; step = line.steps[0]) {
       await this.#perform(step);
       line.steps.shift();
+      this.#heldBytes -= step.weight;
+      if (line.steps.length === 0) this.#lines.delete(attempt);
+      this.#deps.onWritten();
     }
-    this.#lines.delete(attempt);
   }
 
   async #perform(step: Step): Promise<void> {

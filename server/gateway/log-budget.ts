@@ -5,6 +5,7 @@ import { initialWindowBytes, largestWindowBytes } from "../../shared/wire/fields
 
 export class LogBudget {
   readonly #totalBytes: number;
+  readonly #waiting = new Set<{ goOn(): void }>();
   #heldBytes = 0;
 
   constructor(options: { readonly totalBytes?: number } = {}) {
@@ -17,6 +18,15 @@ export class LogBudget {
 
   give(bytes: number): void {
     this.#heldBytes -= bytes;
+    if (this.isFull || this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const one of waiting) one.goOn();
+  }
+
+  /** Calls once, as soon as it is not full any more: whoever has nothing of it in hand would hear of nothing. */
+  whenFree(waiting: { goOn(): void }): void {
+    this.#waiting.add(waiting);
   }
 
   get heldBytes(): number {

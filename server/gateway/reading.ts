@@ -6,11 +6,13 @@ import type { LogBudget } from "./log-budget.ts";
 
 /** Attempts of one session with writes on their way to the database before no more frames are read. */
 const writesAtOnce = 2_000;
+/** What all of those hold: a peer may say very much of one attempt, and in pieces of one byte. */
+export const heldBytesAtMost = 8 * 1024 * 1024;
 
 export interface ReadingDeps {
   readonly socket: Pick<FrameSocket, "pause" | "resume">;
-  readonly budget: Pick<LogBudget, "isFull">;
-  readonly writes: Pick<AttemptWrites, "size">;
+  readonly budget: Pick<LogBudget, "isFull" | "whenFree">;
+  readonly writes: Pick<AttemptWrites, "size" | "heldBytes">;
   readonly onResumed: () => void;
 }
 
@@ -31,17 +33,28 @@ export class Reading {
     if (this.isHeld || !this.#isFull()) return;
     this.#state = "held";
     this.#deps.socket.pause?.();
+    this.#await();
   }
 
-  /** Goes on when there is room again. */
+  /** Goes on when there is room again. Called after each write of this session, and by the budget. */
   goOn(): void {
-    if (!this.isHeld || this.#isFull()) return;
+    if (!this.isHeld) return;
+    if (this.#isFull()) {
+      this.#await();
+      return;
+    }
     this.#state = "open";
     this.#deps.onResumed();
     this.#deps.socket.resume?.();
   }
 
+  /** It may be other sessions that have filled the budget: then no write of this one says when there is room. */
+  #await(): void {
+    if (this.#deps.budget.isFull) this.#deps.budget.whenFree(this);
+  }
+
   #isFull(): boolean {
-    return this.#deps.budget.isFull || this.#deps.writes.size > writesAtOnce;
+    const { budget, writes } = this.#deps;
+    return budget.isFull || writes.size > writesAtOnce || writes.heldBytes > heldBytesAtMost;
   }
 }

@@ -1,25 +1,21 @@
 // Connections that mean ill (faults 98 to 100), against a real node with a healthy agent beside them: handshakes that never
-// end, requests byte by byte, upgrades without a greeting, frames that no agent sends. The caps are made of the node's own
+// end, requests byte by byte, upgrades without a greeting. What is sent over a WebSocket is session-abuse.test.ts's. The caps are made of the node's own
 // limits; what a connection of each kind costs is stated here. Afterwards the node has let go of all of them.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { apiConnectionsDefaults } from "../../server/api/connections.ts";
 import { newcomersDefaults } from "../../server/gateway/newcomers.ts";
 import { waitingLineDefaults } from "../../server/gateway/waiting-line.ts";
-import { agentWebSocketServer } from "../../server/gateway/tls-options.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { clientHello } from "./abuse/client-hello.ts";
 import { addresses, Crowd } from "./abuse/crowd.ts";
-import { againAndAgain, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
-import { frame, Rogue, upgradeRequest, type Ending, type RogueLine } from "./abuse/rogue.ts";
+import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
+import { frame, Rogue, upgradeRequest } from "./abuse/rogue.ts";
 
-const kibi = 1024;
-/** A TLS connection before or after its handshake, with what Node and OpenSSL keep for it. */
-const handshakeBytes = 100 * kibi;
 /** A socket that nobody reads, or one of plain HTTP with a part of a head. */
-const socketBytes = 16 * kibi;
+const socketBytes = 16 * 1024;
 
 const { underWayAtMost, waitingAtMost } = waitingLineDefaults;
 const strangers = underWayAtMost + waitingAtMost;
@@ -160,114 +156,6 @@ describe("the agents' door", () => {
             await eventually("all but a few are ended", () => ({ done: rogue.held <= perAgent, state: rogue.held }));
             await rogue.leave();
           };
-        },
-      },
-    );
-  });
-});
-
-describe("a session", () => {
-  const { maxPayload, maxFragments, maxBufferedChunks } = agentWebSocketServer;
-  const some = Buffer.alloc(1, 7);
-  /** The attack, and how the node has to end the connection. */
-  const attacks: readonly [string, Ending["by"], (line: RogueLine) => Promise<void>][] = [
-    [
-      "fragments of one byte",
-      1008,
-      async (line) => {
-        for (let no = 0; no <= maxFragments && line.isOpen; no += 1)
-          line.write(frame({ opcode: no === 0 ? "binary" : "continuation", payload: some, fin: false }));
-      },
-    ],
-    [
-      "a message in single bytes",
-      1008,
-      async (line) => {
-        line.write(frame({ opcode: "binary", payload: Buffer.alloc(0), declaredBytes: BigInt(maxPayload) }));
-        for (let no = 0; no <= maxBufferedChunks && line.isOpen; no += 1) await line.writeAlone(some);
-      },
-    ],
-    ["a length of 2^62", 1009, async (line) => void line.write(frame({ opcode: "binary", declaredBytes: 2n ** 62n }))],
-    [
-      "a length of 2 GiB, and bytes without end",
-      1009,
-      async (line) => {
-        line.write(frame({ opcode: "binary", declaredBytes: 2n ** 31n }));
-        for (let no = 0; no < 64 && line.isOpen; no += 1) {
-          line.write(Buffer.alloc(maxPayload / 16));
-          await line.drained();
-        }
-      },
-    ],
-    [
-      "one byte more than a message may have",
-      1009,
-      async (line) => void line.write(frame({ opcode: "binary", payload: Buffer.alloc(maxPayload + 1) })),
-    ],
-    [
-      "one byte more, in two fragments",
-      1009,
-      async (line) => {
-        line.write(frame({ opcode: "binary", payload: Buffer.alloc(maxPayload), fin: false }));
-        line.write(frame({ opcode: "continuation", payload: some }));
-      },
-    ],
-    [
-      "a control frame of 126 bytes",
-      1002,
-      async (line) => void line.write(frame({ opcode: "ping", payload: Buffer.alloc(126) })),
-    ],
-  ];
-
-  it("that sends what no agent sends is ended with the code for it, and costs nobody else anything", async () => {
-    const each = newcomersDefaults.perAgent;
-    await withstand(
-      { cluster, agent },
-      {
-        name: "frames that no agent sends",
-        // A message may be held whole by each of them.
-        caps: { descriptors: 2 * each + ownDescriptors, bytes: ownBytes + each * (handshakeBytes + 2 * maxPayload) },
-        async attack() {
-          return await againAndAgain(async () => {
-            for (const [what, by, act] of attacks) {
-              const lines = await Promise.all(Array.from({ length: each }, () => rogue.upgrade()));
-              await Promise.all(lines.map(act));
-              const endings = await Promise.all(lines.map(({ ended }) => ended));
-              expect({ what, by: new Set(endings.map((ending) => ending.by)) }).toEqual({ what, by: new Set([by]) });
-            }
-          });
-        },
-      },
-    );
-  });
-
-  it("that is flooded with pings is ended when its pongs pile up, and a few at a time are answered", async () => {
-    const ping = frame({ opcode: "ping", payload: Buffer.alloc(125) });
-    const flood = Buffer.concat(Array.from({ length: 1_000 }, () => ping));
-    await withstand(
-      { cluster, agent },
-      {
-        name: "floods of pings",
-        caps: { descriptors: 4 + ownDescriptors, bytes: ownBytes + 4 * (handshakeBytes + maxPayload) },
-        async attack() {
-          return await againAndAgain(async () => {
-            const [reader, deaf, hasty] = [await rogue.upgrade(), await rogue.upgrade(), await rogue.upgrade()];
-            for (let no = 1; no <= 200; no += 1) {
-              reader.write(ping);
-              await reader.ponged(no);
-            }
-            expect(reader.pongs).toBe(200);
-            reader.destroy();
-            deaf.deafen();
-            for (const line of [hasty, deaf])
-              for (let no = 0; no < 400 && line.isOpen; no += 1) {
-                line.write(flood);
-                await line.drained();
-              }
-            deaf.listen();
-            // Without a word: who does not take its pongs would not take that either.
-            expect(await Promise.all([deaf.ended, hasty.ended])).toEqual([{ by: null }, { by: null }]);
-          });
         },
       },
     );

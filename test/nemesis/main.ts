@@ -42,7 +42,9 @@ process.on("uncaughtException", (cause) => {
 
 const whyNot = await SeparateNetwork.whyNot();
 if (whyNot !== undefined) {
-  process.stderr.write(`nemesis: no network of its own can be made: ${whyNot}\n`);
+  process.stderr.write(
+    `nemesis: no network of its own can be made (needs root and what scripts/install-test-tools.sh installs): ${whyNot}\n`,
+  );
   process.exit(2);
 }
 const seed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed);

@@ -17,6 +17,8 @@ const mebi = 1024 * 1024;
 export const ownDescriptors = 48;
 /** What a heap grows by when anything at all is done with it, before it is collected. */
 export const ownBytes = 64 * mebi;
+/** A TLS connection before or after its handshake, with what Node and OpenSSL keep for it. */
+export const handshakeBytes = 100 * 1024;
 
 const lines = 40;
 const script = countingScript("/dev/null", { count: lines, pauseSeconds: 0.05 });

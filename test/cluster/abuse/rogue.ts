@@ -4,8 +4,11 @@ import { connect, type TLSSocket } from "node:tls";
 import { loadIdentity, type Identity } from "../../../agent/identity.ts";
 import { registerAgent } from "../../../agent/register.ts";
 import { anyNodeName } from "../../../certs/profile.ts";
-import { agentPath, subprotocol } from "../../../shared/wire/version.ts";
+import { encodeFrame } from "../../../shared/wire/frame.ts";
+import { agentPath, ownProtocols, subprotocol } from "../../../shared/wire/version.ts";
 import type { TestCluster } from "../../harness/cluster.ts";
+import { fromAgentSamples } from "../../surface/wire-messages.ts";
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 export interface Ending {
@@ -29,6 +32,8 @@ export class Rogue {
   readonly identity: Identity;
   readonly #port: number;
   readonly #lines = new Set<RogueLine>();
+  readonly #journalId = randomUUID();
+  #boots = 0;
 
   private constructor(identity: Identity, port: number) {
     this.identity = identity;
@@ -70,6 +75,16 @@ export class Rogue {
     return line;
   }
 
+  /** As {@link upgrade}, and the node has welcomed it: a session like any agent's. One at a time, for the newest boot counts. */
+  async greet(): Promise<RogueLine> {
+    const line = await this.upgrade();
+    this.#boots += 1;
+    const boot = { bootCounter: this.#boots, bootId: randomUUID(), journalId: this.#journalId };
+    line.say({ ...fromAgentSamples.hello, ...boot, protocols: ownProtocols, attempts: [] });
+    await Promise.race([line.welcomed, line.ended]);
+    return line;
+  }
+
   async leave(): Promise<void> {
     const lines = [...this.#lines];
     for (const line of lines) line.destroy();
@@ -80,7 +95,10 @@ export class Rogue {
 export class RogueLine {
   readonly secured: Promise<void>;
   readonly upgraded: Promise<void>;
+  /** The first message has come. */
+  readonly welcomed: Promise<void>;
   readonly ended: Promise<Ending>;
+  readonly #welcome = Promise.withResolvers<void>();
   readonly #socket: TLSSocket;
   #heard: Buffer = Buffer.alloc(0);
   #stage: "head" | "frames" = "head";
@@ -92,6 +110,7 @@ export class RogueLine {
     this.#socket = socket;
     const upgraded = Promise.withResolvers<void>();
     this.upgraded = upgraded.promise;
+    this.welcomed = this.#welcome.promise;
     this.secured = new Promise((resolve) => void socket.once("secureConnect", resolve));
     this.ended = new Promise((resolve) => void socket.once("close", () => resolve({ by: this.#by })));
     socket.on("error", () => undefined);
@@ -109,6 +128,11 @@ export class RogueLine {
   /** One TLS record at least. False: it should wait for {@link drained}. */
   write(bytes: Uint8Array | string): boolean {
     return !this.#socket.destroyed && this.#socket.write(bytes);
+  }
+
+  /** One whole message. */
+  say(message: object): boolean {
+    return this.write(frame({ opcode: "binary", payload: encodeFrame(message) }));
   }
 
   /** As a TLS record of its own, and not together with what is written next. */
@@ -167,6 +191,7 @@ export class RogueLine {
       if (this.#heard.length < headBytes + length) return;
       const opcode = this.#heard.readUInt8(0) & 0x0f;
       const payload = this.#heard.subarray(headBytes, headBytes + length);
+      if (opcode === 2) this.#welcome.resolve();
       if (opcode === 8) this.#by = payload.length < 2 ? null : payload.readUInt16BE(0);
       if (opcode === 10) {
         this.pongs += 1;
