@@ -9,7 +9,12 @@ import type { AgentId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/random.ts";
 import { sha256Hex } from "../../shared/thumbprint.ts";
 import type { Renewed } from "../../shared/wire/renew.ts";
-import { findCertificate, storeAgentCertificate } from "../store/agent-certificates.ts";
+import {
+  countIssued,
+  dropEndedCertificates,
+  findCertificate,
+  storeAgentCertificate,
+} from "../store/agent-certificates.ts";
 import { recordAudit } from "../store/audit.ts";
 import type { Database } from "../store/connection.ts";
 import type { ClusterTrust } from "./cluster-trust.ts";
@@ -27,7 +32,13 @@ export interface Renewal {
   readonly proof: Uint8Array;
 }
 
-/** Throws `enrolment.proof-invalid` when the new key did not sign. The same key twice gets the same certificate. */
+/** An agent needs two in a life, and one a minute while its disk takes none: each is a row, a signature and an audit row. */
+export const mostIssued = { count: 30, withinMs: 3_600_000 } as const;
+
+/**
+ * Throws `enrolment.proof-invalid` when the new key did not sign, `rate.limited` when this agent was given thirty within an
+ * hour, or within a certificate's life where that is shorter. The same key twice gets the same certificate.
+ */
 export function renewAgent(deps: RenewDeps, renewal: Renewal, lifetimeMs: number = leafLifetimeMs): Promise<Renewed> {
   const { cluster, agentsCa, agentsCaPems, nodesCaPems } = deps.trust();
   const transcript = renewalTranscript({ cluster, agentId: renewal.agent, publicKeySpki: renewal.spki });
@@ -46,6 +57,11 @@ export function renewAgent(deps: RenewDeps, renewal: Renewal, lifetimeMs: number
   return deps.database.transaction(async (sql) => {
     const earlier = await findCertificate(sql, renewal.agent, spkiSha256);
     if (earlier !== undefined) return answer(earlier);
+    const withinMs = Math.min(mostIssued.withinMs, lifetimeMs);
+    if ((await countIssued(sql, renewal.agent, withinMs)) >= mostIssued.count) {
+      throw new AppError("rate.limited", `${mostIssued.count} certificates were issued within ${withinMs} ms`);
+    }
+    await dropEndedCertificates(sql, renewal.agent);
     const leaf = issueAgentLeaf(
       { authority: agentsCa, cluster, agentId: renewal.agent, publicKeySpki: renewal.spki, lifetimeMs },
       deps,

@@ -34,6 +34,8 @@ const refusals: ReadonlySet<number> = new Set([
   closeCode.unsupported,
 ]);
 
+const renewalPauseMs = 10_000;
+
 export class AgentSession {
   readonly agent: AgentId;
   readonly agentName: string;
@@ -328,13 +330,19 @@ export class AgentSession {
     this.#progressNotes.note(items, { agent, journalId: identity.journalId });
   }
 
-  /** One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. */
+  /**
+   * One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. After one that failed none is
+   * looked at for a while: an agent asks again after a minute, and what it asks without end shall fill no log.
+   */
   #renew(spki: Uint8Array, proof: Uint8Array): void {
     if (this.#renewal === "running") return;
     this.#renewal = "running";
     this.#deps.background.run("renew certificate", async () => {
       try {
         this.#link.send(await this.#deps.renew({ agent: this.agent, spki, proof }));
+      } catch (cause) {
+        this.#deps.logger.warn({ err: cause, agent: this.agentName }, "a certificate was not renewed");
+        await this.#deps.clock.sleep(renewalPauseMs, this.#ending.signal).catch(() => undefined);
       } finally {
         this.#renewal = "idle";
       }

@@ -67,6 +67,30 @@ export async function findCertificate(sql: Sql, agent: AgentId, spkiSha256: stri
   return (await rowsOf(sql, bySpki, [agent, spkiSha256], z.object({ certificate: z.string() })))[0]?.certificate;
 }
 
+const issued = {
+  name: "certificates-issued",
+  text: `select count(*)::int as count from agent_certificate where agent_id = $1 and created_at > clock_timestamp() - make_interval(secs => $2::float8 / 1000)`,
+};
+
+/** How many an agent was given in the last `withinMs`. */
+export async function countIssued(sql: Sql, agent: AgentId, withinMs: number): Promise<number> {
+  return (await rowsOf(sql, issued, [agent, withinMs], z.object({ count: z.number() })))[0]?.count ?? 0;
+}
+
+const dropEnded = {
+  name: "drop-ended-certificates",
+  text: `
+with locked as (
+  select thumbprint from agent_certificate where agent_id = $1 and not_after < clock_timestamp() - interval '90 days'
+  order by thumbprint for update)
+delete from agent_certificate c using locked l where c.thumbprint = l.thumbprint`,
+};
+
+/** Forgets those that ended a quarter of a year ago: nobody can connect with one, and nobody asks about it any more. */
+export async function dropEndedCertificates(sql: Sql, agent: AgentId): Promise<void> {
+  await sql.query(dropEnded, [agent]);
+}
+
 const markUsed = {
   name: "certificate-used",
   text: `

@@ -4,6 +4,8 @@
 // of any than is stated here.
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { generateKeyPair, renewalTranscript, signTranscript } from "../../certs/public-key.ts";
+import { mostIssued } from "../../server/enrolment/renew-agent.ts";
 import { newcomersDefaults } from "../../server/gateway/newcomers.ts";
 import { heldBytesAtMost } from "../../server/gateway/reading.ts";
 import { agentWebSocketServer } from "../../server/gateway/tls-options.ts";
@@ -11,9 +13,19 @@ import { systemClock } from "../../shared/clock.ts";
 import { outputLimits } from "../../shared/output-variables.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import { TestCluster, type TestAgent } from "../harness/cluster.ts";
+import { eventually } from "../harness/eventually.ts";
+import { queryRows } from "../harness/query.ts";
 import { fromAgentSamples } from "../surface/wire-messages.ts";
 import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
 import { frame, Rogue, type Ending, type RogueLine } from "./abuse/rogue.ts";
+
+async function issued(): Promise<number> {
+  const [row] = await queryRows(
+    await cluster.databaseUrl(),
+    `select count(*)::int as n from agent_certificate where agent_id = '${rogue.identity.agentId}'`,
+  );
+  return Number(row?.["n"]);
+}
 
 let cluster: TestCluster;
 let agent: TestAgent;
@@ -226,5 +238,35 @@ describe("a session", () => {
         },
       },
     );
+  });
+
+  it("that renews its certificate without end is given so many an hour, and is heard in all else", async () => {
+    const { agentId, cluster: name } = rogue.identity;
+    const before = await issued();
+    const line = await rogue.greet();
+    const renew = (): void => {
+      const { publicKeySpki, privateKeyPem } = generateKeyPair();
+      const transcript = renewalTranscript({ cluster: name, agentId, publicKeySpki });
+      line.say({ type: "renew", spki: publicKeySpki, proof: signTranscript(privateKeyPem, transcript) });
+    };
+    // The welcome, and the certificate of its enrolment, which counts as well.
+    for (let no = 1; no < mostIssued.count; no += 1) {
+      renew();
+      await line.answered(1 + no);
+    }
+    for (let no = 0; no < 100; no += 1) renew();
+    const [, question] = endless()[0] ?? [];
+    for (let no = 0; no < 3; no += 1) line.say(question?.(no) ?? {});
+    await line.answered(mostIssued.count + 1);
+    expect(line.isOpen).toBe(true);
+    const { program } = cluster.server;
+    await eventually("the node says that it refused one", () => {
+      const said = program.output.split("a certificate was not renewed").length - 1;
+      return { done: said > 0, state: program.output.slice(-2_000) };
+    });
+    expect(program.output.split("a certificate was not renewed")).toHaveLength(2);
+    expect((await issued()) - before).toBe(mostIssued.count - 1);
+    line.destroy();
+    await line.ended;
   });
 });

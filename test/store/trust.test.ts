@@ -9,6 +9,8 @@ import {
   type AgentId,
 } from "../../shared/ids.ts";
 import {
+  countIssued,
+  dropEndedCertificates,
   findCertificate,
   insertAgent,
   markCertificateUsed,
@@ -56,14 +58,14 @@ async function token(change: { readonly expiresMs?: number; readonly replaces?: 
   return id;
 }
 
-async function certificate(agent: AgentId) {
+async function certificate(agent: AgentId, notAfterMs = 2_000_000_000_000) {
   const thumbprint = ids.next();
   await storeAgentCertificate(sql(), {
     thumbprint,
     agent,
     spkiSha256: `spki-${thumbprint}`,
     certificate: `pem-${thumbprint}`,
-    notAfterMs: 2_000_000_000_000,
+    notAfterMs,
   });
   return thumbprint;
 }
@@ -147,6 +149,26 @@ describe("an enrolment token", () => {
   it("that was never made is not found", async () => {
     expect(await readToken(sql(), newId(ids, tokenIdSchema))).toBeUndefined();
   });
+});
+
+it("keeps what ended lately of an agent's certificates, forgets what ended long ago, and counts what was issued", async () => {
+  const [mine, other] = [(await lab.agent()).id, (await lab.agent()).id];
+  const daysAgo = (days: number): number => Date.now() - days * 86_400_000;
+  const [ended, lately, valid] = [
+    await certificate(mine, daysAgo(91)),
+    await certificate(mine, daysAgo(89)),
+    await certificate(mine),
+  ];
+  const others = await certificate(other, daysAgo(91));
+  const before = await countIssued(sql(), mine, 3_600_000);
+  await dropEndedCertificates(sql(), mine);
+  const left = await Promise.all([ended, lately, valid, others].map(statusOf));
+  expect(left.map((status) => status !== undefined)).toEqual([false, true, true, true]);
+  expect(await countIssued(sql(), mine, 3_600_000)).toBe(before - 1);
+  await lab.sql(`update agent_certificate set created_at = created_at - interval '1 hour' where thumbprint = $1`, [
+    lately,
+  ]);
+  expect(await countIssued(sql(), mine, 3_600_000)).toBe(before - 2);
 });
 
 describe("an agent's name", () => {

@@ -81,7 +81,7 @@ export class Rogue {
     this.#boots += 1;
     const boot = { bootCounter: this.#boots, bootId: randomUUID(), journalId: this.#journalId };
     line.say({ ...fromAgentSamples.hello, ...boot, protocols: ownProtocols, attempts: [] });
-    await Promise.race([line.welcomed, line.ended]);
+    await line.answered(1);
     return line;
   }
 
@@ -95,22 +95,19 @@ export class Rogue {
 export class RogueLine {
   readonly secured: Promise<void>;
   readonly upgraded: Promise<void>;
-  /** The first message has come. */
-  readonly welcomed: Promise<void>;
   readonly ended: Promise<Ending>;
-  readonly #welcome = Promise.withResolvers<void>();
   readonly #socket: TLSSocket;
   #heard: Buffer = Buffer.alloc(0);
   #stage: "head" | "frames" = "head";
   #by: Ending["by"] = null;
-  #pongArrived = Promise.withResolvers<void>();
+  #frameArrived = Promise.withResolvers<void>();
   pongs = 0;
+  messages = 0;
 
   constructor(socket: TLSSocket) {
     this.#socket = socket;
     const upgraded = Promise.withResolvers<void>();
     this.upgraded = upgraded.promise;
-    this.welcomed = this.#welcome.promise;
     this.secured = new Promise((resolve) => void socket.once("secureConnect", resolve));
     this.ended = new Promise((resolve) => void socket.once("close", () => resolve({ by: this.#by })));
     socket.on("error", () => undefined);
@@ -158,10 +155,19 @@ export class RogueLine {
   }
 
   /** So many pongs have come, or the connection has ended. */
-  async ponged(count: number): Promise<void> {
-    while (this.pongs < count && this.isOpen) {
-      this.#pongArrived = Promise.withResolvers<void>();
-      await Promise.race([this.#pongArrived.promise, this.ended]);
+  ponged(count: number): Promise<void> {
+    return this.#until(() => this.pongs >= count);
+  }
+
+  /** So many messages have come, the welcome counted, or the connection has ended. */
+  answered(count: number): Promise<void> {
+    return this.#until(() => this.messages >= count);
+  }
+
+  async #until(isDone: () => boolean): Promise<void> {
+    while (!isDone() && this.isOpen) {
+      this.#frameArrived = Promise.withResolvers<void>();
+      await Promise.race([this.#frameArrived.promise, this.ended]);
     }
   }
 
@@ -191,12 +197,10 @@ export class RogueLine {
       if (this.#heard.length < headBytes + length) return;
       const opcode = this.#heard.readUInt8(0) & 0x0f;
       const payload = this.#heard.subarray(headBytes, headBytes + length);
-      if (opcode === 2) this.#welcome.resolve();
       if (opcode === 8) this.#by = payload.length < 2 ? null : payload.readUInt16BE(0);
-      if (opcode === 10) {
-        this.pongs += 1;
-        this.#pongArrived.resolve();
-      }
+      if (opcode === 2) this.messages += 1;
+      if (opcode === 10) this.pongs += 1;
+      this.#frameArrived.resolve();
       this.#heard = this.#heard.subarray(headBytes + length);
     }
   }
