@@ -1,7 +1,7 @@
 // What the indexes on `attempt` cost each write: an attempt passes submit, claim, accepted, running and finish through the
 // product's own store, a hundred at a time as group commit joins them, beside 200,000 finished ones (HOLDFAST_ROWS for
 // another number). Measured are the bytes PostgreSQL writes to its log for each attempt, and the milliseconds: with the
-// product's indexes, without the two of indexes.ts, without each other one, and as the floor without any but the two that
+// product's indexes, without those of indexes.ts, without each other one, and as the floor without any but the two that
 // the table's own constraints need. Variants follow each other within every repeat.
 // Without full page images and autovacuum, which come when they come; what vacuum writes afterwards is measured by itself.
 // Milliseconds are those of the verbs' own statements, without the claim: with no index that one reads the whole table.
@@ -33,7 +33,7 @@ const stages = {
 type Stage = keyof typeof stages;
 const stageNames: readonly Stage[] = ["submit", "claim", "accepted", "running", "finish"];
 
-const ofPages = ["attempt_state", "attempt_trouble"];
+const ofPages = ["attempt_state_queued", "attempt_state_succeeded", "attempt_state_other", "attempt_trouble"];
 const others = [
   "attempt_queue",
   "attempt_offered",
