@@ -12,4 +12,6 @@ export const benches: Readonly<Record<string, string>> = {
   "idle-fleet": "What an idle agent costs a node, of 1,000",
   "claim-rate": "Claims beside a backlog, most of it for agents that are offline",
   "history-depth": "Submit, claim, lists and retention beside years of finished attempts",
+  "write-cost":
+    "What one attempt, from submit to result, has PostgreSQL write to its log, and what of it is for indexes",
 };

@@ -77,9 +77,10 @@ export class StoreSite {
     this.sql = new Client({ connectionString: postgres.url, options: "-c synchronous_commit=off" });
   }
 
-  static async create(): Promise<StoreSite> {
+  /** `parameters` of PostgreSQL, over the product's own. */
+  static async create(parameters: Readonly<Record<string, string>> = {}): Promise<StoreSite> {
     const folder = await mkdtemp(join(tmpdir(), "holdfast-store-"));
-    const postgres = new EmbeddedPostgres({ clock, random, logger }, { dataDirectory: folder });
+    const postgres = new EmbeddedPostgres({ clock, random, logger }, { dataDirectory: folder, parameters });
     await postgres.start();
     const site = new StoreSite(folder, postgres);
     try {
@@ -111,6 +112,11 @@ export class StoreSite {
     await this.database.stop();
     await this.#postgres.stop();
     await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** The superuser's. */
+  get adminUrl(): string {
+    return this.#postgres.adminUrl;
   }
 
   /** Enrolled; greeted as well when `online`, so that a node may claim for them. */

@@ -36,7 +36,7 @@ const foundBy = (state: TaskState): Found => {
 };
 
 const ofState: Readonly<Record<Found, string>> = {
-  // Index attempt_state, see indexes.ts.
+  // Indexes attempt_state_*, see indexes.ts: which of them is known when it is planned, with the state.
   "waiting-or-over": `${attempts("a.rank in (0, 9)")} ${newest}`,
   "under-way": `with open as materialized (${attempts("a.rank in (1, 2, 3)")}) select id from open ${newest}`,
 };

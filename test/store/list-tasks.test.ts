@@ -95,27 +95,39 @@ describe("the indexes behind them", () => {
     expect(await buildIndexes(lab.database)).toEqual([]);
     const sql = new Client({ connectionString: lab.url });
     await sql.connect();
-    await sql.query("drop index attempt_state");
+    await sql.query("drop index attempt_state_other");
     // Lanes are alike: the build fails and leaves an index that is not whole, as a crash does.
-    await expect(sql.query("create unique index concurrently attempt_state on attempt (lane)")).rejects.toThrow(
+    await expect(sql.query("create unique index concurrently attempt_state_other on attempt (lane)")).rejects.toThrow(
       /unique/,
     );
     await sql.end();
-    expect(await buildIndexes(lab.database)).toEqual(["attempt_state"]);
+    expect(await buildIndexes(lab.database)).toEqual(["attempt_state_other"]);
     const standing = await lab.sql(
-      `select indisvalid, pg_get_indexdef(indexrelid) as on from pg_index where indexrelid = 'attempt_state'::regclass`,
+      `select indisvalid, pg_get_indexdef(indexrelid) as on from pg_index where indexrelid = 'attempt_state_other'::regclass`,
     );
     expect(standing).toEqual([{ indisvalid: true, on: expect.stringContaining("(state, task_id)") }]);
   });
 
   it("are built once by nodes that start together", async () => {
-    await lab.sql("drop index if exists attempt_state");
+    await lab.sql("drop index if exists attempt_state_other");
     const others = await Promise.all([lab.connect(), lab.connect()]);
     await Promise.all([lab.database, ...others].map((database) => buildIndexes(database)));
     const whole = await lab.sql(
-      `select indisvalid from pg_index where indexrelid in ('attempt_state'::regclass, 'attempt_trouble'::regclass)`,
+      `select indisvalid from pg_index where indexrelid in ('attempt_state_other'::regclass, 'attempt_trouble'::regclass)`,
     );
     expect(whole).toEqual([{ indisvalid: true }, { indisvalid: true }]);
+  });
+
+  it("take the place of what an earlier version built, once they stand", async () => {
+    await buildIndexes(lab.database);
+    await lab.sql("drop index attempt_state_queued");
+    await lab.sql("create index attempt_state on attempt (state, task_id) where rank in (0, 9)");
+    expect(await buildIndexes(lab.database)).toEqual(["attempt_state_queued"]);
+    const standing = await lab.sql(
+      "select indexname as name from pg_indexes where indexname like 'attempt_state%' order by 1",
+    );
+    const names = ["attempt_state_other", "attempt_state_queued", "attempt_state_succeeded"];
+    expect(standing).toEqual(names.map((name) => ({ name })));
   });
 
   it("leave the build to PostgreSQL when the node stops", async () => {
