@@ -32,9 +32,8 @@ const standing = `select c.relname as name, i.indisvalid as whole from pg_index 
   where i.indrelid = 'attempt'::regclass and c.relname = any($1)`;
 
 /**
- * Builds what is missing, one after the other, and answers their names; nothing while another node is at it. What is
- * retired goes when all others stand. An abort leaves
- * the connection: PostgreSQL finishes the build that runs by itself.
+ * Builds what is missing, one after the other, and answers their names; nothing while another node is at it. What is retired
+ * goes when all others stand. An abort leaves the connection: PostgreSQL finishes the build that runs by itself.
  */
 export async function buildIndexes(database: Database, signal?: AbortSignal): Promise<string[]> {
   const client = await database.dedicated({ limits: "none" });
