@@ -16,7 +16,7 @@ import type { ProgressItem } from "../../shared/wire/progress.ts";
 import type { ResultItem } from "../../shared/wire/result.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
-import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
+import { claimable, initialCourier, loadOf, stepCourier } from "../tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
 import { greetingOf } from "./greeting.ts";
@@ -117,7 +117,7 @@ export class AgentSession {
 
   /** Attempts whose log and result flow through here, and offers not answered yet. */
   get load(): number {
-    return this.#state.kind === "open" ? this.#state.session.homes.size + this.#state.session.offers.size : 0;
+    return loadOf(this.#state);
   }
 
   /** Asks the agent about every row of it that is not final: a database that failed over may have lost what ended one. */
