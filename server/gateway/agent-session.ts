@@ -81,6 +81,7 @@ export class AgentSession {
         this.close(closeCode.unavailable, "a write failed");
       },
       onWritten: () => this.#reading.goOn(),
+      onDropped: (bytes) => deps.budget.give(bytes),
     });
     this.#reading = new Reading({
       socket: deps.socket,
