@@ -30,8 +30,8 @@ export interface GroupedStore extends CourierStore {
 
 export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
   const submits = new GroupCommit<NewSubmission, SubmitOutcome>(
-    { commit: (items) => verbs.submitTasks(items), keyOf: (item) => item.id },
-    { largestBatch: 128, capacity },
+    { commit: (items) => verbs.submitTasks(items), keyOf: (item) => item.id, bytesOf: specBytes },
+    { largestBatch: 128, largestBytes: 16 * 1024 * 1024, capacity },
   );
   const progress = new GroupCommit<Progress, RowView>(
     { commit: (items) => verbs.progressAttempts(items), keyOf: (item) => item.attempt },
@@ -77,6 +77,11 @@ export function createGroupedStore(verbs: StoreVerbs): GroupedStore {
       );
     },
   };
+}
+
+/** As stored: each task has a copy of its own. Characters, for a text's bytes would have to be counted. */
+function specBytes({ tasks }: NewSubmission): number {
+  return tasks.reduce((sum, { spec }) => sum + spec.length, 0);
 }
 
 async function done(items: readonly unknown[], written: Promise<void>): Promise<true[]> {
