@@ -137,7 +137,8 @@ export class AgentSession {
     const incoming = readFrame(frame, fromAgentSchema, agentTypes);
     if (incoming.kind === "message") this.apply({ kind: "frame", message: incoming.message });
     else {
-      this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
+      if (this.#deps.seldom.isDue(`${this.agent} frame`))
+        this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
       this.close(incoming.code, incoming.reason);
     }
     this.#reading.hold();
