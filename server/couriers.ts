@@ -6,6 +6,7 @@ import type { AgentId, AttemptId, BootId, NodeId, TaskId } from "../shared/ids.t
 import type { FrameSocket } from "../shared/link.ts";
 import type { Logger } from "../shared/logger.ts";
 import type { Random } from "../shared/random.ts";
+import { Seldom } from "../shared/seldom.ts";
 import { closeCode } from "../shared/wire/close-code.ts";
 import type { NodeList } from "../shared/wire/nodes.ts";
 import type { HintKind } from "./cluster/hints.ts";
@@ -72,6 +73,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
   const { store, cluster, vault, clock, defer, background, logger, renew } = deps;
   const { node, bootId } = options;
   const budget = new LogBudget();
+  const seldom = new Seldom({ clock });
   const sessions = new SessionRegistry();
   const load = (): number => [...sessions.all()].reduce((sum, session) => sum + session.load, 0);
   const room = new ClaimRoom({ clock, load });
@@ -182,7 +184,7 @@ export function createCouriers(deps: CouriersDeps, options: CouriersOptions): Co
     budget,
     open: (socket, { agent, name, thumbprint }) =>
       new AgentSession(
-        { socket, store, vault, clock, defer, background, logger, budget, nodes: members, events, renew },
+        { socket, store, vault, clock, defer, background, logger, seldom, budget, nodes: members, events, renew },
         { agent, agentName: name, thumbprint, node },
       ),
     hint(kind, agents) {

@@ -185,8 +185,24 @@ function isJoinable<Message extends Outgoing>(
   return message.type !== "offer" && "items" in message && Array.isArray(message.items);
 }
 
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
 export interface MessageSchema<T> {
-  safeParse(value: unknown): { success: true; data: T } | { success: false; error: { message: string } };
+  safeParse(
+    value: unknown,
+  ): { success: true; data: T } | { success: false; error: { readonly issues: readonly Issue[] } };
+}
+
+/** A reason goes into a log line, and a frame of 4 KiB can have a thousand wrong fields. */
+const reasonLength = 200;
+
+function reasonOf(type: string, [issue]: readonly Issue[]): string {
+  return `${type}: ${issue?.path.map(String).join(".")} ${issue?.message}`
+    .replaceAll(/\s+/g, " ")
+    .slice(0, reasonLength);
 }
 
 export type Incoming<T> =
@@ -221,6 +237,6 @@ export function readFrame<T>(
   return {
     kind: "refused",
     code: closeCode.invalidFrame,
-    reason: `${type}: ${parsed.error.message.replaceAll(/\s+/g, " ")}`,
+    reason: reasonOf(type, parsed.error.issues),
   };
 }

@@ -57,6 +57,8 @@ export const limits = {
   labelChars: 63,
   labelsPerAgent: 64,
   tasksPerSubmission: 1_000,
+  /** Of the specs of all its tasks, which the database keeps one by one: a statement of 450 MB took longer than any may. */
+  submissionBytes: 128 * 1024 * 1024,
   timeoutMs: 30 * 86_400_000,
   lockWaitMs: 30 * 86_400_000,
   graceMs: 600_000,

@@ -16,6 +16,7 @@ import { addAgentRoutes } from "./agent-routes.ts";
 import { addAgentUpdateRoutes } from "./agent-update-routes.ts";
 import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
+import { installBodyBudget, type BodyBudgetOptions } from "./body-budget.ts";
 import { parseTrustedProxies } from "./client-address.ts";
 import { ApiConnections, type ApiConnectionsOptions } from "./connections.ts";
 import { installCrossOrigin, parseOrigins } from "./cross-origin.ts";
@@ -54,6 +55,7 @@ export interface ApiServerOptions {
   readonly version: string;
   readonly streams?: Partial<TaskStreamsOptions>;
   readonly connections?: ApiConnectionsOptions;
+  readonly bodies?: BodyBudgetOptions;
   /** How long running requests may take to finish at stop; default 5 s. */
   readonly stopMs?: number;
   /** Within which a request's head has to come; default 10 s. */
@@ -221,6 +223,7 @@ export class ApiServer implements Service {
     });
     installCrossOrigin(app, parseOrigins(this.#options.allowOrigins ?? []));
     installAuthorization(app, { keys: backend, proxies: parseTrustedProxies(this.#options.trustedProxies) });
+    installBodyBudget(app, this.#options.bodies);
     // Whose key was checked may send a body slowly.
     app.addHook("onRequest", async ({ principal, raw }) => {
       if (principal !== null) parts.connections.answer(raw);

@@ -11,13 +11,12 @@ import type { ApiInstance } from "./route.ts";
 
 export function installProblemReplies(app: ApiInstance, deps: { readonly logger: Logger }): void {
   app.setErrorHandler((cause: unknown, request, reply) => sendProblem(reply, toAppError(cause, request, deps.logger)));
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split("?", 1)[0] ?? "";
-    return sendProblem(
-      reply,
-      new AppError("route.unknown", `there is no route ${request.method} ${path.slice(0, 256)}`),
-    );
-  });
+  app.setNotFoundHandler((request, reply) => sendProblem(reply, unknownRoute(request)));
+}
+
+export function unknownRoute({ url, method }: FastifyRequest): AppError {
+  const path = url.split("?", 1)[0] ?? "";
+  return new AppError("route.unknown", `there is no route ${method} ${path.slice(0, 256)}`);
 }
 
 export function sendProblem(reply: FastifyReply, error: AppError): FastifyReply {

@@ -16,7 +16,7 @@ import type { ProgressItem } from "../../shared/wire/progress.ts";
 import type { ResultItem } from "../../shared/wire/result.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
-import { claimable, initialCourier, stepCourier } from "../tasks/courier.ts";
+import { claimable, initialCourier, loadOf, stepCourier } from "../tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
 import { greetingOf } from "./greeting.ts";
@@ -83,6 +83,7 @@ export class AgentSession {
         this.close(closeCode.unavailable, "a write failed");
       },
       onWritten: () => this.#reading.goOn(),
+      onDropped: (bytes) => deps.budget.give(bytes),
     });
     this.#reading = new Reading({
       socket: deps.socket,
@@ -119,7 +120,7 @@ export class AgentSession {
 
   /** Attempts whose log and result flow through here, and offers not answered yet. */
   get load(): number {
-    return this.#state.kind === "open" ? this.#state.session.homes.size + this.#state.session.offers.size : 0;
+    return loadOf(this.#state);
   }
 
   /** Asks the agent about every row of it that is not final: a database that failed over may have lost what ended one. */
@@ -138,7 +139,8 @@ export class AgentSession {
     const incoming = readFrame(frame, fromAgentSchema, agentTypes);
     if (incoming.kind === "message") this.apply({ kind: "frame", message: incoming.message });
     else {
-      this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
+      if (this.#deps.seldom.isDue(`${this.agent} frame`))
+        this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
       this.close(incoming.code, incoming.reason);
     }
     this.#reading.hold();

@@ -1,7 +1,8 @@
 // One line of writes per attempt: they run one after the other. While they wait, log pieces are joined into one write and
 // a later progress or result takes the place of an earlier progress, for it implies it: what reaches a node in one socket
-// read costs one write. What waits is weighed, so that its session can stop reading. Retryable failures are tried again with a pause until the session ends; any other failure ends
-// the session, and the agent repeats on the next one whatever was not acknowledged.
+// read costs one write. What waits is weighed, so that its session can stop reading. Retryable failures are tried again with a
+// pause until the session ends; any other failure ends the session. What has not begun by then is dropped, for the agent
+// repeats on the next one whatever was not acknowledged, and one that comes anew again and again would leave ever more behind.
 import type { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
@@ -64,6 +65,8 @@ export interface AttemptWritesDeps {
   readonly onFailed: (error: AppError) => void;
   /** Less waits than before. */
   readonly onWritten: () => void;
+  /** Log of so many content bytes will not be written: its session has ended. */
+  readonly onDropped: (bytes: number) => void;
 }
 
 export class AttemptWrites {
@@ -92,7 +95,8 @@ export class AttemptWrites {
   }
 
   /** Joins `part` to the log write that waits for this attempt, when it continues it; else it becomes a write of its own. */
-  append(attempt: AttemptId, part: LogPart, write: (run: JoinedRun) => Promise<void>): void {
+  append(attempt: AttemptId, given: LogPart, write: (run: JoinedRun) => Promise<void>): void {
+    const part = { ...given, content: withoutFrame(given.content) };
     const bytes = "bytes" in part.content ? part.content.bytes.length : 0;
     const weight = eachBytes + bytes;
     const last = this.#waiting(attempt).at(-1);
@@ -145,7 +149,8 @@ export class AttemptWrites {
   async #drain(attempt: AttemptId, line: Line): Promise<void> {
     line.state = "running";
     for (let step = line.steps[0]; step !== undefined; step = line.steps[0]) {
-      await this.#perform(step);
+      if (!this.#deps.signal.aborted) await this.#perform(step);
+      else if (step.kind === "log") this.#deps.onDropped(step.bytes);
       line.steps.shift();
       this.#heldBytes -= step.weight;
       if (line.steps.length === 0) this.#lines.delete(attempt);
@@ -172,4 +177,10 @@ export class AttemptWrites {
 
 function started({ offset, content }: LogPart): { from: number; end: number; pieces: LogContent[] } {
   return { from: offset, end: offset + lengthOf(content), pieces: [content] };
+}
+
+/** The bytes are a part of the frame they came in, and keep all of it: a mebibyte, for the sake of one byte. */
+function withoutFrame(content: LogContent): LogContent {
+  if (!("bytes" in content) || 2 * content.bytes.length >= content.bytes.buffer.byteLength) return content;
+  return { ...content, bytes: new Uint8Array(content.bytes) };
 }

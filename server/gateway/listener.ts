@@ -13,6 +13,7 @@ import type { AgentId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import { outliveErrors } from "../../shared/listener-errors.ts";
 import type { Logger } from "../../shared/logger.ts";
+import { Seldom } from "../../shared/seldom.ts";
 import type { Service } from "../../shared/service.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { agentPath, subprotocol } from "../../shared/wire/version.ts";
@@ -64,11 +65,13 @@ export class AgentListener implements Service {
     this.#deps.onRefused("too many connections at once", newcomer.agent);
     newcomer.cutOff();
   });
+  readonly #seldom: Seldom;
   #judging = 0;
 
   constructor(deps: ListenerDeps, options: ListenerOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#seldom = new Seldom(deps);
     this.#server = createServer(
       { ...agentListenerTls(options.identity), ...agentListenerHttp, pauseOnConnect: true },
       (_request, response) => {
@@ -175,7 +178,9 @@ export class AgentListener implements Service {
         const verdict = await admit(this.#deps, { request, socket, path: agentPath });
         if (verdict.kind === "refused") {
           this.#deps.onRefused(verdict.reason, verdict.agent);
-          this.#deps.logger.info({ peer: socket.remoteAddress, reason: verdict.reason }, "agent refused");
+          // It dials again and again; the figures count each time.
+          if (this.#seldom.isDue(`${verdict.agent ?? socket.remoteAddress} ${verdict.reason}`))
+            this.#deps.logger.info({ peer: socket.remoteAddress, reason: verdict.reason }, "agent refused");
           refuse(socket, verdict);
         } else
           this.#webSockets.handleUpgrade(request, socket, head, (webSocket) =>

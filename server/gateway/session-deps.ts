@@ -4,6 +4,7 @@ import type { Clock } from "../../shared/clock.ts";
 import type { AgentId, AttemptId, NodeId } from "../../shared/ids.ts";
 import type { FrameSocket } from "../../shared/link.ts";
 import type { Logger } from "../../shared/logger.ts";
+import type { Seldom } from "../../shared/seldom.ts";
 import type { NodeList } from "../../shared/wire/nodes.ts";
 import type { Renewed } from "../../shared/wire/renew.ts";
 import type { Timings } from "../../shared/wire/welcome.ts";
@@ -20,6 +21,8 @@ export interface SessionDeps<Session> {
   readonly defer: (act: () => void) => void;
   readonly background: Background;
   readonly logger: Logger;
+  /** An agent may connect as often as it likes. */
+  readonly seldom: Seldom;
   readonly budget: LogBudget;
   readonly nodes: { current(): NodeList };
   readonly events: SessionEvents<Session>;

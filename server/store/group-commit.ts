@@ -7,10 +7,14 @@ export interface GroupCommitDeps<Item, Outcome> {
   readonly commit: (items: readonly Item[]) => Promise<readonly Outcome[]>;
   /** Two items with the same key never share a batch; the later one waits for the next. */
   readonly keyOf: (item: Item) => string;
+  /** Bytes of an item, where they differ much. */
+  readonly bytesOf?: (item: Item) => number;
 }
 
 export interface GroupCommitOptions {
   readonly largestBatch: number;
+  /** Bytes of a batch; an item that has more goes alone. Default: any. */
+  readonly largestBytes?: number;
   /** Items that may wait; beyond it `rate.limited` is thrown. */
   readonly capacity: number;
 }
@@ -64,10 +68,16 @@ export class GroupCommit<Item, Outcome> {
     const batch: Waiting<Item, Outcome>[] = [];
     const left: Waiting<Item, Outcome>[] = [];
     const keys = new Set<string>();
+    const { largestBatch, largestBytes = Infinity } = this.#options;
+    let bytes = 0;
     for (const waiting of this.#waiting) {
       const key = this.#deps.keyOf(waiting.item);
-      if (batch.length < this.#options.largestBatch && !keys.has(key)) batch.push(waiting);
-      else left.push(waiting);
+      const itsBytes = this.#deps.bytesOf?.(waiting.item) ?? 0;
+      const isFull = batch.length >= largestBatch || (batch.length > 0 && bytes + itsBytes > largestBytes);
+      if (!isFull && !keys.has(key)) {
+        batch.push(waiting);
+        bytes += itsBytes;
+      } else left.push(waiting);
       // Later items of a key stay behind earlier ones, in this batch or the next.
       keys.add(key);
     }

@@ -41,10 +41,10 @@ export function createPostgresStore(database: Database, queue?: Queue): GroupedS
     release: (node, offers) => releaseOffers(relaxed, node, offers),
     appendLog: (items) => appendLog(relaxed, items),
     finishAttempts: (items) => finishAttempts(durable, items),
-    resume: (items) => resumeAttempts(durable, items),
+    resumeAttempts: (items) => resumeAttempts(durable, items),
     greet,
     readOpen: (agent, listed) => readOpen({ agent, listed }),
-    lose: (lost) => loseAttempts(durable, lost),
+    loseAttempts: (items) => loseAttempts(durable, items),
     writePresence: (items) => writePresence(relaxed, items),
   });
 }

@@ -88,15 +88,15 @@ with sub as (
   on conflict do nothing returning id),
 item as (
   select i.*, g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id and not c.paused as offered
-  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[], $24::text[], $25::text[], $26::text[])
-    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, lock_name, lock_mode, update_sum, place)
+  from unnest($7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[], $12::int[], $13::bigint[], $14::bigint[], $15::uuid[], $16::uuid[], $19::int[], $20::smallint[], $21::text[], $24::text[], $25::text[], $26::text[])
+    with ordinality i(submission_id, task_id, attempt_id, agent_id, lane, spec_no, queue_ms, unreachable_ms, boot_id, journal_id, grace_ms, band, secret_names, lock_name, lock_mode, update_sum, place)
   join sub on sub.id = i.submission_id
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
 new_task as (
   insert into task (id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, expires_at, unreachable_limit_ms, secret_names)
   select task_id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
-    string_to_array(secret_names, ',') from item),
+    string_to_array(secret_names, ',') from item join unnest($27::text[]) with ordinality p(spec, no) on p.no = item.spec_no),
 new_secret as (
   insert into task_secret (task_id, sealed)
   select n.task_id, n.sealed from unnest($22::uuid[], $23::bytea[]) n(task_id, sealed) where n.task_id in (select task_id from item)),
@@ -177,8 +177,9 @@ async function store(
   sql: Sql,
   batch: readonly NewSubmission[],
 ): Promise<ReadonlyMap<SubmissionId, readonly AttemptId[]>> {
+  const specs = specsOf(batch);
   const tasks = batch.flatMap((submission) =>
-    submission.tasks.map((task) => ({ submission: submission.id, ...task, ...columnsOf(task.spec) })),
+    submission.tasks.map((task) => ({ submission: submission.id, ...task, ...specs.get(task.spec)?.columns })),
   );
   const sealed = tasks.flatMap(({ task, secrets }) =>
     secrets === undefined ? [] : [{ task, sealed: secrets.sealed }],
@@ -199,7 +200,7 @@ async function store(
       tasks.map((task) => task.attempt),
       tasks.map((task) => task.agent),
       tasks.map((task) => task.lane),
-      tasks.map((task) => task.spec),
+      tasks.map((task) => specs.get(task.spec)?.no),
       tasks.map((task) => task.queueMs),
       tasks.map((task) => task.unreachableLimitMs),
       tasks.map((task) => task.offer?.bootId ?? null),
@@ -214,10 +215,24 @@ async function store(
       tasks.map((task) => task.lockName),
       tasks.map((task) => task.lockMode),
       tasks.map((task) => task.updateSum),
+      [...specs.keys()],
     ],
     insertedRow,
   );
   return new Map(inserted.map((row) => [row.id, row.offered]));
+}
+
+interface SpecColumns {
+  readonly graceMs: number;
+  readonly lockName: string | null;
+  readonly lockMode: Isolation["mode"];
+  /** Of the executable, where it is an update of the agent. */
+  readonly updateSum: string | null;
+}
+
+interface NumberedSpec {
+  readonly no: number;
+  readonly columns: SpecColumns;
 }
 
 const columnsSchema = z.object({
@@ -227,14 +242,19 @@ const columnsSchema = z.object({
   sha256: z.string().optional(),
 });
 
+/**
+ * Each spec once, with its number in the statement: of a submission to a thousand agents they are one text, and a thousand
+ * copies of a script of half a mebibyte took a gibibyte here.
+ */
+function specsOf(batch: readonly NewSubmission[]): ReadonlyMap<string, NumberedSpec> {
+  const specs = new Map<string, NumberedSpec>();
+  for (const { spec } of batch.flatMap(({ tasks }) => tasks))
+    if (!specs.has(spec)) specs.set(spec, { no: specs.size + 1, columns: columnsOf(spec) });
+  return specs;
+}
+
 /** What of a spec has columns of its own, so that whoever asks for it never has to read the spec. */
-function columnsOf(spec: string): {
-  readonly graceMs: number;
-  readonly lockName: string | null;
-  readonly lockMode: Isolation["mode"];
-  /** Of the executable, where it is an update of the agent. */
-  readonly updateSum: string | null;
-} {
+function columnsOf(spec: string): SpecColumns {
   const { kind, graceMs, isolation, sha256 } = columnsSchema.parse(JSON.parse(spec));
   return {
     graceMs,

@@ -38,6 +38,7 @@ export function appended(session: OpenSession, event: EventOf<"appended">): Cour
   }
   const home = session.homes.get(attempt);
   if (home === undefined) return [];
+  home.ended = outcome.closed;
   return streams.flatMap((stream): CourierEffect[] => {
     const end = ends[stream];
     if (end === undefined) return [];
@@ -82,6 +83,7 @@ export function resumed(session: OpenSession, event: EventOf<"resumed">): Courie
     if (outcome === undefined || outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
     if (outcome.homeNo <= homeNo) {
       const home = homeOf(session, attempt, homeNo);
+      home.ended = outcome.final;
       for (const stream of streams) {
         place(home.streams[stream], outcome[stream], event.windowBytes);
         home.streams[stream].awaiting = "next";
@@ -109,7 +111,7 @@ function homeOf(session: OpenSession, attempt: AttemptId, homeNo: number): HeldH
     return held;
   }
   const fresh = (): StreamPosition => ({ received: unplaced, limit: 0, awaiting: "next" });
-  const home: HeldHome = { homeNo, streams: { out: fresh(), err: fresh() } };
+  const home: HeldHome = { homeNo, ended: false, streams: { out: fresh(), err: fresh() } };
   session.homes.set(attempt, home);
   return home;
 }

@@ -46,6 +46,8 @@ export interface StreamPosition {
 
 export interface HeldHome {
   homeNo: number;
+  /** Its row is final: what still comes of it is no work under way, and an agent may name any attempt it ever had. */
+  ended: boolean;
   readonly streams: Record<Stream, StreamPosition>;
 }
 

@@ -18,6 +18,11 @@ import { reconcile, type Reconciliation } from "./reconcile.ts";
 /** An offer unanswered this long makes the session suspect. Milliseconds; the database's window is at least as long. */
 const suspectAfterMs = 3_000;
 
+/** The greatest `--slots` of an agent; only people may set more. */
+const ownSlots = 64;
+/** What waits on an agent for a lock or a slot (100), and the system lane. */
+const besidesSlots = 128;
+
 /** Told to every agent. */
 const capabilities: string[] = Object.values(nodeCapability);
 
@@ -46,7 +51,23 @@ export function stepCourier(state: CourierState, event: CourierEvent, atMs: numb
 export function claimable(state: CourierState, lane: Lane): number {
   if (state.kind !== "open" || state.session.trust === "suspect") return 0;
   const { granted, offered } = state.session.credit[lane];
-  return Math.max(0, granted - offered);
+  return Math.max(0, Math.min(granted - offered, mostOf(state.session) - state.session.offers.size));
+}
+
+/** Unanswered offers, and open attempts whose log and result come through the session. */
+export function loadOf(state: CourierState): number {
+  if (state.kind !== "open") return 0;
+  let load = state.session.offers.size;
+  for (const { ended } of state.session.homes.values()) if (!ended) load += 1;
+  return Math.min(load, mostOf(state.session));
+}
+
+/**
+ * What one agent can have under way, and so may leave unanswered and counts for at most, whatever it says: an agent that
+ * names all it ever ran must not fill its node, and a claim is one statement for all agents, whose numbers have four bytes.
+ */
+function mostOf({ slots }: OpenSession): number {
+  return Math.max(ownSlots, slots ?? 0) + besidesSlots;
 }
 
 function firstFrame(state: CourierState, message: FromAgent): CourierStep {

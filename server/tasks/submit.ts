@@ -208,6 +208,7 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
   // All texts first: what is refused for one task must not have set credit aside for another.
   const texts = new Map<TaskSpec, string>();
   for (const { spec } of pairs) if (!texts.has(spec)) texts.set(spec, specText(spec));
+  refuseLarge(pairs.map(({ spec }) => texts.get(spec) ?? ""));
   refuseTooMuch(pairs);
   return pairs.map(({ target, spec, secrets = [] }) => {
     const task = newId(deps.ids, taskIdSchema);
@@ -234,6 +235,14 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
 function boundDigest(deps: SubmitDeps, { digest, work }: SubmitRequest): string {
   const secrets = "items" in work ? work.items.map((item) => item.secrets ?? []) : [work.secrets ?? []];
   return secrets.every((some) => some.length === 0) ? digest : deps.vault.digest(digest, secrets);
+}
+
+/** Each task has a copy of its own, and all of them are one statement, which others' submissions wait for. */
+function refuseLarge(texts: readonly string[]): void {
+  const bytes = texts.reduce((sum, text) => sum + text.length, 0);
+  if (bytes <= limits.submissionBytes) return;
+  const message = `the ${texts.length} tasks take ${bytes} bytes together; at most ${limits.submissionBytes}`;
+  throw new AppError("request.invalid", message, { mend: "Send them in several submissions." });
 }
 
 /** Each task has a sealed copy of its own, and all of them are one statement. */

@@ -211,6 +211,33 @@ async function newKey(scopes: readonly string[]): Promise<string> {
   return formatApiKey({ id, secret });
 }
 
+describe("one script for very many agents", () => {
+  const kind = { labels: { kind: "never-connected" } };
+  const large = script(`#${"x".repeat(500_000)}`);
+
+  it("is kept by each of its tasks, and refused where all of them would take more than a statement may", async () => {
+    const enrolMany = (count: number) =>
+      rows(
+        `insert into agent (id, name, labels) select gen_random_uuid(), gen_random_uuid()::text, $2 from generate_series(1, $1)`,
+        [count, kind.labels],
+      );
+    await enrolMany(100);
+    const answer = await call("POST", "/api/v1/submissions", { on: kind, spec: large });
+    expect(answer.status).toBe(201);
+    const stored = await rows(
+      "select count(*)::int as tasks, count(distinct agent_id)::int as agents, min(spec) = max(spec) as same, min(length(spec)) > 500000 as whole from task where id = any($1)",
+      [answer.body.tasks.map(({ id }) => id)],
+    );
+    expect(stored).toEqual([{ tasks: 100, agents: 100, same: true, whole: true }]);
+    await enrolMany(200);
+    expect(await call("POST", "/api/v1/submissions", { on: kind, spec: large })).toMatchObject({
+      status: 400,
+      body: { code: "request.invalid", message: expect.stringContaining("300 tasks take 15") },
+    });
+    await rows("delete from agent where labels = $1", [kind.labels]);
+  });
+});
+
 describe("a batch", () => {
   it("of 1,000 tasks is one submission, listed newest first page by page; one of 1,001 is refused", async () => {
     // As many as may be queued for one agent: into an empty queue they fit.

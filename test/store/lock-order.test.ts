@@ -104,12 +104,10 @@ const verbs: Record<
   lose: {
     locks: "attempts and logs",
     run: ({ agent, tasks }) =>
-      loseAttempts(lab.database.durable, {
-        agent: agent.id,
-        journalId: agent.journalId,
-        attempts: tasks.map(({ attempt }) => attempt),
-        answer: "collected",
-      }),
+      loseAttempts(
+        lab.database.durable,
+        tasks.map(({ attempt }) => ({ attempt, agent: agent.id, journalId: agent.journalId, answer: "collected" })),
+      ),
   },
   cancel: {
     locks: "attempts",

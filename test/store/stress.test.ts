@@ -253,16 +253,13 @@ class Crossing {
         return;
       case 9: {
         const agent = this.#oneOf(this.agents);
-        const attempts = items
-          .filter((item) => item.agent === agent.id)
-          .slice(0, 4)
-          .map(({ attempt }) => attempt);
-        await loseAttempts(durable, {
-          agent: agent.id,
-          journalId: agent.journalId,
-          attempts,
-          answer: this.#below(2) === 0 ? "unknown" : "collected",
-        });
+        const by = { agent: agent.id, journalId: agent.journalId };
+        const answer = this.#below(2) === 0 ? ("unknown" as const) : ("collected" as const);
+        const own = items.filter((item) => item.agent === agent.id).slice(0, 4);
+        await loseAttempts(
+          durable,
+          own.map(({ attempt }) => ({ attempt, ...by, answer })),
+        );
         return;
       }
       case 10:

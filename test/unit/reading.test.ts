@@ -15,15 +15,17 @@ const attemptOf = (no: number): AttemptId =>
 function session(budget = new LogBudget({ totalBytes: 1_000 })) {
   let socket: "read" | "paused" = "read";
   const waiting: (() => void)[] = [];
+  const ending = new AbortController();
   const writes = new AttemptWrites({
     background: new Background({ logger }),
     clock: new FakeClock(),
     defer: (act) => act(),
-    signal: new AbortController().signal,
+    signal: ending.signal,
     onFailed: (error) => {
       throw error;
     },
     onWritten: () => reading.goOn(),
+    onDropped: (bytes) => budget.give(bytes),
   });
   const reading = new Reading({
     socket: { pause: () => void (socket = "paused"), resume: () => void (socket = "read") },
@@ -48,7 +50,7 @@ function session(budget = new LogBudget({ totalBytes: 1_000 })) {
       await new Promise((resolve) => setImmediate(resolve));
     }
   };
-  return { budget, writes, write, receive, answer, socket: () => socket };
+  return { budget, writes, write, receive, answer, socket: () => socket, end: () => ending.abort() };
 }
 
 test("questions without end about one attempt are read until they hold too much, and again once they are answered", async () => {
@@ -115,4 +117,38 @@ test("and waits on when what it wrote itself has gone but the room has not come"
   expect(socket()).toBe("paused");
   budget.give(1_500);
   expect(socket()).toBe("read");
+});
+
+test("a piece of a log that waits does not keep the frame it came in", () => {
+  const { writes, write } = session();
+  const mebi = 1024 * 1024;
+  const held: number[] = [];
+  const bytes = new Uint8Array(mebi).subarray(10, 11);
+  writes.append(attemptOf(1), { homeNo: 1, stream: "out", offset: 0, content: { bytes } }, ({ runs }) => {
+    for (const piece of runs.out?.pieces ?? []) if ("bytes" in piece) held.push(piece.bytes.buffer.byteLength);
+    return write();
+  });
+  expect(held).toEqual([1]);
+});
+
+test("what has not begun when its session ends is not written, and its memory given back", async () => {
+  const { budget, writes, write, answer, end } = session();
+  let begun = 0;
+  const content = { bytes: Buffer.alloc(100) };
+  for (let no = 1; no <= 5; no += 1) {
+    budget.take(100);
+    writes.append(attemptOf(1), { homeNo: no, stream: "out", offset: 0, content }, async ({ bytes }) => {
+      begun += 1;
+      await write();
+      budget.give(bytes);
+    });
+  }
+  end();
+  await answer();
+  expect({ begun, size: writes.size, held: writes.heldBytes, budget: budget.heldBytes }).toEqual({
+    begun: 1,
+    size: 0,
+    held: 0,
+    budget: 0,
+  });
 });

@@ -1,7 +1,7 @@
 // greet-agent.ts, read-open-attempts.ts, lose-attempts.ts, presence.ts and read-distrusted.ts on the model. The rule of the
 // boot pair itself is the shipped one.
 import { expectedBoot, judgeBoot, type Greeting, type GreetOutcome } from "../../../server/store/greet-agent.ts";
-import type { LostAttempts } from "../../../server/store/lose-attempts.ts";
+import type { LostAttempt } from "../../../server/store/lose-attempts.ts";
 import type { NodePresence, PresenceChange } from "../../../server/store/presence.ts";
 import type { Distrusted, SessionCredential } from "../../../server/store/read-distrusted.ts";
 import type { OpenAttempt } from "../../../server/store/read-open-attempts.ts";
@@ -105,12 +105,12 @@ export function readOpenAttempts(db: ModelDatabase, agent: AgentId, listed: read
     }));
 }
 
-export function loseAttempts(db: ModelDatabase, lost: LostAttempts): void {
-  for (const id of lost.attempts) {
-    const row = db.attempts.get(id);
-    if (row?.agent !== lost.agent || row.journalId !== lost.journalId || !isOpenRank(row)) continue;
-    if (lost.answer === "unknown" && row.rank === 1) continue;
-    endRow(db, row, "lost", lost.answer === "collected" ? "result-collected" : "journal-missing");
+export function loseAttempts(db: ModelDatabase, items: readonly LostAttempt[]): void {
+  for (const { attempt, agent, journalId, answer } of items) {
+    const row = db.attempts.get(attempt);
+    if (row?.agent !== agent || row.journalId !== journalId || !isOpenRank(row)) continue;
+    if (answer === "unknown" && row.rank === 1) continue;
+    endRow(db, row, "lost", answer === "collected" ? "result-collected" : "journal-missing");
   }
 }
 

@@ -44,13 +44,11 @@ export function createGroupedModelStore(carry: Carry): GroupedStore {
     },
     appendLog: (items) => carry("append", "relaxed", (db) => appendLog(db, items), items),
     finishAttempts: (items) => carry("finish", "durable", (db) => finishAttempts(db, items), items),
-    resume: (items) => carry("resume", "durable", (db) => resumeAttempts(db, items), items),
+    resumeAttempts: (items) => carry("resume", "durable", (db) => resumeAttempts(db, items), items),
     greet: (greeting) =>
       carry("greet", greeting.intent === "probe" ? "read" : "durable", (db) => greetAgent(db, greeting), greeting),
     readOpen: (agent, listed) => carry("read-open", "read", (db) => readOpenAttempts(db, agent, listed), agent),
-    lose: async (lost) => {
-      if (lost.attempts.length > 0) await carry("lose", "durable", (db) => loseAttempts(db, lost), lost);
-    },
+    loseAttempts: (items) => carry("lose", "durable", (db) => loseAttempts(db, items), items),
     writePresence: (items) => carry("presence", "relaxed", (db) => writePresence(db, items)),
   });
 }

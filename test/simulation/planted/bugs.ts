@@ -7,9 +7,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "result acknowledged before it is committed",
     about: "the node answers result-ack before the transaction that stores the result",
     file: "server/gateway/agent-session.ts",
-    find: "            const outcome = await store.finish({",
+    find: "      const outcome = await store.finish({",
     replace:
-      '            this.apply({ kind: "finished", attempt: item.attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n            const outcome = await store.finish({',
+      '      this.apply({ kind: "finished", attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n      const outcome = await store.finish({',
     from: 108,
     within: 333,
   },

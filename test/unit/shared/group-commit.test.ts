@@ -10,7 +10,9 @@ interface Call {
 }
 
 /** A store whose batches a test answers by hand. */
-function byHand(options: { readonly largestBatch?: number; readonly capacity?: number } = {}) {
+function byHand(
+  options: { readonly largestBatch?: number; readonly largestBytes?: number; readonly capacity?: number } = {},
+) {
   const calls: Call[] = [];
   const arrivals: (() => void)[] = [];
   const group = new GroupCommit<string, string>(
@@ -25,6 +27,7 @@ function byHand(options: { readonly largestBatch?: number; readonly capacity?: n
           for (const arrived of arrivals.splice(0)) arrived();
         }),
       keyOf: (item) => item.slice(0, 1),
+      bytesOf: (item) => item.length,
     },
     { largestBatch: 3, capacity: 10, ...options },
   );
@@ -53,6 +56,17 @@ describe("group commit", () => {
     expect(await later).toBe("c!");
     await group.settle();
     expect(group.waiting).toBe(0);
+  });
+
+  it("takes no more bytes than a batch may have, and what has more goes alone", async () => {
+    const { group, call } = byHand({ largestBytes: 5 });
+    const all = Promise.all(["aaa", "bb", "c", "dddddddd", "e"].map((item) => group.add(item)));
+    for (const [index, items] of [["aaa", "bb"], ["c", "e"], ["dddddddd"]].entries()) {
+      const batch = await call(index);
+      expect(batch.items).toEqual(items);
+      batch.answer();
+    }
+    expect(await all).toEqual(["aaa!", "bb!", "c!", "dddddddd!", "e!"]);
   });
 
   it("takes at most the largest batch, in order", async () => {

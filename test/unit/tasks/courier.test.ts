@@ -1,7 +1,7 @@
 // The courier of one session, event by event: greeting, credit, offers and answers, what a session's end means. Names
 // in brackets are the pairs of concurrent events of RELIABILITY 3.9 that a node decides.
 import { describe, expect, it } from "vitest";
-import { claimable, initialCourier, stepCourier } from "../../../server/tasks/courier.ts";
+import { claimable, initialCourier, loadOf, stepCourier } from "../../../server/tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../../../server/tasks/courier-state.ts";
 import type { OpenAttempt } from "../../../server/store/read-open-attempts.ts";
 import { closeCode } from "../../../shared/wire/close-code.ts";
@@ -178,6 +178,17 @@ describe("credit and offers", () => {
     expect([claimable(session.state, "work"), claimable(session.state, "system")]).toEqual([1, 1]);
   });
 
+  it("is bounded by what a session may leave unanswered, whatever the agent grants", () => {
+    const session = scene({ work: Number.MAX_SAFE_INTEGER });
+    expect(claimable(session.state, "work")).toBe(192);
+    session.apply({ kind: "claimed", attempts: Array.from({ length: 192 }, (_, no) => claimed(no)) });
+    expect(claimable(session.state, "work")).toBe(0);
+    session.frame({ type: "accept", items: [{ attempt: attempt(1), offerNo: 1, homeNo: 1 }] });
+    expect(claimable(session.state, "work")).toBe(1);
+    session.apply({ kind: "settings", slots: 1_000 });
+    expect(claimable(session.state, "work")).toBe(937);
+  });
+
   it("a refusal frees no credit by itself [refuse(busy) and claim]", () => {
     const session = scene({ work: 1 });
     session.apply({ kind: "claimed", attempts: [claimed(1)] });
@@ -347,5 +358,36 @@ describe("answers to offers and inquiries", () => {
   it("passes a renewal on", () => {
     const message = { type: "renew" as const, spki: Buffer.from("k"), proof: Buffer.from("p") };
     expect(scene().frame(message)).toEqual([{ kind: "renew", spki: message.spki, proof: message.proof }]);
+  });
+});
+
+describe("what a session counts for in its node's load", () => {
+  const row = { kind: "row" as const, homeNo: 1, out: 0, err: 0, byAgent: false };
+  const resume = (session: Scene, no: number, { final }: { readonly final: boolean }) =>
+    session.apply({
+      kind: "resumed",
+      items: [{ attempt: attempt(no), homeNo: 1 }],
+      outcomes: [{ ...row, final }],
+      windowBytes: 65_536,
+    });
+
+  it("is its unanswered offers and its open attempts: whoever resumes what has ended makes nobody else wait", () => {
+    const session = scene({ work: 1 });
+    session.apply({ kind: "claimed", attempts: [claimed(1)] });
+    resume(session, 2, { final: false });
+    for (let no = 3; no < 1_000; no += 1) resume(session, no, { final: true });
+    expect(loadOf(session.state)).toBe(2);
+    // The database has ended it meanwhile.
+    const log = { attempt: attempt(2), homeNo: 1, stream: "out" as const, offset: 0, content: { omitted: 1 } };
+    session.frame({ type: "log", ...log });
+    const outcome = { kind: "row" as const, homeNo: 1, closed: true, next: { out: 0, err: 0 } };
+    session.apply({ kind: "appended", attempt: attempt(2), ends: { out: 1 }, outcome, windowBytes: 65_536 });
+    expect(loadOf(session.state)).toBe(1);
+  });
+
+  it("is no more than one agent can have under way", () => {
+    const session = scene();
+    for (let no = 0; no < 1_000; no += 1) resume(session, no, { final: false });
+    expect(loadOf(session.state)).toBe(192);
   });
 });

@@ -229,6 +229,14 @@ describe("reading a frame", () => {
   });
 });
 
+describe("the reason of a refused frame", () => {
+  it("is the first thing wrong, in one short line, however much is", () => {
+    const attempts = Array.from({ length: 1_000 }, () => ({ attempt: "x\n".repeat(100) }));
+    const incoming = readFrame(encodeFrame({ type: "hello", attempts }), fromAgentSchema, new Set(["hello"]));
+    expect(incoming.kind === "refused" && incoming.reason).toMatch(/^hello: protocols [^\n]{1,180}$/);
+  });
+});
+
 describe("version negotiation", () => {
   it("picks the highest version both ranges hold, or none", () => {
     const range = fc
