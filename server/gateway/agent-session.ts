@@ -23,6 +23,7 @@ import { greetingOf } from "./greeting.ts";
 import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
 import { Reading } from "./reading.ts";
+import { Renewals } from "./renewals.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
 const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
@@ -33,8 +34,6 @@ const refusals: ReadonlySet<number> = new Set([
   closeCode.refused,
   closeCode.unsupported,
 ]);
-
-const renewalPauseMs = 10_000;
 
 export class AgentSession {
   readonly agent: AgentId;
@@ -50,7 +49,7 @@ export class AgentSession {
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   readonly #reading: Reading;
-  #renewal: "idle" | "running" = "idle";
+  #renewals: Renewals | undefined;
   #tick: Timer | undefined;
   #greetingLimit: Timer | undefined;
   #killing: Timer | undefined;
@@ -303,7 +302,12 @@ export class AgentSession {
         background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
         return;
       case "renew":
-        this.#renew(effect.spki, effect.proof);
+        this.#renewals ??= new Renewals({
+          ...this.#deps,
+          signal: this.#ending.signal,
+          send: (answer) => this.#link.send(answer),
+        });
+        this.#renewals.ask(effect, { id: agent, name: this.agentName });
         return;
     }
   }
@@ -330,25 +334,6 @@ export class AgentSession {
       onStored: (attempt) => this.#deps.events.changed(attempt),
     });
     this.#progressNotes.note(items, { agent, journalId: identity.journalId });
-  }
-
-  /**
-   * One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. After one that failed none is
-   * looked at for a while: an agent asks again after a minute, and what it asks without end shall fill no log.
-   */
-  #renew(spki: Uint8Array, proof: Uint8Array): void {
-    if (this.#renewal === "running") return;
-    this.#renewal = "running";
-    this.#deps.background.run("renew certificate", async () => {
-      try {
-        this.#link.send(await this.#deps.renew({ agent: this.agent, spki, proof }));
-      } catch (cause) {
-        this.#deps.logger.warn({ err: cause, agent: this.agentName }, "a certificate was not renewed");
-        await this.#deps.clock.sleep(renewalPauseMs, this.#ending.signal).catch(() => undefined);
-      } finally {
-        this.#renewal = "idle";
-      }
-    });
   }
 
   #progress({

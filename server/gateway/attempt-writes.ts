@@ -105,8 +105,10 @@ export class AttemptWrites {
       if (run === undefined || run.end === part.offset) {
         if (run === undefined) last.runs[part.stream] = started(part);
         else {
-          run.pieces.push(part.content);
           run.end += lengthOf(part.content);
+          // Omissions that follow each other are one, which takes no more than it did.
+          if (!joinOmissions(run.pieces, part.content)) run.pieces.push(part.content);
+          else return;
         }
         last.bytes += bytes;
         last.weight += weight;
@@ -183,4 +185,11 @@ function started({ offset, content }: LogPart): { from: number; end: number; pie
 function withoutFrame(content: LogContent): LogContent {
   if (!("bytes" in content) || 2 * content.bytes.length >= content.bytes.buffer.byteLength) return content;
   return { ...content, bytes: new Uint8Array(content.bytes) };
+}
+
+function joinOmissions(pieces: LogContent[], next: LogContent): boolean {
+  const last = pieces.at(-1);
+  if (last === undefined || !("omitted" in last) || !("omitted" in next)) return false;
+  pieces[pieces.length - 1] = { ...last, omitted: last.omitted + next.omitted };
+  return true;
 }

@@ -1,5 +1,6 @@
 // Stores log pieces of many attempts in one statement, on the narrow attempt_log rows only. A piece is stored at exactly
-// its stream's next offset, by the attempt's own agent, by a home that is not superseded, while the log is open.
+// its stream's next offset, by the attempt's own agent, by a home that is not superseded, while the log is open and has not
+// taken what one attempt may: agents keep far less (SECURITY 5), so none that is honest comes near.
 // Content travels as one buffer and is cut by the database: measured cheaper than an array of byte strings.
 import { z } from "zod";
 import { attemptIdSchema, type AgentId, type AttemptId } from "../../shared/ids.ts";
@@ -28,22 +29,30 @@ export type AppendOutcome =
       readonly homeNo: number;
       readonly closed: boolean;
     }
-  | { readonly kind: "unknown" };
+  | { readonly kind: "unknown" }
+  /** Its log takes {@link mostLogBytes}: nothing is added to it. */
+  | { readonly kind: "full" };
+
+/** A row of `log_chunk` besides its content, with its place in the index. */
+export const logRowBytes = 96;
+/** Twice the most that an agent may be set to keep of an attempt (4 GiB), for content and rows; what is over goes nowhere. */
+export const mostLogBytes = 8 * 1024 ** 3;
 
 const statement = {
   name: "append-log",
   text: `
 with item as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-    i(attempt_id, agent_id, home_no, out_from, out_to, err_from, err_to)),
+  select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $15::bigint[], $16::bigint[])
+    i(attempt_id, agent_id, home_no, out_from, out_to, err_from, err_to, out_bytes, err_bytes)),
 locked as (select l.* from attempt_log l where l.attempt_id in (select attempt_id from item) order by l.attempt_id for update),
 judged as (
-  select i.*, l.out_next, l.err_next, l.home_no as row_home, l.closed,
-    not l.closed and l.home_no <= i.home_no and i.out_to > i.out_from and l.out_next = i.out_from as out_ok,
-    not l.closed and l.home_no <= i.home_no and i.err_to > i.err_from and l.err_next = i.err_from as err_ok
+  select i.*, l.out_next, l.err_next, l.home_no as row_home, l.closed, l.stored_bytes >= $17 as is_full,
+    l.stored_bytes < $17 and not l.closed and l.home_no <= i.home_no and i.out_to > i.out_from and l.out_next = i.out_from as out_ok,
+    l.stored_bytes < $17 and not l.closed and l.home_no <= i.home_no and i.err_to > i.err_from and l.err_next = i.err_from as err_ok
   from item i join locked l on l.attempt_id = i.attempt_id and l.agent_id = i.agent_id),
 moved as (
   update attempt_log l set home_no = greatest(l.home_no, j.home_no),
+    stored_bytes = l.stored_bytes + case when j.out_ok then j.out_bytes else 0 end + case when j.err_ok then j.err_bytes else 0 end,
     out_next = case when j.out_ok then j.out_to else l.out_next end, err_next = case when j.err_ok then j.err_to else l.err_next end
   from judged j where l.attempt_id = j.attempt_id and (j.out_ok or j.err_ok)),
 stored as (
@@ -53,7 +62,7 @@ stored as (
   from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[], $14::bigint[]) c(attempt_id, stream, start_offset, length, place, at_ms)
   join judged j on j.attempt_id = c.attempt_id and case c.stream when 0 then j.out_ok else j.err_ok end)
 select attempt_id as attempt, closed, greatest(row_home, case when closed then 0 else home_no end) as home_no,
-  case when out_ok then out_to else out_next end as out, case when err_ok then err_to else err_next end as err
+  case when out_ok then out_to else out_next end as out, case when err_ok then err_to else err_next end as err, is_full and not closed as full
 from judged`,
 };
 
@@ -63,6 +72,7 @@ const row = z.object({
   home_no: z.int(),
   out: z.number(),
   err: z.number(),
+  full: z.boolean(),
 });
 
 export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<AppendOutcome[]> {
@@ -96,13 +106,18 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
       places,
       Buffer.concat(buffers, filled),
       chunks.map((chunk) => chunk.content.atMs ?? null),
+      items.map((item) => storedBytes(item.runs.out)),
+      items.map((item) => storedBytes(item.runs.err)),
+      mostLogBytes,
     ],
     row,
   );
   const outcomes = new Map<string, AppendOutcome>(
     rows.map((found) => [
       found.attempt,
-      { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed },
+      found.full
+        ? { kind: "full" }
+        : { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed },
     ]),
   );
   return inOrder(
@@ -133,4 +148,11 @@ function chunksOf(item: LogAppend, stream: Stream, number: 0 | 1): Chunk[] {
 
 function endOf(run: LogRun | undefined): number {
   return run === undefined ? 0 : run.pieces.reduce((end, content) => end + lengthOf(content), run.from);
+}
+
+function storedBytes(run: LogRun | undefined): number {
+  return (run?.pieces ?? []).reduce(
+    (sum, content) => sum + logRowBytes + ("bytes" in content ? content.bytes.length : 0),
+    0,
+  );
 }

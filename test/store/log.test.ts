@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { attemptIdSchema, journalIdSchema, newId } from "../../shared/ids.ts";
 import type { LogContent } from "../../shared/wire/log.ts";
+import { mostLogBytes } from "../../server/store/append-log.ts";
 import { lateKept } from "../../server/store/finish-attempts.ts";
 import { readLogChunks, readLogHeads } from "../../server/store/read-log.ts";
 import { emptyDigest, first, ids, resultRecord, useLab, type QueuedTask, type TestAgent } from "./fixture.ts";
@@ -57,6 +58,29 @@ describe("append", () => {
     const outcome = await append(agent, task, { out: run(7, text("late")), err: run(0, text("good")) });
     expect(outcome).toMatchObject({ next: { out: 0, err: 4 } });
     expect([await lab.log(task.attempt, 0), await lab.log(task.attempt, 1)]).toEqual(["", "good"]);
+  });
+
+  it("adds nothing to a log that takes as much as one attempt's may, and says so", async () => {
+    const agent = await lab.agent();
+    const task = await lab.accepted(agent);
+    await append(agent, task, { out: run(0, text("123"), text("45"), { omitted: 7 }), err: run(0, text("6")) });
+    const [row] = await lab.sql("select stored_bytes::int as stored from attempt_log where attempt_id = $1", [
+      task.attempt,
+    ]);
+    // Four rows besides.
+    expect(row?.["stored"]).toBeGreaterThan(4 * 64);
+    await append(agent, task, { out: run(0, text("again")) });
+    const [same] = await lab.sql("select stored_bytes::int as stored from attempt_log where attempt_id = $1", [
+      task.attempt,
+    ]);
+    expect(same).toEqual(row);
+    await lab.sql("update attempt_log set stored_bytes = $2 where attempt_id = $1", [task.attempt, mostLogBytes - 1]);
+    expect(await append(agent, task, { err: run(1, text("7")) })).toMatchObject({
+      kind: "row",
+      next: { out: 12, err: 2 },
+    });
+    expect(await append(agent, task, { err: run(2, text("8")) })).toEqual({ kind: "full" });
+    expect(await lab.log(task.attempt, 1)).toBe("67");
   });
 
   it("counts omitted bytes as produced and keeps their place", async () => {

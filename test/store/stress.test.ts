@@ -204,7 +204,7 @@ class Crossing {
         );
         for (const [index, outcome] of outcomes.entries()) {
           const attempt = items[index]?.attempt;
-          if (outcome.kind === "unknown" || attempt === undefined) continue;
+          if (outcome.kind !== "row" || attempt === undefined) continue;
           for (const stream of ["out", "err"] as const) this.#next.set(`${attempt}/${stream}`, outcome.next[stream]);
         }
         return;

@@ -1,12 +1,13 @@
 // When an agent's frames are not read: while what it sent waits for the database in too great a part, or the node's memory
 // for logs is full. And that reading always goes on again, whoever made the room.
 import { expect, test } from "vitest";
-import { AttemptWrites } from "../../server/gateway/attempt-writes.ts";
+import { AttemptWrites, type JoinedRun } from "../../server/gateway/attempt-writes.ts";
 import { LogBudget } from "../../server/gateway/log-budget.ts";
 import { heldBytesAtMost, Reading } from "../../server/gateway/reading.ts";
 import { Background } from "../../shared/background.ts";
 import { attemptIdSchema, type AttemptId } from "../../shared/ids.ts";
 import { silentLogger as logger } from "../../shared/logger.ts";
+import type { LogContent } from "../../shared/wire/log.ts";
 import { FakeClock } from "../fakes/clock.ts";
 
 const attemptOf = (no: number): AttemptId =>
@@ -74,6 +75,27 @@ test("so are log pieces of one byte, which the node's memory for logs hardly cou
   expect(frames).toBeLessThan(10_000);
   await answer();
   expect({ socket: socket(), held: writes.heldBytes }).toEqual({ socket: "read", held: 0 });
+});
+
+test("omissions that follow each other are one", async () => {
+  const { writes, write, answer } = session();
+  const written: JoinedRun[] = [];
+  const append = (offset: number, content: LogContent): void =>
+    writes.append(attemptOf(1), { homeNo: 1, stream: "out", offset, content }, (run) => {
+      written.push(run);
+      return write();
+    });
+  append(0, { bytes: Buffer.from("a") });
+  for (let offset = 1; offset < 10_001; offset += 1) append(offset, { omitted: 1 });
+  append(10_001, { bytes: Buffer.from("b") });
+  append(10_002, { omitted: 5 });
+  await answer();
+  expect(written.map(({ runs }) => runs.out?.pieces)).toEqual([
+    // The first is under way at once.
+    [{ bytes: Uint8Array.from(Buffer.from("a")) }],
+    [{ omitted: 10_000 }, { bytes: Uint8Array.from(Buffer.from("b")) }, { omitted: 5 }],
+  ]);
+  expect(writes.heldBytes).toBe(0);
 });
 
 test("what a result carries counts by its size", () => {

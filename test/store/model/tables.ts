@@ -1,5 +1,6 @@
 // The tables as SQL has them and as the model has them, in one form, column by column. A column or table that is neither
 // compared nor named here as outside the model fails the test: a migration cannot add one unseen.
+import { logRowBytes } from "../../../server/store/append-log.ts";
 import { isDeepStrictEqual } from "node:util";
 import type { Database } from "../../../server/store/connection.ts";
 import { streams } from "../../../shared/task.ts";
@@ -121,6 +122,11 @@ const compared: Readonly<Record<string, Compared>> = {
       closed: (row) => row.closed,
       out_next: (row) => row.next.out,
       err_next: (row) => row.next.err,
+      stored_bytes: (row) =>
+        [...row.chunks.out, ...row.chunks.err].reduce(
+          (sum, { content }) => sum + logRowBytes + (content?.length ?? 0),
+          0,
+        ),
     }),
   },
   log_chunk: {
