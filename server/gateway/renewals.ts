@@ -5,6 +5,7 @@ import type { Background } from "../../shared/background.ts";
 import type { Clock } from "../../shared/clock.ts";
 import type { AgentId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
+import type { Seldom } from "../../shared/seldom.ts";
 import type { Renew, Renewed } from "../../shared/wire/renew.ts";
 
 const pauseMs = 10_000;
@@ -13,6 +14,7 @@ export interface RenewalsDeps {
   readonly background: Background;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly seldom: Seldom;
   readonly renew: (asked: {
     readonly agent: AgentId;
     readonly spki: Uint8Array;
@@ -37,12 +39,12 @@ export class Renewals {
   ): void {
     if (this.#state === "busy") return;
     this.#state = "busy";
-    const { background, clock, logger, renew, send, signal } = this.#deps;
+    const { background, clock, logger, seldom, renew, send, signal } = this.#deps;
     background.run("renew certificate", async () => {
       try {
         send(await renew({ agent: id, spki, proof }));
       } catch (cause) {
-        logger.warn({ err: cause, agent: name }, "a certificate was not renewed");
+        if (seldom.isDue(`${id} renewal`)) logger.warn({ err: cause, agent: name }, "a certificate was not renewed");
         await clock.sleep(pauseMs, signal).catch(() => undefined);
       } finally {
         this.#state = "idle";
