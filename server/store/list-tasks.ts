@@ -6,8 +6,7 @@
 import type { TaskId } from "../../shared/ids.ts";
 import { rankOf, type TaskState } from "../../shared/task.ts";
 import type { Sql, Statement } from "./connection.ts";
-import { columnsWith, taskRow, type TaskRow } from "./read-tasks.ts";
-import { rowsOf } from "./rows.ts";
+import { columnsWith, taskRows, type TaskRow } from "./read-tasks.ts";
 
 export interface TaskPage {
   readonly limit: number;
@@ -59,7 +58,7 @@ function statementOf(ids: string): Statement {
 
 export function listTasks(sql: Sql, { limit, before, agent, state }: TaskPage): Promise<TaskRow[]> {
   const read = (ids: string, ...filters: string[]): Promise<TaskRow[]> =>
-    rowsOf(sql, statementOf(ids), [limit, before, ...filters], taskRow);
+    taskRows(sql, statementOf(ids), [limit, before, ...filters]);
   if (state === undefined)
     return agent === undefined
       ? read(`select id from task where ${older("id")} ${newest}`)

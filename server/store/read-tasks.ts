@@ -1,5 +1,5 @@
-// Tasks as people read them: the task, its attempts and what a queued one waits for, in one statement. list-tasks.ts reads
-// pages of them.
+// Tasks as people read them: the task, its attempts, what a queued one waits for, and of its spec what is shown of it, in one
+// statement as a rule (spec-summary.ts). list-tasks.ts reads pages of them.
 // Reads the primary, so that a client never sees a lower rank after a higher one.
 import { z } from "zod";
 import {
@@ -12,9 +12,10 @@ import {
 } from "../../shared/ids.ts";
 import { outputVariablesSchema } from "../../shared/output-variables.ts";
 import { laneSchema, outcomes, taskStates } from "../../shared/task.ts";
-import type { Sql } from "./connection.ts";
+import type { Sql, Statement } from "./connection.ts";
 import { lateKept } from "./finish-attempts.ts";
 import { rowsOf, timeMs, timeMsOrNull } from "./rows.ts";
+import { goneSpec, readSummaries, summaryColumns, summaryRow, type ShownSpec } from "./spec-summary.ts";
 
 const lateRow = z.object({
   receivedAt: z.string(),
@@ -46,14 +47,14 @@ const attemptRow = z.object({
   outputs: outputVariablesSchema.nullable(),
 });
 
-export const taskRow = z.object({
+const taskRow = z.object({
   id: taskIdSchema,
   submission: submissionIdSchema,
   agent: agentIdSchema,
   agentName: z.string(),
   agentStatus: z.string(),
   lane: laneSchema,
-  spec: z.string(),
+  ...summaryRow,
   secretNames: z.array(z.string()),
   createdAt: timeMs,
   attempts: z.array(attemptRow).min(1),
@@ -71,12 +72,13 @@ export const taskRow = z.object({
     .nullable(),
   paused: z.boolean(),
 });
-export type TaskRow = z.infer<typeof taskRow>;
+type Found = z.infer<typeof taskRow>;
+export type TaskRow = Omit<Found, keyof typeof summaryRow> & { readonly spec: ShownSpec };
 
 /** From `task t`, up to its conditions. */
 export const columnsWith = (outputs: string): string => `
 select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name, '') as "agentName", coalesce(g.status, 'removed') as "agentStatus",
-  t.lane, t.spec, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused", t.lock_name as lock,
+  t.lane, ${summaryColumns}, t.secret_names as "secretNames", t.created_at as "createdAt", g.last_seen_at as "agentLastSeenAt", c.paused, coalesce(g.paused, false) as "agentPaused", t.lock_name as lock,
   (select coalesce(jsonb_agg(jsonb_build_object('name', n.name, 'draining', n.draining or n.drain <> 'none', 'active', n.active, 'cap', n.task_cap) order by n.name), '[]') from presence p join node n on n.id = p.node_id and n.boot_id = p.node_boot_id
     where p.agent_id = t.agent_id and n.heartbeat_at > clock_timestamp() - interval '15 seconds') as nodes,
   (select jsonb_agg(jsonb_build_object('id', a.id, 'number', a.number, 'state', a.state, 'reason', a.reason, 'exitCode', a.exit_code,
@@ -97,9 +99,16 @@ select t.id, t.submission_id as submission, t.agent_id as agent, coalesce(g.name
     from attempt w where w.task_id = t.id and w.rank = 2) as line
 from task t left join agent g on g.id = t.agent_id cross join cluster c`;
 
+/** `statement` selects `columnsWith`. */
+export async function taskRows(sql: Sql, statement: Statement, values: readonly unknown[]): Promise<TaskRow[]> {
+  const found = await rowsOf(sql, statement, values, taskRow);
+  const specs = await readSummaries(sql, found);
+  return found.map((row) => ({ ...row, spec: specs.get(row.id) ?? goneSpec }));
+}
+
 const one = { name: "read-task", text: `${columnsWith("a.result -> 'outputs'")} where t.id = $1` };
 export async function readTask(sql: Sql, id: TaskId): Promise<TaskRow | undefined> {
-  return (await rowsOf(sql, one, [id], taskRow))[0];
+  return (await taskRows(sql, one, [id]))[0];
 }
 
 const submissionRow = z.object({

@@ -19,6 +19,7 @@ import {
 import { isolationSchema, type Isolation, type Lane } from "../../shared/task.ts";
 import type { Sql } from "./connection.ts";
 import { rowsOf } from "./rows.ts";
+import { summaryColumn } from "./spec-summary.ts";
 
 /** Order among an agent's queued attempts; a person may move one to the top. */
 export const bands = { top: 0, high: 1, normal: 2 } as const;
@@ -94,9 +95,9 @@ item as (
   left join agent g on g.id = i.agent_id and i.journal_id is not null
   left join cluster c on true),
 new_task as (
-  insert into task (id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, expires_at, unreachable_limit_ms, secret_names)
-  select task_id, submission_id, agent_id, lane, spec, grace_ms, lock_name, lock_mode, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
-    string_to_array(secret_names, ',') from item join unnest($27::text[]) with ordinality p(spec, no) on p.no = item.spec_no),
+  insert into task (id, submission_id, agent_id, lane, spec, summary, grace_ms, lock_name, lock_mode, expires_at, unreachable_limit_ms, secret_names)
+  select task_id, submission_id, agent_id, lane, spec, summary, grace_ms, lock_name, lock_mode, clock_timestamp() + make_interval(secs => queue_ms / 1000.0), unreachable_ms,
+    string_to_array(secret_names, ',') from item join unnest($27::text[], $28::text[]) with ordinality p(spec, summary, no) on p.no = item.spec_no),
 new_secret as (
   insert into task_secret (task_id, sealed)
   select n.task_id, n.sealed from unnest($22::uuid[], $23::bytea[]) n(task_id, sealed) where n.task_id in (select task_id from item)),
@@ -216,6 +217,7 @@ async function store(
       tasks.map((task) => task.lockMode),
       tasks.map((task) => task.updateSum),
       [...specs.keys()],
+      [...specs.values()].map(({ summary }) => summary),
     ],
     insertedRow,
   );
@@ -232,6 +234,8 @@ interface SpecColumns {
 
 interface NumberedSpec {
   readonly no: number;
+  /** What people are shown of it, where it is large. */
+  readonly summary: string | null;
   readonly columns: SpecColumns;
 }
 
@@ -249,13 +253,16 @@ const columnsSchema = z.object({
 function specsOf(batch: readonly NewSubmission[]): ReadonlyMap<string, NumberedSpec> {
   const specs = new Map<string, NumberedSpec>();
   for (const { spec } of batch.flatMap(({ tasks }) => tasks))
-    if (!specs.has(spec)) specs.set(spec, { no: specs.size + 1, columns: columnsOf(spec) });
+    if (!specs.has(spec)) {
+      const raw: unknown = JSON.parse(spec);
+      specs.set(spec, { no: specs.size + 1, summary: summaryColumn(spec, raw), columns: columnsOf(raw) });
+    }
   return specs;
 }
 
 /** What of a spec has columns of its own, so that whoever asks for it never has to read the spec. */
-function columnsOf(spec: string): SpecColumns {
-  const { kind, graceMs, isolation, sha256 } = columnsSchema.parse(JSON.parse(spec));
+function columnsOf(spec: unknown): SpecColumns {
+  const { kind, graceMs, isolation, sha256 } = columnsSchema.parse(spec);
   return {
     graceMs,
     lockName: kind === "script" ? isolation.name : null,

@@ -1,7 +1,6 @@
 // Rows as the API shows them, and the sentence that says why a task waits.
 import type { AgentView } from "../../shared/api/agents.ts";
-import { summarise, summariseForeign, type TaskView } from "../../shared/api/tasks.ts";
-import { taskSpecSchema } from "../../shared/task.ts";
+import type { TaskView } from "../../shared/api/tasks.ts";
 import type { AgentRow } from "../store/agents.ts";
 import type { TaskRow } from "../store/read-tasks.ts";
 
@@ -48,17 +47,11 @@ export function taskView(row: TaskRow, form: "whole" | "listed" = "whole"): Task
     waiting: waitingFor(row, latest.state),
     cancelRequested: latestRow.cancelRequested,
     lane: row.lane,
-    spec: summaryOf(row),
+    spec: { ...row.spec, secrets: row.secretNames },
     createdAt: moment(row.createdAt),
     finishedAt: latest.finishedAt,
     attempts,
   };
-}
-
-function summaryOf({ spec, secretNames }: TaskRow): TaskView["spec"] {
-  const raw: unknown = JSON.parse(spec);
-  const { data } = taskSpecSchema.safeParse(raw);
-  return data === undefined ? summariseForeign(raw, secretNames) : summarise(data, secretNames);
 }
 
 function outputsOf({ outputs }: TaskRow["attempts"][number]): Record<string, string> {

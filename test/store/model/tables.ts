@@ -62,7 +62,7 @@ const compared: Readonly<Record<string, Compared>> = {
   },
   task: {
     key: ["id"],
-    outside: ["secret_names"],
+    outside: ["secret_names", "summary"],
     ...columns((db) => [...db.tasks.rows.values()], {
       id: (row) => row.id,
       submission_id: (row) => row.submission,
