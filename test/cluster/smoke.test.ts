@@ -87,7 +87,11 @@ describe("a node and two agents", () => {
     const gone = await cluster.startAgent({ name: "gone-01" });
     await cluster.client.agents.revoke("gone-01");
     expect(await gone.program.exited).toBe(77);
-    expect(await cluster.client.agents.show("gone-01")).toMatchObject({ status: "revoked", connection: "offline" });
+    // Presence is gathered for 100 ms before it is stored.
+    await eventually("it is shown as revoked and offline", async () => {
+      const { status, connection } = await cluster.client.agents.show("gone-01");
+      return { done: status === "revoked" && connection === "offline", state: { status, connection } };
+    });
   });
 });
 

@@ -349,9 +349,11 @@ describe("a log", () => {
       (await call("GET", `/api/v1/tasks/${id}/log${query}`)).text;
     expect(await download("?stream=out")).toBe(out);
     expect(await download("?stream=err")).toBe(err);
-    const both = await download("");
-    expect(both).toHaveLength(out.length + err.length);
-    for (const part of [out, err]) expect(both).toContain(part);
+    // In the order of the time they were seen at.
+    const lines = (await download("")).match(/.*\n|.+$/g) ?? [];
+    for (const [stream, whole] of Object.entries({ out, err }))
+      expect(lines.filter((line) => line.startsWith(stream)).join("")).toBe(whole);
+    expect(lines.join("")).toHaveLength(out.length + err.length);
     expect(await call("GET", `/api/v1/tasks/${id}/log?stream=all`)).toMatchObject({
       status: 400,
       body: { code: "request.invalid" },
