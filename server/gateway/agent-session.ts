@@ -22,7 +22,9 @@ import { AttemptWrites } from "./attempt-writes.ts";
 import { greetingOf } from "./greeting.ts";
 import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
+import { ReaderWatch } from "./reader-watch.ts";
 import { Reading } from "./reading.ts";
+import { Renewals } from "./renewals.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
 const agentTypes: ReadonlySet<string> = new Set(fromAgentSchema.options.map((option) => option.shape.type.value));
@@ -33,8 +35,6 @@ const refusals: ReadonlySet<number> = new Set([
   closeCode.refused,
   closeCode.unsupported,
 ]);
-
-const renewalPauseMs = 10_000;
 
 export class AgentSession {
   readonly agent: AgentId;
@@ -50,7 +50,9 @@ export class AgentSession {
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   readonly #reading: Reading;
-  #renewal: "idle" | "running" = "idle";
+  readonly #reader: ReaderWatch;
+  /** Made for the first: an agent renews once in weeks. */
+  #renewals: Renewals | undefined;
   #tick: Timer | undefined;
   #greetingLimit: Timer | undefined;
   #killing: Timer | undefined;
@@ -64,6 +66,7 @@ export class AgentSession {
     this.agentName = options.agentName;
     this.thumbprint = options.thumbprint;
     this.#link = new Link({ socket: deps.socket, defer: deps.defer });
+    this.#reader = new ReaderWatch({ link: this.#link, clock: deps.clock });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
       {
@@ -115,7 +118,7 @@ export class AgentSession {
 
   /** Offers that may still be sent on a lane. */
   claimable(lane: Lane): number {
-    return this.#link.queued > 256 ? 0 : claimable(this.#state, lane);
+    return this.#reader.isFull() ? 0 : claimable(this.#state, lane);
   }
 
   /** Attempts whose log and result flow through here, and offers not answered yet. */
@@ -135,7 +138,7 @@ export class AgentSession {
 
   /** One binary frame from the socket. */
   received(frame: Uint8Array): void {
-    this.#heartbeat.heard();
+    this.#spoke();
     const incoming = readFrame(frame, fromAgentSchema, agentTypes);
     if (incoming.kind === "message") this.apply({ kind: "frame", message: incoming.message });
     else {
@@ -144,6 +147,14 @@ export class AgentSession {
       this.close(incoming.code, incoming.reason);
     }
     this.#reading.hold();
+  }
+
+  /** Whoever speaks and does not read keeps what it was offered from others for ever, and its node's memory. */
+  #spoke(): void {
+    this.#heartbeat.heard();
+    const found = this.#reader.look();
+    if (found === "stalled") this.close(closeCode.tooLarge, "nothing that was sent is read");
+    else if (found === "freed") this.#deps.events.claimable(this);
   }
 
   #silent(): void {
@@ -161,7 +172,7 @@ export class AgentSession {
 
   /** A ping, pong or anything else that shows life. */
   heard(): void {
-    this.#heartbeat.heard();
+    this.#spoke();
     this.apply({ kind: "alive" });
   }
 
@@ -211,7 +222,7 @@ export class AgentSession {
     const { agent } = this;
     switch (effect.kind) {
       case "send":
-        this.#link.send(effect.message);
+        this.#link.send(effect.message, effect.bytes);
         return;
       case "close":
         if (refusals.has(effect.code)) events.refused(this, effect.reason);
@@ -303,7 +314,8 @@ export class AgentSession {
         background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
         return;
       case "renew":
-        this.#renew(effect.spki, effect.proof);
+        this.#renewals ??= new Renewals({ ...this.#deps, link: this.#link, signal: this.#ending.signal }, this);
+        this.#renewals.renew(effect);
         return;
     }
   }
@@ -330,25 +342,6 @@ export class AgentSession {
       onStored: (attempt) => this.#deps.events.changed(attempt),
     });
     this.#progressNotes.note(items, { agent, journalId: identity.journalId });
-  }
-
-  /**
-   * One at a time: a renewal is a transaction and a signature, and an agent needs one in weeks. After one that failed none is
-   * looked at for a while: an agent asks again after a minute, and what it asks without end shall fill no log.
-   */
-  #renew(spki: Uint8Array, proof: Uint8Array): void {
-    if (this.#renewal === "running") return;
-    this.#renewal = "running";
-    this.#deps.background.run("renew certificate", async () => {
-      try {
-        this.#link.send(await this.#deps.renew({ agent: this.agent, spki, proof }));
-      } catch (cause) {
-        this.#deps.logger.warn({ err: cause, agent: this.agentName }, "a certificate was not renewed");
-        await this.#deps.clock.sleep(renewalPauseMs, this.#ending.signal).catch(() => undefined);
-      } finally {
-        this.#renewal = "idle";
-      }
-    });
   }
 
   #progress({

@@ -65,6 +65,21 @@ function drain(socket: FakeSocket, link: Link<Sent>): void {
 }
 
 describe("a link", () => {
+  it("says how many bytes wait, and which frames the kernel has taken", () => {
+    const { socket, link } = congested();
+    link.send(control("large"), 500_000);
+    link.send({ type: "log", attempt: "a" }, 7);
+    link.send({ type: "many", items: ["x"] }, 20);
+    link.send({ type: "many", items: ["y"] }, 30);
+    link.send(control("small"));
+    expect(link).toMatchObject({ waitingBytes: 500_057, writing: 1, written: 0 });
+    socket.flush();
+    expect(link).toMatchObject({ waitingBytes: 57, writing: 1, written: 1 });
+    drain(socket, link);
+    // The two of one type shared a frame.
+    expect(link).toMatchObject({ waitingBytes: 0, writing: 0, written: 5 });
+  });
+
   it("hands frames to the socket at once while it takes them", () => {
     const socket = new FakeSocket();
     const link = new Link<Sent>({ socket });
