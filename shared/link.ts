@@ -51,6 +51,11 @@ export class Link<Sent extends Outgoing> {
   readonly #bulk: BoundedQueue<Sent>;
   /** Bulk that waits, by attempt; no map while there is none, for most links are idle. */
   #bulkOf: Map<string, number> | undefined;
+  /** What the messages that wait weigh, of those whose sender said; no map while there is none. */
+  #weights: Map<Sent, number> | undefined;
+  #waitingBytes = 0;
+  #writingBytes = 0;
+  #written = 0;
   #state: "open" | "closed" = "open";
   #pump: "idle" | "due" | "running" = "idle";
 
@@ -63,9 +68,13 @@ export class Link<Sent extends Outgoing> {
     this.#bulk = new BoundedQueue({ capacity });
   }
 
-  /** Queues one message. After close it is dropped silently: the session's end is what its owner reacts to. */
-  send(message: Sent): void {
+  /**
+   * Queues one message. After close it is dropped silently: the session's end is what its owner reacts to. `bytes` is what it
+   * holds while it waits, for those that may be large.
+   */
+  send(message: Sent, bytes = 0): void {
     if (this.#state === "closed") return;
+    if (bytes > 0) this.#weigh(message, bytes);
     const attempts = attemptsOf(message);
     const isBulk = message.type === "log" || attempts.some((attempt) => this.#bulkOf?.has(attempt) === true);
     if (isBulk) this.#countBulk(attempts, 1);
@@ -76,6 +85,21 @@ export class Link<Sent extends Outgoing> {
   /** Messages that wait behind the socket; producers of bulk pause while it is high. */
   get queued(): number {
     return this.#control.size + this.#bulk.size;
+  }
+
+  /** Of those messages, as far as their sender said. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  /** Of frames that the socket was given and has not passed on to the kernel. */
+  get writingBytes(): number {
+    return this.#writingBytes;
+  }
+
+  /** Frames that it has: a number that stands still while {@link writingBytes} are more than none tells of a peer that does not read. */
+  get written(): number {
+    return this.#written;
   }
 
   close(code: number, reason: string): void {
@@ -110,7 +134,10 @@ export class Link<Sent extends Outgoing> {
       const frame = this.#encode(message);
       if (frame === undefined) break;
       reached("sending", message.type);
+      this.#writingBytes += frame.length;
       this.#socket.send(frame, () => {
+        this.#writingBytes -= frame.length;
+        this.#written += 1;
         if (this.queued > 0) this.#schedule();
       });
       reached("sent", message.type);
@@ -133,12 +160,15 @@ export class Link<Sent extends Outgoing> {
   /** The next control message, joined with neighbours of its type that carry items too. */
   #shiftControl(): Sent | undefined {
     const message = this.#control.shift();
-    if (message === undefined || !isJoinable(message)) return message;
+    if (message === undefined) return undefined;
+    this.#unweigh(message);
+    if (!isJoinable(message)) return message;
     const items = [...message.items];
     for (let next = this.#control.peek(); next !== undefined; next = this.#control.peek()) {
       if (next.type !== message.type || !isJoinable(next) || items.length + next.items.length > itemsPerMessage) break;
       items.push(...next.items);
       this.#control.shift();
+      this.#unweigh(next);
     }
     return { ...message, items };
   }
@@ -146,8 +176,22 @@ export class Link<Sent extends Outgoing> {
   #shiftBulk(): Sent | undefined {
     const message = this.#bulk.shift();
     if (message === undefined) return undefined;
+    this.#unweigh(message);
     this.#countBulk(attemptsOf(message), -1);
     return message;
+  }
+
+  #weigh(message: Sent, bytes: number): void {
+    (this.#weights ??= new Map<Sent, number>()).set(message, bytes);
+    this.#waitingBytes += bytes;
+  }
+
+  #unweigh(message: Sent): void {
+    const bytes = this.#weights?.get(message);
+    if (bytes === undefined) return;
+    this.#waitingBytes -= bytes;
+    this.#weights?.delete(message);
+    if (this.#weights?.size === 0) this.#weights = undefined;
   }
 
   #countBulk(attempts: readonly string[], change: 1 | -1): void {

@@ -22,6 +22,7 @@ import { AttemptWrites } from "./attempt-writes.ts";
 import { greetingOf } from "./greeting.ts";
 import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
+import { ReaderWatch } from "./reader-watch.ts";
 import { Reading } from "./reading.ts";
 import { Renewals } from "./renewals.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
@@ -49,6 +50,8 @@ export class AgentSession {
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
   readonly #reading: Reading;
+  readonly #reader: ReaderWatch;
+  /** Made for the first: an agent renews once in weeks. */
   #renewals: Renewals | undefined;
   #tick: Timer | undefined;
   #greetingLimit: Timer | undefined;
@@ -63,6 +66,7 @@ export class AgentSession {
     this.agentName = options.agentName;
     this.thumbprint = options.thumbprint;
     this.#link = new Link({ socket: deps.socket, defer: deps.defer });
+    this.#reader = new ReaderWatch({ link: this.#link, clock: deps.clock });
     const { silenceMs } = options.timings ?? defaultTimings;
     this.#heartbeat = new Heartbeat(
       {
@@ -114,7 +118,7 @@ export class AgentSession {
 
   /** Offers that may still be sent on a lane. */
   claimable(lane: Lane): number {
-    return this.#link.queued > 256 ? 0 : claimable(this.#state, lane);
+    return this.#reader.isFull() ? 0 : claimable(this.#state, lane);
   }
 
   /** Attempts whose log and result flow through here, and offers not answered yet. */
@@ -134,7 +138,7 @@ export class AgentSession {
 
   /** One binary frame from the socket. */
   received(frame: Uint8Array): void {
-    this.#heartbeat.heard();
+    this.#spoke();
     const incoming = readFrame(frame, fromAgentSchema, agentTypes);
     if (incoming.kind === "message") this.apply({ kind: "frame", message: incoming.message });
     else {
@@ -143,6 +147,14 @@ export class AgentSession {
       this.close(incoming.code, incoming.reason);
     }
     this.#reading.hold();
+  }
+
+  /** Whoever speaks and does not read keeps what it was offered from others for ever, and its node's memory. */
+  #spoke(): void {
+    this.#heartbeat.heard();
+    const found = this.#reader.look();
+    if (found === "stalled") this.close(closeCode.tooLarge, "nothing that was sent is read");
+    else if (found === "freed") this.#deps.events.claimable(this);
   }
 
   #silent(): void {
@@ -160,7 +172,7 @@ export class AgentSession {
 
   /** A ping, pong or anything else that shows life. */
   heard(): void {
-    this.#heartbeat.heard();
+    this.#spoke();
     this.apply({ kind: "alive" });
   }
 
@@ -210,7 +222,7 @@ export class AgentSession {
     const { agent } = this;
     switch (effect.kind) {
       case "send":
-        this.#link.send(effect.message);
+        this.#link.send(effect.message, effect.bytes);
         return;
       case "close":
         if (refusals.has(effect.code)) events.refused(this, effect.reason);

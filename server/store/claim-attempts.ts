@@ -54,6 +54,13 @@ export interface ClaimedAttempt extends Omit<z.infer<typeof claimedRow>, "secret
   readonly sealedSecrets?: Uint8Array | undefined;
 }
 
+/**
+ * What one claim brings of specs, in bytes: the first of each agent and lane, and further ones while those before it are
+ * less than `lane`; and so of the whole claim. 500 of the largest would be 375 MiB in the node's memory at once. The size is
+ * octet_length's, which PostgreSQL reads off a stored value's pointer without fetching it.
+ */
+export const claimBytes = { lane: 4 * 1024 * 1024, all: 16 * 1024 * 1024 } as const;
+
 /** First window 3 s, doubling with each unanswered offer to 30 s. */
 export const offerWindowMs = { first: 3_000, most: 30_000 } as const;
 
@@ -66,7 +73,7 @@ with s as (
   join agent g on g.id = i.agent_id and g.status = 'active' and not g.paused and g.boot_id = i.boot_id and g.journal_id = i.journal_id
   join cluster c on not c.paused),
 pick as (
-  select p.id, s.journal_id from s cross join lateral (
+  select p.id, p.band, p.queue_no, s.journal_id from s cross join lateral (
     (select id, band, queue_no from attempt
       where agent_id = s.agent_id and lane = s.lane and rank = 0 order by band, queue_no limit s.credit)
     union all
@@ -76,19 +83,31 @@ pick as (
     order by band, queue_no limit s.credit) p
   order by p.band, p.queue_no limit $6),
 locked as (
-  select a.id, p.journal_id from pick p join attempt a on a.id = p.id where a.rank < 2 and not a.cancel_requested
-  order by a.id for update of a skip locked)
+  select a.id, a.agent_id, a.lane, p.journal_id, p.band, p.queue_no, t.spec, t.secret_names
+  from pick p join attempt a on a.id = p.id join task t on t.id = a.task_id
+  where a.rank < 2 and not a.cancel_requested
+    and (a.rank = 0 or (a.journal_id = p.journal_id
+      and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
+  order by a.id for update of a skip locked),
+fit as (
+  select f.*, sum(octet_length(f.spec)) over (order by f.band, f.queue_no, f.id rows between unbounded preceding and 1 preceding) as before
+  from (select l.*, sum(octet_length(l.spec)) over (partition by l.agent_id, l.lane order by l.band, l.queue_no, l.id
+      rows between unbounded preceding and 1 preceding) as ahead from locked l) f
+  where f.ahead is null or f.ahead < $11)
 update attempt a set rank = 1, state = 'offered', offer_no = a.offer_no + 1, journal_id = l.journal_id, offered_by = $7, reason = '',
   unanswered = least(a.unanswered + 1, 10),
   offer_until = clock_timestamp() + least($9::int, $8::int * power(2, a.unanswered)) * interval '1 millisecond'
-from locked l, task t
-where a.id = l.id and t.id = a.task_id
-  and (a.rank = 0 or (a.journal_id = l.journal_id
-    and (a.offer_until < clock_timestamp() or a.offer_until > clock_timestamp() + interval '30 seconds')))
-returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", t.spec,
-  nullif(t.secret_names, '{}') as "secretNames",
+from fit l
+where a.id = l.id and (l.before is null or l.before < $12)
+returning a.id as attempt, a.task_id as task, a.agent_id as agent, a.number as "attemptNumber", a.offer_no as "offerNo", a.lane, a.journal_id as "journalId", l.spec,
+  nullif(l.secret_names, '{}') as "secretNames",
   (extract(epoch from clock_timestamp() - a.created_at) * 1000)::float8 as "waitedMs"`,
 } as const;
+
+/** At or above a bound of {@link claimBytes}, a claim may have left some out. */
+export function specBytes(claimed: readonly ClaimedAttempt[]): number {
+  return claimed.reduce((sum, { spec }) => sum + Buffer.byteLength(spec), 0);
+}
 
 export async function claimAttempts(sql: Sql, input: ClaimInput): Promise<ClaimedAttempt[]> {
   const { credits } = input;
@@ -106,6 +125,8 @@ export async function claimAttempts(sql: Sql, input: ClaimInput): Promise<Claime
       offerWindowMs.first,
       offerWindowMs.most,
       credits.map((credit) => credit.again !== false),
+      claimBytes.lane,
+      claimBytes.all,
     ],
     claimedRow,
   );

@@ -4,7 +4,7 @@
 import { lostFields } from "../../shared/lost-fields.ts";
 import { secretBytes, type Secret } from "../../shared/secret.ts";
 import { limits, taskSpecSchema, type TaskSpec } from "../../shared/task.ts";
-import type { JournalId } from "../../shared/ids.ts";
+import type { AttemptId, JournalId } from "../../shared/ids.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
 import type { Offer, OfferItem } from "../../shared/wire/offer.ts";
 import { capability } from "../../shared/wire/hello.ts";
@@ -34,6 +34,8 @@ export interface UnfitAttempt {
 
 export interface PackedOffers {
   readonly messages: readonly Offer[];
+  /** Of each attempt in them: its spec and its secrets. */
+  readonly bytes: ReadonlyMap<AttemptId, number>;
   readonly unfit: readonly UnfitAttempt[];
 }
 
@@ -49,6 +51,7 @@ export function packOffers(
 ): PackedOffers {
   const messages: Offer[] = [];
   const unfit: UnfitAttempt[] = [];
+  const bytesOf = new Map<AttemptId, number>();
   let items: OfferItem[] = [];
   let bytes = 0;
   let values = 0;
@@ -101,11 +104,12 @@ export function packOffers(
       spec: parsed.data,
       ...(secrets.length === 0 ? {} : { secrets: [...secrets] }),
     });
+    bytesOf.set(attempt, specBytes);
     bytes += specBytes;
     values += specValues;
   }
   flush();
-  return { messages, unfit };
+  return { messages, bytes: bytesOf, unfit };
 }
 
 /** An agent that would start it without them, or values that are not there: never offered. */

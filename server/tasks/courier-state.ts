@@ -33,6 +33,8 @@ export interface OutstandingOffer {
   readonly offerNo: number;
   readonly lane: Lane;
   readonly sentAtMs: number;
+  /** Its spec and its secrets. */
+  readonly bytes: number;
 }
 
 export interface StreamPosition {
@@ -57,6 +59,8 @@ export interface OpenSession {
   readonly capabilities: ReadonlySet<string>;
   readonly credit: Record<Lane, LaneCredit>;
   readonly offers: Map<AttemptId, OutstandingOffer>;
+  /** Of all that are in `offers`. */
+  offeredBytes: number;
   readonly homes: Map<AttemptId, HeldHome>;
   /** A suspect session is silent on an offer: nothing is claimed for it until a frame arrives. */
   trust: "trusted" | "suspect";
@@ -123,7 +127,8 @@ export interface ReachedItem {
 }
 
 export type CourierEffect =
-  | { readonly kind: "send"; readonly message: FromNode }
+  /** `bytes`: what the message holds while it waits, when that may be much. */
+  | { readonly kind: "send"; readonly message: FromNode; readonly bytes?: number }
   | { readonly kind: "close"; readonly code: number; readonly reason: string }
   | { readonly kind: "greet"; readonly hello: Hello }
   | { readonly kind: "reconcile"; readonly listed: readonly AttemptReport[] }

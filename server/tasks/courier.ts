@@ -23,6 +23,12 @@ const ownSlots = 64;
 /** What waits on an agent for a lock or a slot (100), and the system lane. */
 const besidesSlots = 128;
 
+/**
+ * What one agent may be offered and leave unanswered; the claim that reaches it is the last one. Whoever does not read, or
+ * reads slowly, makes its node hold this and what one claim brings, however many large tasks wait for it.
+ */
+export const mostOfferedBytes = 4 * 1024 * 1024;
+
 /** Told to every agent. */
 const capabilities: string[] = Object.values(nodeCapability);
 
@@ -49,9 +55,13 @@ export function stepCourier(state: CourierState, event: CourierEvent, atMs: numb
 
 /** Offers the session may still be sent on a lane. Zero while it is suspect. */
 export function claimable(state: CourierState, lane: Lane): number {
-  if (state.kind !== "open" || state.session.trust === "suspect") return 0;
+  if (state.kind !== "open" || state.session.trust === "suspect" || isLaden(state.session)) return 0;
   const { granted, offered } = state.session.credit[lane];
   return Math.max(0, Math.min(granted - offered, mostOf(state.session) - state.session.offers.size));
+}
+
+function isLaden({ offeredBytes }: OpenSession): boolean {
+  return offeredBytes >= mostOfferedBytes;
 }
 
 /** Unanswered offers, and open attempts whose log and result come through the session. */
@@ -121,6 +131,7 @@ function welcomed(
     capabilities: new Set(hello.capabilities),
     credit: { work: { granted: 0, offered: 0 }, system: { granted: 0, offered: 0 } },
     offers: new Map(),
+    offeredBytes: 0,
     homes: new Map(),
     trust: "trusted",
     slots,
@@ -189,12 +200,21 @@ function openEffects(session: OpenSession, event: CourierEvent, atMs: number): C
 function claimedEffects(session: OpenSession, claimed: readonly OfferedAttempt[], atMs: number): CourierEffect[] {
   const isMine = ({ journalId = session.journalId }: OfferedAttempt): boolean => journalId === session.journalId;
   const others = claimed.filter((attempt) => !isMine(attempt));
-  const { messages, unfit } = packOffers(session, claimed.filter(isMine));
-  for (const { attempt, offerNo, lane } of messages.flatMap((message) => message.items)) {
+  const { messages, bytes, unfit } = packOffers(session, claimed.filter(isMine));
+  const bytesOf = ({ attempt }: { readonly attempt: AttemptId }): number => bytes.get(attempt) ?? 0;
+  for (const item of messages.flatMap((message) => message.items)) {
+    const { attempt, offerNo, lane } = item;
+    // An offer made again takes the place of the one before it.
+    forget(session, attempt);
     session.credit[lane].offered += 1;
-    session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs });
+    session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs, bytes: bytesOf(item) });
+    session.offeredBytes += bytesOf(item);
   }
-  const effects: CourierEffect[] = messages.map((message) => ({ kind: "send", message }));
+  const effects: CourierEffect[] = messages.map((message) => ({
+    kind: "send",
+    message,
+    bytes: message.items.reduce((sum, item) => sum + bytesOf(item), 0),
+  }));
   if (others.length > 0) effects.push(releaseOf(others));
   for (const items of chunks(unfit)) {
     effects.push({
@@ -219,16 +239,15 @@ function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[]
       for (const lane of lanes) session.credit[lane].granted = Math.max(session.credit[lane].granted, message[lane]);
       return [{ kind: "claimable" }];
     case "accept":
-      for (const { attempt } of message.items) session.offers.delete(attempt);
       return [
+        ...answered(session, message.items),
         {
           kind: "progress",
           items: message.items.map(({ attempt, homeNo }) => ({ attempt, homeNo, homeHere: true, reached: "accepted" })),
         },
       ];
     case "refuse":
-      for (const { attempt } of message.items) session.offers.delete(attempt);
-      return [{ kind: "refuse", items: message.items }];
+      return [...answered(session, message.items), { kind: "refuse", items: message.items }];
     case "state":
       return stateEffects(session, message.items);
     case "started":
@@ -243,8 +262,7 @@ function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[]
     case "log":
       return logFrame(session, message);
     case "result":
-      for (const { attempt } of message.items) session.offers.delete(attempt);
-      return [{ kind: "finish", items: message.items }];
+      return [...answered(session, message.items), { kind: "finish", items: message.items }];
     case "resume":
       return [{ kind: "resume", items: message.items }];
     case "renew":
@@ -253,9 +271,8 @@ function frameEffects(session: OpenSession, message: FromAgent): CourierEffect[]
 }
 
 function stateEffects(session: OpenSession, items: Extract<FromAgent, { type: "state" }>["items"]): CourierEffect[] {
-  const effects: CourierEffect[] = [];
+  const effects = answered(session, items);
   for (const { attempt, state, homeNo, homeHere } of items) {
-    session.offers.delete(attempt);
     if (state === "accepted" || state === "running")
       effects.push({ kind: "progress", items: [{ attempt, homeNo, homeHere, reached: state }] });
     else if (state === "unknown" || state === "collected")
@@ -263,6 +280,18 @@ function stateEffects(session: OpenSession, items: Extract<FromAgent, { type: "s
     // finished: its result is on the way by itself.
   }
   return effects;
+}
+
+/** These offers have an answer. Where their bytes kept the agent from more, more can be claimed for it again. */
+function answered(session: OpenSession, items: readonly { readonly attempt: AttemptId }[]): CourierEffect[] {
+  const wasLaden = isLaden(session);
+  for (const { attempt } of items) forget(session, attempt);
+  return wasLaden && !isLaden(session) ? [{ kind: "claimable" }] : [];
+}
+
+function forget(session: OpenSession, attempt: AttemptId): void {
+  session.offeredBytes -= session.offers.get(attempt)?.bytes ?? 0;
+  session.offers.delete(attempt);
 }
 
 function tick(session: OpenSession, atMs: number): CourierEffect[] {
@@ -282,8 +311,7 @@ function tick(session: OpenSession, atMs: number): CourierEffect[] {
 function trustAgain(session: OpenSession, atMs: number): CourierEffect[] {
   if (session.trust === "trusted") return [];
   session.trust = "trusted";
-  for (const [attempt, offer] of session.offers)
-    if (atMs - offer.sentAtMs >= suspectAfterMs) session.offers.delete(attempt);
+  for (const [attempt, offer] of session.offers) if (atMs - offer.sentAtMs >= suspectAfterMs) forget(session, attempt);
   return [{ kind: "claimable" }];
 }
 

@@ -6,7 +6,7 @@ import type { Clock, Timer } from "../../shared/clock.ts";
 import type { AgentId, BootId, JournalId, NodeId } from "../../shared/ids.ts";
 import type { Logger } from "../../shared/logger.ts";
 import { lanes, type Lane } from "../../shared/task.ts";
-import type { ClaimCredit, ClaimedAttempt } from "../store/claim-attempts.ts";
+import { claimBytes, specBytes, type ClaimCredit, type ClaimedAttempt } from "../store/claim-attempts.ts";
 import type { ClusterStore, CourierStore } from "../store/store.ts";
 import type { ClaimRoom } from "./claim-room.ts";
 
@@ -228,7 +228,12 @@ export class Dispatcher {
     this.#deliver(claimed);
     // A claim cut off at its limit says nothing about those it did not reach; other nodes may hold what it picked.
     const isCut = creditOf(credits) > most && (claimed.length > 0 || (room.isShared && most < largestClaim));
-    if (!isCut) this.#clearExhausted(credits, claimed, stampBefore);
+    const bytes = specBytes(claimed);
+    if (!isCut && bytes < claimBytes.all) this.#clearExhausted(credits, claimed, stampBefore);
+    // A lane that was cut off at its bytes may have credit left, for what was claimed may all be unfit: looked at at once.
+    if (bytes >= claimBytes.lane) this.#loop = "again";
+    if (bytes >= claimBytes.all) this.#lookAgain(credits);
+    else if (!isCut) return;
     else if (most === largestClaim) {
       this.#lookAgain(credits);
       this.#loop = "again";
@@ -258,7 +263,8 @@ export class Dispatcher {
     const got = Map.groupBy(claimed, ({ agent, lane }) => `${agent}/${lane}`);
     for (const one of credits) {
       const { agent, lane, credit } = one;
-      const isEmpty = (got.get(`${agent}/${lane}`)?.length ?? 0) < credit;
+      const own = got.get(`${agent}/${lane}`) ?? [];
+      const isEmpty = own.length < credit && specBytes(own) < claimBytes.lane;
       if (!isEmpty) this.#lookAgain([one]);
       if (!isEmpty || (this.#maybe[lane].get(agent) ?? Infinity) > stampBefore) continue;
       this.#maybe[lane].delete(agent);

@@ -1,6 +1,7 @@
 // Claiming: in order, within credit, for the right boot and journal, each attempt by one node at a time.
 import { describe, expect, it } from "vitest";
 import { bootIdSchema, journalIdSchema, newId } from "../../shared/ids.ts";
+import { claimBytes } from "../../server/store/claim-attempts.ts";
 import { cancelTasks } from "../../server/store/cancel-tasks.ts";
 import { creditOf, first, ids, useLab, type QueuedTask } from "./fixture.ts";
 
@@ -69,6 +70,65 @@ describe("claim", () => {
     const claimed = await lab.store.claim({ node: lab.node.id, credits, most: 4 });
     expect(await inQueueOrder(claimed)).toEqual(oldest);
     expect(await lab.store.claim({ node: lab.node.id, credits, most: 4 })).toHaveLength(2);
+  });
+
+  describe("of large specs", () => {
+    const bytes = 512 * 1024;
+    const specOf = (script: string) => JSON.stringify({ kind: "script", script });
+    const spec = specOf("x".repeat(bytes - specOf("").length));
+    const perLane = claimBytes.lane / bytes;
+
+    it("ends for a lane at the one that reaches the bound, and a small one of the other lane is not kept waiting", async () => {
+      const agent = await lab.agent();
+      const queued = attemptsOf(await lab.queue(agent, { count: perLane + 3, spec }));
+      const system = await lab.queueOne(agent, { lane: "system" });
+      const credits = [creditOf(agent, { credit: 100 }), creditOf(agent, { lane: "system" })];
+      const claimed = await lab.store.claim({ node: lab.node.id, credits, most: 500 });
+      expect(await inQueueOrder(claimed)).toEqual([...queued.slice(0, perLane), system.attempt]);
+      expect(await inQueueOrder(await lab.claim(agent, { credit: 100 }))).toEqual(queued.slice(perLane));
+    });
+
+    it("brings one that is larger than the bound alone", async () => {
+      const agent = await lab.agent();
+      const large = specOf("x".repeat(claimBytes.all));
+      const queued = attemptsOf([await lab.queueOne(agent, { spec: large }), await lab.queueOne(agent)]);
+      expect(attemptsOf(await lab.claim(agent))).toEqual(queued.slice(0, 1));
+      expect(attemptsOf(await lab.claim(agent))).toEqual(queued.slice(1));
+    });
+
+    it("ends for all agents together, the oldest first, and what a lane was not given counts for nothing", async () => {
+      const agents = await Promise.all(Array.from({ length: 6 }, () => lab.agent()));
+      const queued: unknown[][] = [];
+      for (const agent of agents) queued.push(attemptsOf(await lab.queue(agent, { count: perLane + 1, spec })));
+      const credits = agents.map((agent) => creditOf(agent, { credit: 100 }));
+      const claim = () => lab.store.claim({ node: lab.node.id, credits, most: 500 });
+      const full = claimBytes.all / claimBytes.lane;
+      expect(await inQueueOrder(await claim())).toEqual(
+        queued.slice(0, full).flatMap((attempts) => attempts.slice(0, perLane)),
+      );
+      const left = queued.flatMap((attempts, index) =>
+        index < full ? attempts.slice(perLane) : attempts.slice(0, perLane),
+      );
+      expect(await inQueueOrder(await claim())).toEqual(left);
+    });
+
+    it("counts their bytes as they are, not as they are stored", async () => {
+      const agent = await lab.agent();
+      const [task] = await lab.queue(agent, { count: perLane + 1, spec: specOf("ä".repeat(bytes / 2)) });
+      const [row] = await lab.sql(`select pg_column_size(spec) as stored from task where id = $1`, [task?.task]);
+      expect(Number(row?.["stored"])).toBeLessThan(bytes / 10);
+      expect(await lab.claim(agent, { credit: 100 })).toHaveLength(perLane);
+    });
+
+    it("passes over those that another transaction holds: they take no room", async () => {
+      const agent = await lab.agent();
+      const queued = attemptsOf(await lab.queue(agent, { count: perLane + 2, spec }));
+      const other = await lab.connect();
+      await other.transaction(async (sql) => {
+        await sql.query({ name: "", text: "select from attempt where id = any($1) for update" }, [queued.slice(0, 2)]);
+        expect(await inQueueOrder(await lab.claim(agent, { credit: 100 }))).toEqual(queued.slice(2));
+      });
+    });
   });
 
   it("claims nothing for another boot or another journal than the agent's own", async () => {

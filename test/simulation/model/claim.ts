@@ -1,5 +1,6 @@
 // claim-attempts.ts, release-offers.ts and refuse-attempts.ts on the model: all that happens to an attempt of rank 0 and 1.
 import {
+  claimBytes,
   offerWindowMs,
   type ClaimCredit,
   type ClaimedAttempt,
@@ -67,6 +68,25 @@ function picksFor(db: ModelDatabase, credit: ClaimCredit, claimed: Claimed | und
   return [...queued, ...again].toSorted(byPlace).slice(0, credit.credit);
 }
 
+interface ClaimPick extends Pick {
+  readonly credit: ClaimCredit;
+}
+
+/** In their order, while those before them have fewer bytes than a claim brings of a lane, and of all. */
+function withinBytes(db: ModelDatabase, picks: readonly ClaimPick[]): ClaimPick[] {
+  const ofLane = new Map<ClaimCredit, number>();
+  let ofAll = 0;
+  return picks.filter(({ row, credit }) => {
+    const bytes = Buffer.byteLength(db.tasks.get(row.task)?.spec ?? "");
+    const ahead = ofLane.get(credit) ?? 0;
+    ofLane.set(credit, ahead + bytes);
+    if (ahead >= claimBytes.lane) return false;
+    const before = ofAll;
+    ofAll += bytes;
+    return before < claimBytes.all;
+  });
+}
+
 export function claimAttempts(db: ModelDatabase, input: ClaimInput, claimed?: Claimed): ClaimedAttempt[] {
   if (db.cluster.get("one")?.paused === true) return [];
   const sessions = input.credits.filter(({ agent, bootId, journalId }) => {
@@ -77,36 +97,37 @@ export function claimAttempts(db: ModelDatabase, input: ClaimInput, claimed?: Cl
     .flatMap((credit) => picksFor(db, credit, claimed).map((pick) => ({ ...pick, credit })))
     .toSorted(byPlace)
     .slice(0, input.most)
-    .filter(({ row }) => row.rank < 2 && !row.cancelRequested)
-    .toSorted((a, b) => compare(a.row.id, b.row.id));
-  return picked.map(({ row, credit }) => {
-    const task = db.tasks.get(row.task);
-    if (task === undefined) throw new Error("an attempt without a task");
-    const offerNo = row.offerNo + 1;
-    db.attempts.put(row.id, {
-      ...row,
-      rank: 1,
-      state: "offered",
-      offerNo,
-      journalId: credit.journalId,
-      offeredBy: input.node,
-      reason: "",
-      unanswered: Math.min(row.unanswered + 1, 10),
-      offerUntilMs: db.nowMs + Math.min(offerWindowMs.most, offerWindowMs.first * 2 ** row.unanswered),
+    .filter(({ row }) => row.rank < 2 && !row.cancelRequested);
+  return withinBytes(db, picked)
+    .toSorted((a, b) => compare(a.row.id, b.row.id))
+    .map(({ row, credit }) => {
+      const task = db.tasks.get(row.task);
+      if (task === undefined) throw new Error("an attempt without a task");
+      const offerNo = row.offerNo + 1;
+      db.attempts.put(row.id, {
+        ...row,
+        rank: 1,
+        state: "offered",
+        offerNo,
+        journalId: credit.journalId,
+        offeredBy: input.node,
+        reason: "",
+        unanswered: Math.min(row.unanswered + 1, 10),
+        offerUntilMs: db.nowMs + Math.min(offerWindowMs.most, offerWindowMs.first * 2 ** row.unanswered),
+      });
+      const { id: attempt, agent, number: attemptNumber, lane, createdAtMs } = row;
+      return {
+        attempt,
+        task: row.task,
+        agent,
+        attemptNumber,
+        offerNo,
+        lane,
+        journalId: credit.journalId,
+        spec: task.spec,
+        waitedMs: db.nowMs - createdAtMs,
+      };
     });
-    const { id: attempt, agent, number: attemptNumber, lane, createdAtMs } = row;
-    return {
-      attempt,
-      task: row.task,
-      agent,
-      attemptNumber,
-      offerNo,
-      lane,
-      journalId: credit.journalId,
-      spec: task.spec,
-      waitedMs: db.nowMs - createdAtMs,
-    };
-  });
 }
 
 export function releaseOffers(db: ModelDatabase, node: NodeId, offers: readonly ReleasedOffer[]): void {

@@ -1,7 +1,7 @@
 // The courier of one session, event by event: greeting, credit, offers and answers, what a session's end means. Names
 // in brackets are the pairs of concurrent events of RELIABILITY 3.9 that a node decides.
 import { describe, expect, it } from "vitest";
-import { claimable, initialCourier, loadOf, stepCourier } from "../../../server/tasks/courier.ts";
+import { claimable, initialCourier, loadOf, mostOfferedBytes, stepCourier } from "../../../server/tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../../../server/tasks/courier-state.ts";
 import type { OpenAttempt } from "../../../server/store/read-open-attempts.ts";
 import { closeCode } from "../../../shared/wire/close-code.ts";
@@ -187,6 +187,62 @@ describe("credit and offers", () => {
     expect(claimable(session.state, "work")).toBe(1);
     session.apply({ kind: "settings", slots: 1_000 });
     expect(claimable(session.state, "work")).toBe(937);
+  });
+
+  describe("of many bytes", () => {
+    const large = (number: number, bytes = mostOfferedBytes / 8, offerNo = 1) => {
+      const spec = { kind: "script", interpreter: "sh", script: "", args: [], env: {}, graceMs: 0 };
+      const script = "x".repeat(bytes - JSON.stringify(spec).length);
+      return claimed(number, { spec: JSON.stringify({ ...spec, script }), offerNo });
+    };
+    const seven = Array.from({ length: 7 }, (_, index) => large(1 + index));
+    const item = (number: number) => ({ attempt: attempt(number), offerNo: 1, homeNo: 1 });
+    const answers: readonly [string, (session: Scene) => readonly CourierEffect[]][] = [
+      ["accept", (session) => session.frame({ type: "accept", items: [item(1)] })],
+      [
+        "refusal",
+        (session) => session.frame({ type: "refuse", items: [{ ...item(1), class: "later", reason: "busy" }] }),
+      ],
+      ["result", (session) => session.frame({ type: "result", items: [{ ...item(1), record: Scene.record }] })],
+      ["state", (session) => session.frame({ type: "state", items: [reportOf(1, "running")] })],
+    ];
+
+    it.each(answers)("are followed by no more until one has its answer, here by %s", (_what, answer) => {
+      const session = scene({ work: 99, system: 99 });
+      session.apply({ kind: "claimed", attempts: seven });
+      expect(claimable(session.state, "work")).toBe(92);
+      session.apply({ kind: "claimed", attempts: [large(8)] });
+      expect([claimable(session.state, "work"), claimable(session.state, "system")]).toEqual([0, 0]);
+      expect(kinds(answer(session))).toContain("claimable");
+      expect(claimable(session.state, "work")).toBe(91);
+      // The next answer says nothing new: only what was held back is told of.
+      expect(kinds(session.frame({ type: "accept", items: [item(2)] }))).toEqual(["progress"]);
+    });
+
+    it("count once when they are made again", () => {
+      const session = scene({ work: 99 });
+      session.apply({ kind: "claimed", attempts: seven });
+      session.apply({ kind: "claimed", attempts: [large(1, mostOfferedBytes / 8, 2)] });
+      expect(claimable(session.state, "work")).toBe(91);
+      session.frame({ type: "accept", items: [item(1)] });
+      session.apply({ kind: "claimed", attempts: [large(8)] });
+      expect(claimable(session.state, "work")).toBe(90);
+    });
+
+    it("no longer count when they are the database's again", () => {
+      const session = scene({ work: 99 });
+      session.apply({ kind: "claimed", attempts: [...seven, large(8)] });
+      session.apply({ kind: "tick" }, 3_000);
+      session.apply({ kind: "alive" }, 3_500);
+      expect(claimable(session.state, "work")).toBe(91);
+    });
+
+    it("say how many with the message that carries them", () => {
+      const session = scene({ work: 99 });
+      const effects = session.apply({ kind: "claimed", attempts: seven });
+      const bytes = effects.map((effect) => (effect.kind === "send" ? effect.bytes : undefined));
+      expect(bytes).toEqual(seven.map(({ spec }) => spec.length));
+    });
   });
 
   it("a refusal frees no credit by itself [refuse(busy) and claim]", () => {

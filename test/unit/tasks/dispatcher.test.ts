@@ -1,7 +1,7 @@
 // The claim loop against a store that a test answers: whom it asks for, what it hands on, what it keeps in mind.
 import { describe, expect, it } from "vitest";
 import { Dispatcher, type DispatcherDeps, type OfferTarget } from "../../../server/tasks/dispatcher.ts";
-import type { ClaimedAttempt, ClaimInput } from "../../../server/store/claim-attempts.ts";
+import { claimBytes, type ClaimedAttempt, type ClaimInput } from "../../../server/store/claim-attempts.ts";
 import type { ReleasedOffer } from "../../../server/store/release-offers.ts";
 import { Background } from "../../../shared/background.ts";
 import { AppError } from "../../../shared/errors.ts";
@@ -137,6 +137,24 @@ describe("the claim loop", () => {
     dispatcher.mayHaveWork([a.agent]);
     await settle();
     expect(asked).toHaveLength(2);
+  });
+
+  it("keeps in mind a lane whose claim ended at its bytes, and all of them where the whole claim did", async () => {
+    const [a, b] = [new FakeSession(agentNo(1), { work: 9 }), new FakeSession(agentNo(2), { work: 9 })];
+    const large = (agent: AgentId, number: number, bytes: number) => ({
+      ...of(agent, number),
+      spec: " ".repeat(bytes),
+    });
+    const answers: Answer[] = [
+      () => [large(a.agent, 1, claimBytes.all)],
+      () => [large(a.agent, 2, claimBytes.lane)],
+      () => [of(a.agent, 3)],
+    ];
+    const { dispatcher, asked, settle } = bench([a, b], answers);
+    dispatcher.mayHaveWork([a.agent, b.agent]);
+    await settle();
+    const agents = asked.map(({ credits }) => credits.map(({ agent }) => agent));
+    expect(agents).toEqual([[a.agent, b.agent], [a.agent, b.agent], [a.agent]]);
   });
 
   it("keeps in mind an agent that used all its credit, and asks when it grants more", async () => {

@@ -64,7 +64,24 @@ function drain(socket: FakeSocket, link: Link<Sent>): void {
   while (link.queued > 0 || socket.bufferedAmount > 0) socket.flush();
 }
 
+const isSome = (bytes: number): boolean => bytes > 0;
+
 describe("a link", () => {
+  it("says how many bytes wait, and which frames the kernel has taken", () => {
+    const { socket, link } = congested();
+    link.send(control("large"), 500_000);
+    link.send({ type: "log", attempt: "a" }, 7);
+    link.send({ type: "many", items: ["x"] }, 20);
+    link.send({ type: "many", items: ["y"] }, 30);
+    link.send(control("small"));
+    expect(link).toMatchObject({ waitingBytes: 500_057, writingBytes: expect.toSatisfy(isSome), written: 0 });
+    socket.flush();
+    expect(link).toMatchObject({ waitingBytes: 57, writingBytes: expect.toSatisfy(isSome), written: 1 });
+    drain(socket, link);
+    // The two of one type shared a frame.
+    expect(link).toMatchObject({ waitingBytes: 0, writingBytes: 0, written: 5 });
+  });
+
   it("hands frames to the socket at once while it takes them", () => {
     const socket = new FakeSocket();
     const link = new Link<Sent>({ socket });
