@@ -242,46 +242,53 @@ describe("a session", () => {
     );
   });
 
-  it("that speaks and does not read is offered no more than is stated, and is ended within two minutes", async () => {
-    // Queued before the node's memory is looked at: they are in the database, and the agent is not connected.
-    const script = `#${"x".repeat(500_000)}`;
-    for (let no = 0; no < 40; no += 1) {
-      const task = { on: "rogue-01", spec: { kind: "script" as const, script } };
-      await cluster.client.submit({ tasks: Array.from({ length: 10 }, () => task) });
-    }
-    await withstand(
-      { cluster, agent },
-      {
-        name: "large tasks for an agent that does not read",
-        caps: {
-          descriptors: 2 + ownDescriptors,
-          // What is offered, and what one claim brings beyond it; twice, for the text that comes from the database and what
-          // is made of it. Without bounds: 192 offers, 96 MB of text.
-          bytes: ownBytes + 2 * (mostOfferedBytes + claimBytes.lane + maxPayload),
+  it(
+    "that speaks and does not read is offered no more than is stated, and is ended within two minutes",
+    { timeout: 300_000 },
+    async () => {
+      // Queued before the node's memory is looked at: they are in the database, and the agent is not connected.
+      const script = `#${"x".repeat(500_000)}`;
+      for (let no = 0; no < 40; no += 1) {
+        const task = { on: "rogue-01", spec: { kind: "script" as const, script } };
+        await cluster.client.submit({ tasks: Array.from({ length: 10 }, () => task) });
+      }
+      await withstand(
+        { cluster, agent },
+        {
+          name: "large tasks for an agent that does not read",
+          caps: {
+            descriptors: 2 + ownDescriptors,
+            // What is offered, and what one claim brings beyond it; twice, for the text that comes from the database and what
+            // is made of it. Without bounds: 192 offers, 96 MB of text.
+            bytes: ownBytes + 2 * (mostOfferedBytes + claimBytes.lane + maxPayload),
+          },
+          async attack() {
+            const line = await rogue.greet();
+            line.say({ type: "ready", work: 400, system: 0 });
+            line.deafen();
+            return async () => {
+              for (let no = 0; line.isOpen; no += 1) {
+                line.say({
+                  type: "progress",
+                  items: [{ attempt: randomUUID(), homeNo: no, percent: 1, message: "x" }],
+                });
+                await Promise.race([line.ended, systemClock.sleep(500)]);
+              }
+              expect(await line.ended).toEqual({ by: null });
+            };
+          },
         },
-        async attack() {
-          const line = await rogue.greet();
-          line.say({ type: "ready", work: 400, system: 0 });
-          line.deafen();
-          return async () => {
-            for (let no = 0; line.isOpen; no += 1) {
-              line.say({ type: "progress", items: [{ attempt: randomUUID(), homeNo: no, percent: 1, message: "x" }] });
-              await Promise.race([line.ended, systemClock.sleep(500)]);
-            }
-            expect(await line.ended).toEqual({ by: null });
-          };
-        },
-      },
-    );
-    await eventually("what it was offered is anybody's again", async () => {
-      const rows = await queryRows(
-        await cluster.databaseUrl(),
-        `select count(*)::int as n, count(*) filter (where offer_until > clock_timestamp())::int as held
-          from attempt where agent_id = '${rogue.identity.agentId}' and rank < 2`,
       );
-      return { done: rows[0]?.["n"] === 400 && rows[0]["held"] === 0, state: rows };
-    });
-  });
+      await eventually("what it was offered is anybody's again", async () => {
+        const rows = await queryRows(
+          await cluster.databaseUrl(),
+          `select count(*)::int as n, count(*) filter (where offer_until > clock_timestamp())::int as held
+          from attempt where agent_id = '${rogue.identity.agentId}' and rank < 2`,
+        );
+        return { done: rows[0]?.["n"] === 400 && rows[0]["held"] === 0, state: rows };
+      });
+    },
+  );
 
   it("that renews its certificate without end is given so many an hour, and is heard in all else", async () => {
     const { agentId, cluster: name } = rogue.identity;

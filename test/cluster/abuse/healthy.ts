@@ -55,7 +55,7 @@ export async function withstand(
       most.bytes = Math.max(most.bytes, residentBytes(pid));
       return { done: state === "over", state: most };
     },
-    { limitMs: 120_000 },
+    { limitMs: 240_000 },
   );
   try {
     const end = await attack();
