@@ -4,21 +4,19 @@
 import type { Timer } from "../../shared/clock.ts";
 import { AppError } from "../../shared/errors.ts";
 import { Heartbeat } from "../../shared/heartbeat.ts";
-import type { AgentId, AttemptId, BootId } from "../../shared/ids.ts";
+import type { AgentId, BootId } from "../../shared/ids.ts";
 import { Link, readFrame } from "../../shared/link.ts";
-import { bytesOfOutputs } from "../../shared/output-variables.ts";
-import { streams, type Lane } from "../../shared/task.ts";
+import type { Lane } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { fromAgentSchema } from "../../shared/wire/from-agent.ts";
 import type { FromNode } from "../../shared/wire/from-node.ts";
-import { lengthOf } from "../../shared/wire/log.ts";
 import type { ProgressItem } from "../../shared/wire/progress.ts";
-import type { ResultItem } from "../../shared/wire/result.ts";
 import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import { claimable, initialCourier, loadOf, stepCourier } from "../tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
 import { AttemptWrites } from "./attempt-writes.ts";
+import { CourierWrites } from "./courier-writes.ts";
 import { greetingOf } from "./greeting.ts";
 import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
@@ -45,6 +43,8 @@ export class AgentSession {
   readonly #link: Link<FromNode>;
   readonly #heartbeat: Heartbeat;
   readonly #writes: AttemptWrites;
+  /** Made for the first: of 10,000 agents nearly all are idle. */
+  #courierWrites: CourierWrites | undefined;
   /** Made for the first that comes: few scripts tell how far they are. */
   #progressNotes: ProgressNotes | undefined;
   readonly #ending = new AbortController();
@@ -218,7 +218,7 @@ export class AgentSession {
   }
 
   #carryOut(effect: CourierEffect): void {
-    const { store, events, budget, background, socket } = this.#deps;
+    const { store, events, background, socket } = this.#deps;
     const { agent } = this;
     switch (effect.kind) {
       case "send":
@@ -260,55 +260,26 @@ export class AgentSession {
           this.apply({ kind: "reconciled", rows, welcome });
         });
         return;
-      case "progress":
-        for (const item of effect.items) this.#progress(item);
-        return;
       case "note-progress":
         this.#noteProgress(effect.items);
         return;
-      case "append": {
-        const bytes = "bytes" in effect.content ? effect.content.bytes.length : 0;
-        budget.take(bytes);
-        this.#writes.append(effect.attempt, effect, (run) => this.#append(effect.attempt, run));
-        return;
-      }
+      case "progress":
+      case "append":
       case "finish":
-        for (const item of effect.items) this.#finish(item);
-        return;
       case "resume":
-        for (const item of effect.items) {
-          this.#writes.run(item.attempt, "other", async () => {
-            const journalId = this.identity?.journalId;
-            if (journalId === undefined) return;
-            const outcomes = await store.resume([{ ...item, agent, journalId, node: this.#options.node.id }]);
-            this.apply({ kind: "resumed", items: [item], outcomes, windowBytes: budget.windowBytes() });
-          });
-        }
-        return;
       case "refuse":
-        for (const item of effect.items) {
-          this.#writes.run(item.attempt, "other", async () => {
-            const journalId = this.identity?.journalId;
-            if (journalId === undefined) return;
-            await store.refuse({
-              ...item,
-              agent,
-              journalId,
-              reason: item.detail === undefined ? item.reason : `${item.reason}: ${item.detail}`,
-            });
-            events.changed(item.attempt);
-          });
-        }
-        return;
       case "lose":
-        for (const attempt of effect.attempts) {
-          this.#writes.run(attempt, "other", async () => {
-            const journalId = this.identity?.journalId;
-            if (journalId === undefined) return;
-            await store.lose({ agent, journalId, attempts: [attempt], answer: effect.answer });
-            events.changed(attempt);
-          });
-        }
+        this.#courierWrites ??= new CourierWrites({
+          ...this.#deps,
+          writes: this.#writes,
+          signal: this.#ending.signal,
+          agent,
+          node: this.#options.node.id,
+          journal: () => this.identity?.journalId,
+          apply: (event) => this.apply(event),
+          onChanged: (attempt) => events.changed(attempt),
+        });
+        this.#courierWrites.carryOut(effect);
         return;
       case "release":
         background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
@@ -324,19 +295,6 @@ export class AgentSession {
     }
   }
 
-  #finish({ attempt, record }: ResultItem): void {
-    const { store, events, budget } = this.#deps;
-    const act = async (): Promise<void> => {
-      const journalId = this.identity?.journalId;
-      if (journalId === undefined) return;
-      const node = this.#options.node.id;
-      const outcome = await store.finish({ attempt, agent: this.agent, journalId, node, record });
-      this.apply({ kind: "finished", attempt, outcome, windowBytes: budget.windowBytes() });
-      events.changed(attempt);
-    };
-    this.#writes.run(attempt, "result", act, bytesOfOutputs(record.outputs ?? []));
-  }
-
   #noteProgress(items: readonly ProgressItem[]): void {
     const { agent, identity } = this;
     if (identity === undefined) return;
@@ -346,43 +304,6 @@ export class AgentSession {
       onStored: (attempt) => this.#deps.events.changed(attempt),
     });
     this.#progressNotes.note(items, { agent, journalId: identity.journalId });
-  }
-
-  #progress({
-    attempt,
-    homeNo,
-    homeHere,
-    reached,
-  }: Extract<CourierEffect, { kind: "progress" }>["items"][number]): void {
-    this.#writes.run(attempt, "progress", async () => {
-      const journalId = this.identity?.journalId;
-      if (journalId === undefined) return;
-      const node = homeHere ? this.#options.node.id : null;
-      const view = await this.#deps.store.progress({ attempt, agent: this.agent, journalId, node, homeNo, reached });
-      this.apply({ kind: "progressed", answers: [{ attempt, view }] });
-      this.#deps.events.changed(attempt);
-    });
-  }
-
-  async #append(attempt: AttemptId, run: Parameters<Parameters<AttemptWrites["append"]>[2]>[0]): Promise<void> {
-    const { store, budget, events } = this.#deps;
-    try {
-      const outcome = await store.append({ attempt, agent: this.agent, homeNo: run.homeNo, runs: run.runs });
-      const ends = Object.fromEntries(
-        streams.flatMap((stream) => {
-          const found = run.runs[stream];
-          return found === undefined
-            ? []
-            : [[stream, found.pieces.reduce((end, piece) => end + lengthOf(piece), found.from)]];
-        }),
-      );
-      budget.give(run.bytes);
-      this.apply({ kind: "appended", attempt, ends, outcome, windowBytes: budget.windowBytes() });
-      events.changed(attempt);
-    } catch (cause) {
-      if (!AppError.from(cause).retryable || this.#ending.signal.aborted) budget.give(run.bytes);
-      throw cause;
-    }
   }
 
   /** Before the greeting is complete there is nothing to keep: a node that cannot judge says so and closes. */

@@ -7,11 +7,11 @@ import type { Link } from "../../shared/link.ts";
 /** Behind more than these nothing is claimed for an agent. */
 const mostWaiting = { messages: 256, bytes: 4 * 1024 * 1024 } as const;
 /**
- * Within this time a frame leaves, or the agent does not read; and within a second more for each 16 KiB on their way, for
- * nobody sees how much of a frame the kernel has taken, and a script of 500 kB takes half a minute on a slow line.
+ * Within this time a frame leaves, or the agent does not read; and within a second more for each 8 KiB on their way, for nobody
+ * sees how much of a frame the kernel has taken, and an offer of 768 KiB takes three minutes on a line of 32 kbit/s.
  */
 const stalledAfterMs = 60_000;
-const slowestBytesPerMs = 16.384;
+const slowestBytesPerMs = 8.192;
 
 export interface ReaderWatchDeps {
   readonly link: Pick<Link<FromNode>, "queued" | "waitingBytes" | "writingBytes" | "written">;

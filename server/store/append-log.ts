@@ -1,12 +1,13 @@
 // Stores log pieces of many attempts in one statement, on the narrow attempt_log rows only. A piece is stored at exactly
-// its stream's next offset, by the attempt's own agent, by a home that is not superseded, while the log is open and has not
-// taken what one attempt may: agents keep far less (SECURITY 5), so none that is honest comes near.
+// its stream's next offset, by the attempt's own agent, by a home that is not superseded, while the log is open. Beyond the
+// most that one attempt's log may take it is counted only (overflow-log.ts).
 // Content travels as one buffer and is cut by the database: measured cheaper than an array of byte strings.
 import { z } from "zod";
 import { attemptIdSchema, type AgentId, type AttemptId } from "../../shared/ids.ts";
 import type { Stream } from "../../shared/task.ts";
 import { lengthOf, type LogContent } from "../../shared/wire/log.ts";
 import type { Sql } from "./connection.ts";
+import { overflowLog } from "./overflow-log.ts";
 import { inOrder, rowsOf } from "./rows.ts";
 
 /** Contiguous pieces of one stream. */
@@ -29,13 +30,11 @@ export type AppendOutcome =
       readonly homeNo: number;
       readonly closed: boolean;
     }
-  | { readonly kind: "unknown" }
-  /** Its log takes {@link mostLogBytes}: nothing is added to it. */
-  | { readonly kind: "full" };
+  | { readonly kind: "unknown" };
 
 /** A row of `log_chunk` besides its content, with its place in the index. */
 export const logRowBytes = 96;
-/** Twice the most that an agent may be set to keep of an attempt (4 GiB), for content and rows; what is over goes nowhere. */
+/** Content and rows of one attempt: nobody reads more, and one attempt must not fill the database. */
 export const mostLogBytes = 8 * 1024 ** 3;
 
 const statement = {
@@ -61,7 +60,7 @@ stored as (
     case when c.place > 0 then substring($13::bytea from c.place for c.length::int) end
   from unnest($8::uuid[], $9::smallint[], $10::bigint[], $11::bigint[], $12::int[], $14::bigint[]) c(attempt_id, stream, start_offset, length, place, at_ms)
   join judged j on j.attempt_id = c.attempt_id and case c.stream when 0 then j.out_ok else j.err_ok end)
-select attempt_id as attempt, closed, greatest(row_home, case when closed then 0 else home_no end) as home_no,
+select attempt_id as attempt, closed, greatest(row_home, case when closed then 0 else home_no end) as "homeNo",
   case when out_ok then out_to else out_next end as out, case when err_ok then err_to else err_next end as err, is_full and not closed as full
 from judged`,
 };
@@ -69,7 +68,7 @@ from judged`,
 const row = z.object({
   attempt: attemptIdSchema,
   closed: z.boolean(),
-  home_no: z.int(),
+  homeNo: z.int(),
   out: z.number(),
   err: z.number(),
   full: z.boolean(),
@@ -88,6 +87,7 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
       filled += content.bytes.length;
     }
   }
+  const spans = items.map((item) => ({ ...item, out: spanOf(item.runs.out), err: spanOf(item.runs.err) }));
   const rows = await rowsOf(
     sql,
     statement,
@@ -95,10 +95,10 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
       items.map((item) => item.attempt),
       items.map((item) => item.agent),
       items.map((item) => item.homeNo),
-      items.map((item) => item.runs.out?.from ?? 0),
-      items.map((item) => endOf(item.runs.out)),
-      items.map((item) => item.runs.err?.from ?? 0),
-      items.map((item) => endOf(item.runs.err)),
+      spans.map(({ out }) => out.from),
+      spans.map(({ out }) => out.to),
+      spans.map(({ err }) => err.from),
+      spans.map(({ err }) => err.to),
       chunks.map((chunk) => chunk.attempt),
       chunks.map((chunk) => chunk.stream),
       chunks.map((chunk) => chunk.offset),
@@ -112,12 +112,18 @@ export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<
     ],
     row,
   );
+  const full = new Set(rows.flatMap((found) => (found.full ? [found.attempt] : [])));
+  const over =
+    full.size === 0
+      ? []
+      : await overflowLog(
+          sql,
+          spans.filter(({ attempt }) => full.has(attempt)),
+        );
   const outcomes = new Map<string, AppendOutcome>(
-    rows.map((found) => [
-      found.attempt,
-      found.full
-        ? { kind: "full" }
-        : { kind: "row", next: { out: found.out, err: found.err }, homeNo: found.home_no, closed: found.closed },
+    [...rows, ...over].map(({ attempt, closed, homeNo, out, err }) => [
+      attempt,
+      { kind: "row", next: { out, err }, homeNo, closed },
     ]),
   );
   return inOrder(
@@ -146,8 +152,9 @@ function chunksOf(item: LogAppend, stream: Stream, number: 0 | 1): Chunk[] {
   });
 }
 
-function endOf(run: LogRun | undefined): number {
-  return run === undefined ? 0 : run.pieces.reduce((end, content) => end + lengthOf(content), run.from);
+function spanOf(run: LogRun | undefined): { readonly from: number; readonly to: number } {
+  const { from, pieces } = run ?? { from: 0, pieces: [] };
+  return { from, to: pieces.reduce((end, content) => end + lengthOf(content), from) };
 }
 
 function storedBytes(run: LogRun | undefined): number {

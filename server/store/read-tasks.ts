@@ -108,7 +108,9 @@ export async function taskRows(sql: Sql, statement: Statement, values: readonly 
 
 const one = { name: "read-task", text: `${columnsWith("a.result -> 'outputs'")} where t.id = $1` };
 export async function readTask(sql: Sql, id: TaskId): Promise<TaskRow | undefined> {
-  return (await taskRows(sql, one, [id]))[0];
+  const [row] = await taskRows(sql, one, [id]);
+  // On a page it keeps its place; by itself it is gone.
+  return row?.spec === goneSpec ? undefined : row;
 }
 
 const submissionRow = z.object({

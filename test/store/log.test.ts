@@ -60,27 +60,53 @@ describe("append", () => {
     expect([await lab.log(task.attempt, 0), await lab.log(task.attempt, 1)]).toEqual(["", "good"]);
   });
 
-  it("adds nothing to a log that takes as much as one attempt's may, and says so", async () => {
+  it("counts what a log would take beyond its most, and keeps it as one omission of each stream", async () => {
     const agent = await lab.agent();
     const task = await lab.accepted(agent);
+    const stored = async (): Promise<unknown> =>
+      (await lab.sql("select stored_bytes::int as n from attempt_log where attempt_id = $1", [task.attempt]))[0]?.["n"];
     await append(agent, task, { out: run(0, text("123"), text("45"), { omitted: 7 }), err: run(0, text("6")) });
-    const [row] = await lab.sql("select stored_bytes::int as stored from attempt_log where attempt_id = $1", [
-      task.attempt,
-    ]);
+    const before = await stored();
     // Four rows besides.
-    expect(row?.["stored"]).toBeGreaterThan(4 * 64);
+    expect(before).toBeGreaterThan(4 * 64);
     await append(agent, task, { out: run(0, text("again")) });
-    const [same] = await lab.sql("select stored_bytes::int as stored from attempt_log where attempt_id = $1", [
-      task.attempt,
-    ]);
-    expect(same).toEqual(row);
+    expect(await stored()).toBe(before);
     await lab.sql("update attempt_log set stored_bytes = $2 where attempt_id = $1", [task.attempt, mostLogBytes - 1]);
-    expect(await append(agent, task, { err: run(1, text("7")) })).toMatchObject({
-      kind: "row",
-      next: { out: 12, err: 2 },
+    expect(await append(agent, task, { err: run(1, text("7")) })).toMatchObject({ next: { out: 12, err: 2 } });
+    // What follows an omission of the agent's own joins it; what was sent before changes nothing.
+    const over = { out: run(12, text("89"), text("0")), err: run(2, text("ab"), { omitted: 1 }) };
+    for (let time = 0; time < 2; time += 1)
+      expect(await append(agent, task, over)).toEqual({
+        kind: "row",
+        homeNo: 1,
+        closed: false,
+        next: { out: 15, err: 5 },
+      });
+    expect(await append(agent, task, { err: run(5, text("c")) })).toMatchObject({ next: { out: 15, err: 6 } });
+    const pieces = async (stream: "out" | "err", from: number) =>
+      (await readLogChunks(lab.database.durable, { attempt: task.attempt, stream, from, most: 10 })).map((piece) => [
+        piece.offset,
+        "omitted" in piece.content ? piece.content.omitted : Buffer.from(piece.content.bytes).toString(),
+      ]);
+    expect(await pieces("out", 0)).toEqual([
+      [0, "123"],
+      [3, "45"],
+      [5, 10],
+    ]);
+    expect(await pieces("err", 0)).toEqual([
+      [0, "6"],
+      [1, "7"],
+      [2, 4],
+    ]);
+    // Who has read a part of an omission goes on within it.
+    expect(await pieces("err", 5)).toEqual([[2, 4]]);
+    const later = await lab.agent();
+    expect(await append(later, task, { err: run(6, text("d")) })).toEqual({ kind: "unknown" });
+    expect(await append(agent, task, { err: run(6, text("d")) }, 0)).toMatchObject({ next: { err: 6 } });
+    expect(await finish(agent, task, { ...out(15), err: { length: 6, sha256: emptyDigest } })).toMatchObject({
+      kind: "stored",
     });
-    expect(await append(agent, task, { err: run(2, text("8")) })).toEqual({ kind: "full" });
-    expect(await lab.log(task.attempt, 1)).toBe("67");
+    expect(await append(agent, task, { err: run(6, text("d")) })).toMatchObject({ closed: true, next: { err: 6 } });
   });
 
   it("counts omitted bytes as produced and keeps their place", async () => {

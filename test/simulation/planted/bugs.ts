@@ -6,10 +6,10 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "result acknowledged before it is committed",
     about: "the node answers result-ack before the transaction that stores the result",
-    file: "server/gateway/agent-session.ts",
+    file: "server/gateway/courier-writes.ts",
     find: "      const outcome = await store.finish({",
     replace:
-      '      this.apply({ kind: "finished", attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n      const outcome = await store.finish({',
+      '      apply({ kind: "finished", attempt, outcome: { kind: "stored" }, windowBytes: budget.windowBytes() });\n      const outcome = await store.finish({',
     from: 108,
     within: 333,
   },

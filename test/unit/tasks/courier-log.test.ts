@@ -1,5 +1,4 @@
 // Logs, homes and results of one session: the database's next offset is the truth, memory only saves asking.
-import { closeCode } from "../../../shared/wire/close-code.ts";
 import { describe, expect, it } from "vitest";
 import type { CourierEffect } from "../../../server/tasks/courier-state.ts";
 import type { Log } from "../../../shared/wire/log.ts";
@@ -71,19 +70,6 @@ describe("log frames", () => {
     expect(messages(stored(session, 0, 3, { closed: true }))).toEqual([
       { type: "log-ack", ...place, offset: 3, window: windowBytes },
     ]);
-  });
-
-  it("beyond what one attempt's log may take end the session", () => {
-    const session = scene();
-    session.frame(log(0));
-    const effects = session.apply({
-      kind: "appended",
-      attempt: attempt(1),
-      ends: { out: 3 },
-      windowBytes,
-      outcome: { kind: "full" },
-    });
-    expect(effects).toMatchObject([{ kind: "close", code: closeCode.protocolError }]);
   });
 
   it("of an attempt the database does not know are answered unknown", () => {
