@@ -32,7 +32,10 @@ export interface Renewal {
   readonly proof: Uint8Array;
 }
 
-/** An agent needs two in a life, and one a minute while its disk takes none: each is a row, a signature and an audit row. */
+/**
+ * An agent needs two in a life, and one a minute while its disk takes none: each is a row, a signature and an audit row. Nodes
+ * count without a lock: asked through several at once, an agent may get one more through each.
+ */
 export const mostIssued = { count: 30, withinMs: 3_600_000 } as const;
 
 /**

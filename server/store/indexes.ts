@@ -17,7 +17,10 @@ const wanted = {
   attempt_trouble: "attempt (agent_id, state, task_id) where rank = 9 and state <> 'succeeded'",
 } as const;
 
-/** Built by earlier versions; what those read through them is read through the wanted ones by the same statements. */
+/**
+ * Built by earlier versions; what those read through them is read through the wanted ones by the same statements. A node of
+ * such a version that starts builds them anew: they go with the next start of one of this version.
+ */
 const retired: readonly string[] = ["attempt_state"];
 
 /**
