@@ -16,7 +16,7 @@ import { addAgentRoutes } from "./agent-routes.ts";
 import { addAgentUpdateRoutes } from "./agent-update-routes.ts";
 import { installAuthorization } from "./authorize.ts";
 import type { Backend, EnrolmentBackend } from "./backend.ts";
-import { installBodyBudget, type BodyBudgetOptions } from "./body-budget.ts";
+import { BodyBudget, installBodyBudget, type BodyBudgetOptions } from "./body-budget.ts";
 import { parseTrustedProxies } from "./client-address.ts";
 import { ApiConnections, type ApiConnectionsOptions } from "./connections.ts";
 import { installCrossOrigin, parseOrigins } from "./cross-origin.ts";
@@ -81,6 +81,7 @@ interface Running {
 }
 
 export class ApiServer implements Service {
+  readonly bodies: BodyBudget;
   readonly #deps: ApiServerDeps;
   readonly #options: ApiServerOptions;
   readonly #seconds: Histogram;
@@ -91,6 +92,7 @@ export class ApiServer implements Service {
   constructor(deps: ApiServerDeps, options: ApiServerOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.bodies = new BodyBudget(options.bodies);
     const registers = [deps.registry];
     this.#seconds = new Histogram({
       name: "holdfast_api_request_seconds",
@@ -223,7 +225,7 @@ export class ApiServer implements Service {
     });
     installCrossOrigin(app, parseOrigins(this.#options.allowOrigins ?? []));
     installAuthorization(app, { keys: backend, proxies: parseTrustedProxies(this.#options.trustedProxies) });
-    installBodyBudget(app, this.#options.bodies);
+    installBodyBudget(app, this.bodies);
     // Whose key was checked may send a body slowly.
     app.addHook("onRequest", async ({ principal, raw }) => {
       if (principal !== null) parts.connections.answer(raw);

@@ -22,6 +22,8 @@ export function unknownRoute({ url, method }: FastifyRequest): AppError {
 export function sendProblem(reply: FastifyReply, error: AppError): FastifyReply {
   const problem: Problem = { code: error.code, message: error.message, mend: error.mend, requestId: reply.request.id };
   if (error.retryAfterSeconds !== undefined) reply.header("retry-after", String(Math.ceil(error.retryAfterSeconds)));
+  // Fastify closes the connection of a body it gave up, and its sender would not hear why; the rest of this one is dropped.
+  if (error.code === "rate.limited") reply.removeHeader("connection");
   if (errorRows[error.code].status === 401) reply.header("www-authenticate", 'Bearer realm="holdfast"');
   // Serialised here: the route's own schemas describe successes only.
   return reply
