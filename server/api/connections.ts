@@ -42,7 +42,8 @@ export class ApiConnections {
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
       response.once("close", () => this.#answered(request));
       // A body may be as slow as a head: until it is there, or its sender is known, nothing is being answered.
-      if (hasBody(request)) request.once("end", () => this.answer(request));
+      // What was answered before all of it came is not answered any more when the rest comes.
+      if (hasBody(request)) request.once("end", () => void (response.closed || this.answer(request)));
       else this.answer(request);
     });
   }

@@ -76,6 +76,9 @@ function toAppError(cause: unknown, request: FastifyRequest, logger: Logger): Ap
   }
   const known = isFastifyError(cause) ? fromFastify(cause, request) : undefined;
   if (known !== undefined) return known;
+  // Its sender went away amid the body: nothing of ours failed, and nobody hears the answer.
+  if (request.raw.destroyed && errnoOf(cause) === "ECONNRESET")
+    return new AppError("aborted", "the request was broken off");
   const what = isResponseSerializationError(cause) ? "an answer did not match its contract" : "a request failed";
   logger.error({ err: cause, requestId: request.id, route: request.routeOptions.url }, what);
   return new AppError("internal", "the server met an error of its own");

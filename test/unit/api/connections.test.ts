@@ -123,3 +123,16 @@ it("a request whose head is late may be sent again: it, or the server, may only 
   await wrong.ended;
   expect(wrong.heard).toMatch(/^HTTP\/1\.1 400 [^]*"request\.invalid"/);
 });
+
+it("one whose body comes to its end after its refusal is not taken for one that is being answered", async () => {
+  await using api = await startApi({ connections: { most: 2 } });
+  const head =
+    "POST /api/v1/submissions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n{";
+  const refused = await Caller.arrive(api, "127.0.0.1", head);
+  await refused.hears("HTTP/1.1 401");
+  refused.socket.write(`"":${get("/healthz")}`);
+  await refused.hears("HTTP/1.1 200");
+  await answered(api, "127.0.0.1");
+  await answered(api, "127.0.0.1");
+  await refused.ended;
+});
