@@ -117,8 +117,8 @@ export class AgentSession {
   }
 
   /** Offers that may still be sent on a lane. */
-  claimable(lane: Lane): number {
-    return this.#reader.isFull() ? 0 : claimable(this.#state, lane);
+  claimable(lane: Lane, bytesAside: number): number {
+    return this.#reader.isFull() ? 0 : claimable(this.#state, lane, bytesAside);
   }
 
   /** Attempts whose log and result flow through here, and offers not answered yet. */

@@ -5,6 +5,7 @@ import { streams, type Stream } from "../../shared/task.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
 import { lengthOf, type Log } from "../../shared/wire/log.ts";
 import type { CourierEffect, CourierEvent, HeldHome, OpenSession, StreamPosition } from "./courier-state.ts";
+import { answered } from "./courier-unanswered.ts";
 
 type EventOf<Kind extends CourierEvent["kind"]> = Extract<CourierEvent, { kind: Kind }>;
 
@@ -33,12 +34,12 @@ export function logFrame(session: OpenSession, { attempt, homeNo, stream, offset
 export function appended(session: OpenSession, event: EventOf<"appended">): CourierEffect[] {
   const { attempt, ends, outcome, windowBytes } = event;
   if (outcome.kind === "unknown") {
-    session.homes.delete(attempt);
+    drop(session, attempt);
     return [resultAck(attempt, "unknown")];
   }
   const home = session.homes.get(attempt);
   if (home === undefined) return [];
-  home.ended = outcome.closed;
+  setEnded(session, home, outcome.closed);
   return streams.flatMap((stream): CourierEffect[] => {
     const end = ends[stream];
     if (end === undefined) return [];
@@ -56,16 +57,16 @@ export function appended(session: OpenSession, event: EventOf<"appended">): Cour
 export function finished(session: OpenSession, event: EventOf<"finished">): CourierEffect[] {
   const { attempt, outcome, windowBytes } = event;
   // An offer of it that crossed the result is answered by that: the agent may take the acknowledgement for its end and be silent.
-  if (outcome.kind !== "behind") session.offers.delete(attempt);
+  const freed = outcome.kind === "behind" ? [] : answered(session, [{ attempt }]);
   switch (outcome.kind) {
     case "stored":
     case "same":
     case "late":
-      session.homes.delete(attempt);
-      return [resultAck(attempt, "acknowledged")];
+      drop(session, attempt);
+      return [resultAck(attempt, "acknowledged"), ...freed];
     case "unknown":
-      session.homes.delete(attempt);
-      return [resultAck(attempt, "unknown")];
+      drop(session, attempt);
+      return [resultAck(attempt, "unknown"), ...freed];
     case "behind": {
       const home = homeOf(session, attempt, outcome.homeNo);
       return streams.map((stream) => {
@@ -83,7 +84,7 @@ export function resumed(session: OpenSession, event: EventOf<"resumed">): Courie
     if (outcome === undefined || outcome.kind === "unknown") return [resultAck(attempt, "unknown")];
     if (outcome.homeNo <= homeNo) {
       const home = homeOf(session, attempt, homeNo);
-      home.ended = outcome.final;
+      setEnded(session, home, outcome.final);
       for (const stream of streams) {
         place(home.streams[stream], outcome[stream], event.windowBytes);
         home.streams[stream].awaiting = "next";
@@ -113,7 +114,20 @@ function homeOf(session: OpenSession, attempt: AttemptId, homeNo: number): HeldH
   const fresh = (): StreamPosition => ({ received: unplaced, limit: 0, awaiting: "next" });
   const home: HeldHome = { homeNo, ended: false, streams: { out: fresh(), err: fresh() } };
   session.homes.set(attempt, home);
+  session.openHomes += 1;
   return home;
+}
+
+function setEnded(session: OpenSession, home: HeldHome, ended: boolean): void {
+  if (home.ended !== ended) session.openHomes += ended ? -1 : 1;
+  home.ended = ended;
+}
+
+function drop(session: OpenSession, attempt: AttemptId): void {
+  const home = session.homes.get(attempt);
+  if (home === undefined) return;
+  setEnded(session, home, true);
+  session.homes.delete(attempt);
 }
 
 function resumeFrom(

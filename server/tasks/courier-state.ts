@@ -58,10 +58,13 @@ export interface OpenSession {
   readonly journalId: JournalId;
   readonly capabilities: ReadonlySet<string>;
   readonly credit: Record<Lane, LaneCredit>;
+  /** Changed in courier-unanswered.ts only, with their bytes. */
   readonly offers: Map<AttemptId, OutstandingOffer>;
   /** Of all that are in `offers`. */
   offeredBytes: number;
   readonly homes: Map<AttemptId, HeldHome>;
+  /** How many of `homes` have not ended: the load is asked for often, and an agent may hold many that have. */
+  openHomes: number;
   /** A suspect session is silent on an offer: nothing is claimed for it until a frame arrives. */
   trust: "trusted" | "suspect";
   /** What the agent was told last of its slots. */

@@ -12,6 +12,7 @@ import { nodeCapability } from "../../shared/wire/welcome.ts";
 import { negotiate, ownProtocols } from "../../shared/wire/version.ts";
 import { appended, finished, logFrame, resumed } from "./courier-log.ts";
 import { packOffers, type OfferedAttempt } from "./courier-offer.ts";
+import { answered, forget, isLaden, remember } from "./courier-unanswered.ts";
 import type { CourierEffect, CourierEvent, CourierState, CourierStep, OpenSession } from "./courier-state.ts";
 import { reconcile, type Reconciliation } from "./reconcile.ts";
 
@@ -22,12 +23,6 @@ const suspectAfterMs = 3_000;
 const ownSlots = 64;
 /** What waits on an agent for a lock or a slot (100), and the system lane. */
 const besidesSlots = 128;
-
-/**
- * What one agent may be offered and leave unanswered; the claim that reaches it is the last one. Whoever does not read, or
- * reads slowly, makes its node hold this and what one claim brings, however many large tasks wait for it.
- */
-export const mostOfferedBytes = 4 * 1024 * 1024;
 
 /** Told to every agent. */
 const capabilities: string[] = Object.values(nodeCapability);
@@ -53,23 +48,17 @@ export function stepCourier(state: CourierState, event: CourierEvent, atMs: numb
   }
 }
 
-/** Offers the session may still be sent on a lane. Zero while it is suspect. */
-export function claimable(state: CourierState, lane: Lane): number {
-  if (state.kind !== "open" || state.session.trust === "suspect" || isLaden(state.session)) return 0;
+/** Offers the session may still be sent on a lane, besides those of `bytesAside` on their way. Zero while it is suspect. */
+export function claimable(state: CourierState, lane: Lane, bytesAside = 0): number {
+  if (state.kind !== "open" || state.session.trust === "suspect" || isLaden(state.session, bytesAside)) return 0;
   const { granted, offered } = state.session.credit[lane];
   return Math.max(0, Math.min(granted - offered, mostOf(state.session) - state.session.offers.size));
-}
-
-function isLaden({ offeredBytes }: OpenSession): boolean {
-  return offeredBytes >= mostOfferedBytes;
 }
 
 /** Unanswered offers, and open attempts whose log and result come through the session. */
 export function loadOf(state: CourierState): number {
   if (state.kind !== "open") return 0;
-  let load = state.session.offers.size;
-  for (const { ended } of state.session.homes.values()) if (!ended) load += 1;
-  return Math.min(load, mostOf(state.session));
+  return Math.min(state.session.offers.size + state.session.openHomes, mostOf(state.session));
 }
 
 /**
@@ -133,6 +122,7 @@ function welcomed(
     offers: new Map(),
     offeredBytes: 0,
     homes: new Map(),
+    openHomes: 0,
     trust: "trusted",
     slots,
   };
@@ -204,11 +194,8 @@ function claimedEffects(session: OpenSession, claimed: readonly OfferedAttempt[]
   const bytesOf = ({ attempt }: { readonly attempt: AttemptId }): number => bytes.get(attempt) ?? 0;
   for (const item of messages.flatMap((message) => message.items)) {
     const { attempt, offerNo, lane } = item;
-    // An offer made again takes the place of the one before it.
-    forget(session, attempt);
     session.credit[lane].offered += 1;
-    session.offers.set(attempt, { offerNo, lane, sentAtMs: atMs, bytes: bytesOf(item) });
-    session.offeredBytes += bytesOf(item);
+    remember(session, attempt, { offerNo, lane, sentAtMs: atMs, bytes: bytesOf(item) });
   }
   const effects: CourierEffect[] = messages.map((message) => ({
     kind: "send",
@@ -280,18 +267,6 @@ function stateEffects(session: OpenSession, items: Extract<FromAgent, { type: "s
     // finished: its result is on the way by itself.
   }
   return effects;
-}
-
-/** These offers have an answer. Where their bytes kept the agent from more, more can be claimed for it again. */
-function answered(session: OpenSession, items: readonly { readonly attempt: AttemptId }[]): CourierEffect[] {
-  const wasLaden = isLaden(session);
-  for (const { attempt } of items) forget(session, attempt);
-  return wasLaden && !isLaden(session) ? [{ kind: "claimable" }] : [];
-}
-
-function forget(session: OpenSession, attempt: AttemptId): void {
-  session.offeredBytes -= session.offers.get(attempt)?.bytes ?? 0;
-  session.offers.delete(attempt);
 }
 
 function tick(session: OpenSession, atMs: number): CourierEffect[] {

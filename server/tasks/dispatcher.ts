@@ -14,7 +14,8 @@ import type { ClaimRoom } from "./claim-room.ts";
 export interface OfferTarget {
   readonly agent: AgentId;
   readonly identity: { readonly bootId: BootId; readonly journalId: JournalId } | undefined;
-  claimable(lane: Lane): number;
+  /** `bytesAside`: of offers that are on their way to it. */
+  claimable(lane: Lane, bytesAside: number): number;
   offer(attempts: readonly ClaimedAttempt[]): void;
 }
 
@@ -50,6 +51,9 @@ interface Share {
   readonly most: () => number;
 }
 
+/** What a claim ended at: the most of one claim, the node's room, or the last of the work there was credit for. */
+type ClaimEnd = "size" | "room" | "work";
+
 const creditOf = (credits: readonly ClaimCredit[]): number => credits.reduce((sum, { credit }) => sum + credit, 0);
 
 export class Dispatcher {
@@ -58,6 +62,8 @@ export class Dispatcher {
   /** Lanes of agents that may have work; the stamp tells a mark made during a claim from one before it. */
   readonly #maybe: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
   readonly #reserved: Readonly<Record<Lane, Map<AgentId, number>>> = { work: new Map(), system: new Map() };
+  /** What reservations of both lanes will take, by agent. */
+  readonly #reservedBytes = new Map<AgentId, number>();
   readonly #ending = new AbortController();
   /** Agents whose offered rows are looked at with the next claim. */
   readonly #again = new Set<AgentId>();
@@ -128,31 +134,44 @@ export class Dispatcher {
     this.#quiet.clear();
   }
 
-  /** Sets one credit of the agent's session aside for a submission about to be stored; undefined when it must queue. */
-  reserve(agent: AgentId, lane: Lane): Reservation | undefined {
+  /**
+   * Sets one credit of the agent's session, and the offer's bytes, aside for a submission about to be stored; undefined when it
+   * must queue. As with claims, the one that reaches the bound on bytes is the last one.
+   */
+  reserve(agent: AgentId, lane: Lane, bytes: number): Reservation | undefined {
     if (this.#mode !== "claiming" || this.#maybe[lane].has(agent)) return undefined;
     const session = this.#deps.sessions.get(agent);
-    if (session?.identity === undefined) return undefined;
-    const reserved = this.#reserved[lane].get(agent) ?? 0;
-    if (session.claimable(lane) <= reserved || !this.#deps.room.mayOfferAtOnce()) return undefined;
+    if (session?.identity === undefined || this.#creditLeft(session, lane) <= 0) return undefined;
+    if (!this.#deps.room.mayOfferAtOnce()) return undefined;
     this.#deps.room.took(1);
     this.#storing += 1;
-    this.#reserved[lane].set(agent, reserved + 1);
+    change(this.#reserved[lane], agent, 1);
+    change(this.#reservedBytes, agent, bytes);
     const { bootId, journalId } = session.identity;
     return { bootId, journalId };
   }
 
-  /** Ends a reservation: `stored` is the attempt when it was stored already offered. */
-  settle(agent: AgentId, lane: Lane, stored: ClaimedAttempt | undefined): void {
-    const left = (this.#reserved[lane].get(agent) ?? 1) - 1;
-    if (left === 0) this.#reserved[lane].delete(agent);
-    else this.#reserved[lane].set(agent, left);
+  /** Ends a reservation, with the bytes it was made for: `stored` is the attempt when it was stored already offered. */
+  settle(agent: AgentId, lane: Lane, bytes: number, stored: ClaimedAttempt | undefined): void {
+    change(this.#reserved[lane], agent, -1);
+    change(this.#reservedBytes, agent, -bytes);
     this.#storing -= 1;
     if (stored === undefined) {
       this.#deps.room.took(-1);
       this.mayHaveWork([agent]);
-    } else this.#deliver([stored]);
+    } else {
+      this.#deliver([stored]);
+      // What was set aside and not used, for the offer was unfit, is free for what was queued meanwhile.
+      this.hasCredit(agent);
+    }
     this.#tellQuiet();
+  }
+
+  /** What can be claimed for the session on a lane beyond what is set aside. */
+  #creditLeft(session: OfferTarget, lane: Lane): number {
+    const { agent } = session;
+    const bytesAside = this.#reservedBytes.get(agent) ?? 0;
+    return session.claimable(lane, bytesAside) - (this.#reserved[lane].get(agent) ?? 0);
   }
 
   #kick(): void {
@@ -226,18 +245,28 @@ export class Dispatcher {
     room.took(claimed.length);
     for (const { agent } of claimed) this.#left.delete(agent);
     this.#deliver(claimed);
-    // A claim cut off at its limit says nothing about those it did not reach; other nodes may hold what it picked.
-    const isCut = creditOf(credits) > most && (claimed.length > 0 || (room.isShared && most < largestClaim));
-    const bytes = specBytes(claimed);
-    if (!isCut && bytes < claimBytes.all) this.#clearExhausted(credits, claimed, stampBefore);
+    const end = this.#endOf(credits, claimed, most);
     // A lane that was cut off at its bytes may have credit left, for what was claimed may all be unfit: looked at at once.
-    if (bytes >= claimBytes.lane) this.#loop = "again";
-    if (bytes >= claimBytes.all) this.#lookAgain(credits);
-    else if (!isCut) return;
-    else if (most === largestClaim) {
-      this.#lookAgain(credits);
-      this.#loop = "again";
-    } else this.#leave(credits);
+    if (end === "size" || specBytes(claimed) >= claimBytes.lane) this.#loop = "again";
+    switch (end) {
+      case "size":
+        this.#lookAgain(credits);
+        return;
+      case "room":
+        this.#leave(credits);
+        return;
+      case "work":
+        this.#clearExhausted(credits, claimed, stampBefore);
+    }
+  }
+
+  #endOf(credits: readonly ClaimCredit[], claimed: readonly ClaimedAttempt[], most: number): ClaimEnd {
+    if (specBytes(claimed) >= claimBytes.all) return "size";
+    const { largestClaim } = this.#options;
+    // A claim cut off at its limit says nothing about those it did not reach; other nodes may hold what it picked.
+    const isCut = creditOf(credits) > most && (claimed.length > 0 || (this.#deps.room.isShared && most < largestClaim));
+    if (!isCut) return "work";
+    return most === largestClaim ? "size" : "room";
   }
 
   /** These may have work that others should take, or that there is no room for: looked at again in a second. */
@@ -279,7 +308,7 @@ export class Dispatcher {
         const session = this.#deps.sessions.get(agent);
         if (session?.identity === undefined) continue;
         const { bootId, journalId } = session.identity;
-        const credit = session.claimable(lane) - (this.#reserved[lane].get(agent) ?? 0);
+        const credit = this.#creditLeft(session, lane);
         const again = this.#again.has(agent);
         if (credit > 0) credits.push({ agent, bootId, journalId, lane, credit, again });
       }
@@ -296,4 +325,11 @@ export class Dispatcher {
       else session.offer(attempts);
     }
   }
+}
+
+/** No entry means none. */
+function change(amounts: Map<AgentId, number>, agent: AgentId, by: number): void {
+  const amount = (amounts.get(agent) ?? 0) + by;
+  if (amount === 0) amounts.delete(agent);
+  else amounts.set(agent, amount);
 }

@@ -210,25 +210,32 @@ async function plan(deps: SubmitDeps, request: SubmitRequest): Promise<Planned[]
   for (const { spec } of pairs) if (!texts.has(spec)) texts.set(spec, specText(spec));
   refuseLarge(pairs.map(({ spec }) => texts.get(spec) ?? ""));
   refuseTooMuch(pairs);
-  return pairs.map(({ target, spec, secrets = [] }) => {
+  return pairs.map(({ target, spec, secrets: open = [] }) => {
     const task = newId(deps.ids, taskIdSchema);
-    const names = secrets.map(({ name }) => name);
+    const names = open.map(({ name }) => name);
+    const secrets = names.length === 0 ? undefined : { names, sealed: deps.vault.seal(task, open) };
+    const text = texts.get(spec) ?? "";
     return {
       name: target.name,
       task: {
         task,
-        secrets: names.length === 0 ? undefined : { names, sealed: deps.vault.seal(task, secrets) },
+        secrets,
         attempt: newId(deps.ids, attemptIdSchema),
         agent: target.id,
         lane: request.lane,
         band: bands[request.priority ?? "normal"],
-        spec: texts.get(spec) ?? "",
+        spec: text,
         queueMs: request.queueTimeoutMs ?? defaults.queueMs,
         unreachableLimitMs: request.unreachableLimitMs ?? defaults.unreachableMs,
-        offer: deps.dispatcher.reserve(target.id, request.lane),
+        offer: deps.dispatcher.reserve(target.id, request.lane, offerBytes({ spec: text, secrets })),
       },
     };
   });
+}
+
+/** What the task's offer takes in the node's memory. */
+function offerBytes({ spec, secrets }: Pick<Planned["task"], "spec" | "secrets">): number {
+  return Buffer.byteLength(spec) + (secrets?.sealed.byteLength ?? 0);
 }
 
 /** Requests without secrets keep the plain digest, by which nodes of the version before know them. */
@@ -327,6 +334,7 @@ function release(deps: SubmitDeps, submission: NewSubmission, outcome: SubmitOut
       deps.dispatcher.settle(
         agent,
         lane,
+        offerBytes({ spec, secrets }),
         isOffered
           ? {
               attempt,

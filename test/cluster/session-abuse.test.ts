@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { generateKeyPair, renewalTranscript, signTranscript } from "../../certs/public-key.ts";
 import { claimBytes } from "../../server/store/claim-attempts.ts";
-import { mostOfferedBytes } from "../../server/tasks/courier.ts";
+import { mostOfferedBytes } from "../../server/tasks/courier-unanswered.ts";
 import { mostIssued } from "../../server/enrolment/renew-agent.ts";
 import { newcomersDefaults } from "../../server/gateway/newcomers.ts";
 import { heldBytesAtMost } from "../../server/gateway/reading.ts";

@@ -1,7 +1,7 @@
 // Claiming: in order, within credit, for the right boot and journal, each attempt by one node at a time.
 import { describe, expect, it } from "vitest";
 import { bootIdSchema, journalIdSchema, newId } from "../../shared/ids.ts";
-import { claimBytes } from "../../server/store/claim-attempts.ts";
+import { claimAttempts, claimBytes } from "../../server/store/claim-attempts.ts";
 import { cancelTasks } from "../../server/store/cancel-tasks.ts";
 import { creditOf, first, ids, useLab, type QueuedTask } from "./fixture.ts";
 
@@ -118,6 +118,35 @@ describe("claim", () => {
       const [row] = await lab.sql(`select pg_column_size(spec) as stored from task where id = $1`, [task?.task]);
       expect(Number(row?.["stored"])).toBeLessThan(bytes / 10);
       expect(await lab.claim(agent, { credit: 100 })).toHaveLength(perLane);
+    });
+
+    it("locks no more than it takes: another node has what is beyond its bytes at the same time", async () => {
+      const agents = await Promise.all(Array.from({ length: 5 }, () => lab.agent()));
+      const queued: unknown[][] = [];
+      for (const agent of agents) queued.push(attemptsOf(await lab.queue(agent, { count: perLane + 2, spec })));
+      const credits = agents.map((agent) => creditOf(agent, { credit: 100 }));
+      const other = await lab.connect();
+      await other.transaction(async (sql) => {
+        await claimAttempts(sql, { node: lab.node.id, credits, most: 500 });
+        for (const [index, agent] of agents.entries()) {
+          const left = queued[index]?.slice(index < claimBytes.all / claimBytes.lane ? perLane : 0) ?? [];
+          expect(await inQueueOrder(await lab.claim(agent, { credit: 100 }))).toEqual(left.slice(0, perLane));
+        }
+      });
+    });
+
+    it("says by its bytes that there is more, though others hold some of what it may bring", async () => {
+      const agents = await Promise.all(Array.from({ length: 5 }, () => lab.agent()));
+      const queued: unknown[][] = [];
+      for (const agent of agents) queued.push(attemptsOf(await lab.queue(agent, { count: perLane, spec })));
+      const credits = agents.map((agent) => creditOf(agent, { credit: 100 }));
+      const other = await lab.connect();
+      await other.transaction(async (sql) => {
+        const held = queued.slice(0, 2).flat();
+        await sql.query({ name: "", text: "select from attempt where id = any($1) for update" }, [held]);
+        const claimed = await lab.store.claim({ node: lab.node.id, credits, most: 500 });
+        expect(await inQueueOrder(claimed)).toEqual(queued.slice(2).flat());
+      });
     });
 
     it("passes over those that another transaction holds: they take no room", async () => {

@@ -1,7 +1,8 @@
 // The courier of one session, event by event: greeting, credit, offers and answers, what a session's end means. Names
 // in brackets are the pairs of concurrent events of RELIABILITY 3.9 that a node decides.
 import { describe, expect, it } from "vitest";
-import { claimable, initialCourier, loadOf, mostOfferedBytes, stepCourier } from "../../../server/tasks/courier.ts";
+import { claimable, initialCourier, loadOf, stepCourier } from "../../../server/tasks/courier.ts";
+import { mostOfferedBytes } from "../../../server/tasks/courier-unanswered.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../../../server/tasks/courier-state.ts";
 import type { OpenAttempt } from "../../../server/store/read-open-attempts.ts";
 import { closeCode } from "../../../shared/wire/close-code.ts";
@@ -324,13 +325,26 @@ describe("credit and offers", () => {
     expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
   });
 
-  it("does not wait for the answer to an offer that crossed the result's acknowledgement", () => {
-    const session = scene({ work: 9 });
-    session.apply({ kind: "claimed", attempts: [claimed(1)] }, 1_000);
-    session.apply({ kind: "finished", attempt: attempt(1), outcome: { kind: "same" }, windowBytes: 65_536 }, 1_100);
-    expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
-    expect(session.apply({ kind: "closed" })).toEqual([]);
-  });
+  it.each(["same", "unknown"] as const)(
+    "does not wait for the answer to an offer that crossed the result's acknowledgement: %s",
+    (kind) => {
+      const session = scene({ work: 9, system: 1 });
+      const spec = { kind: "script", interpreter: "sh", script: "x".repeat(500_000), args: [], env: {}, graceMs: 0 };
+      const finish = (no: number) =>
+        session.apply({ kind: "finished", attempt: attempt(no), outcome: { kind }, windowBytes: 65_536 }, 1_100);
+      const large = Array.from({ length: 9 }, (_, no) => claimed(no, { spec: JSON.stringify(spec) }));
+      session.apply({ kind: "claimed", attempts: large }, 1_000);
+      expect(claimable(session.state, "work")).toBe(0);
+      // Nine are more than an agent may leave unanswered, eight are not.
+      expect(kinds(finish(0))).toEqual(["send", "claimable"]);
+      for (let no = 1; no < 9; no += 1) expect(kinds(finish(no))).toEqual(["send"]);
+      // No byte of them counts any longer.
+      const most = [mostOfferedBytes - 1, mostOfferedBytes].map((aside) => claimable(session.state, "system", aside));
+      expect(most).toEqual([1, 0]);
+      expect(session.apply({ kind: "tick" }, 60_000)).toEqual([]);
+      expect(session.apply({ kind: "closed" })).toEqual([]);
+    },
+  );
 });
 
 describe("answers to offers and inquiries", () => {
@@ -439,6 +453,16 @@ describe("what a session counts for in its node's load", () => {
     const outcome = { kind: "row" as const, homeNo: 1, closed: true, next: { out: 0, err: 0 } };
     session.apply({ kind: "appended", attempt: attempt(2), ends: { out: 1 }, outcome, windowBytes: 65_536 });
     expect(loadOf(session.state)).toBe(1);
+    // Neither the end of what had ended already nor that of what was open is counted twice.
+    for (const no of [1, 2, 3, 3]) {
+      session.apply({ kind: "finished", attempt: attempt(no), outcome: { kind: "late" }, windowBytes: 65_536 });
+    }
+    expect(loadOf(session.state)).toBe(0);
+    resume(session, 2, { final: false });
+    resume(session, 2, { final: false });
+    expect(loadOf(session.state)).toBe(1);
+    session.apply({ kind: "finished", attempt: attempt(2), outcome: { kind: "stored" }, windowBytes: 65_536 });
+    expect(loadOf(session.state)).toBe(0);
   });
 
   it("is no more than one agent can have under way", () => {

@@ -174,7 +174,7 @@ describe("a pause", () => {
     dispatcher.enter("paused");
     dispatcher.mayHaveWork([a]);
     await settle();
-    expect([asked.length, dispatcher.reserve(b, "work")]).toEqual([0, undefined]);
+    expect([asked.length, dispatcher.reserve(b, "work", 100)]).toEqual([0, undefined]);
     dispatcher.enter("claiming");
     await settle();
     expect(offered).toHaveLength(1);
@@ -197,11 +197,11 @@ describe("a pause", () => {
 
   it("is quiet once submissions that were being stored have been settled", async () => {
     const { dispatcher } = bench({ queue: [], fair: 5, room: 10 });
-    expect(dispatcher.reserve(a, "work")).toEqual(identity);
+    expect(dispatcher.reserve(a, "work", 100)).toEqual(identity);
     dispatcher.enter("paused");
     const quiet = dispatcher.quiet().then(() => "quiet");
     expect(await Promise.race([quiet, Promise.resolve("not yet")])).toBe("not yet");
-    dispatcher.settle(a, "work", claimed(1, { agent: a, lane: "work" }));
+    dispatcher.settle(a, "work", 100, claimed(1, { agent: a, lane: "work" }));
     expect(await quiet).toBe("quiet");
   });
 });

@@ -19,13 +19,14 @@ class FakeSession implements OfferTarget {
   identity: OfferTarget["identity"] = identity;
   readonly credit: Record<Lane, number>;
   readonly offered: ClaimedAttempt[] = [];
+  offerableBytes = 1_000_000;
 
   constructor(agent: AgentId, credit: Partial<Record<Lane, number>>) {
     this.agent = agent;
     this.credit = { work: 0, system: 0, ...credit };
   }
-  claimable(lane: Lane): number {
-    return this.credit[lane];
+  claimable(lane: Lane, bytesAside: number): number {
+    return bytesAside >= this.offerableBytes ? 0 : this.credit[lane];
   }
   offer(attempts: readonly ClaimedAttempt[]): void {
     for (const one of attempts) this.credit[one.lane] -= 1;
@@ -246,10 +247,10 @@ describe("the fast path's reservation", () => {
   it("sets one credit aside until it is settled, and names boot and journal", async () => {
     const a = new FakeSession(agentNo(1), { work: 2 });
     const { dispatcher, asked, settle } = bench([a], []);
-    expect(dispatcher.reserve(a.agent, "work")).toEqual(identity);
-    expect(dispatcher.reserve(a.agent, "work")).toEqual(identity);
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
-    dispatcher.settle(a.agent, "work", of(a.agent, 1));
+    expect(dispatcher.reserve(a.agent, "work", 100)).toEqual(identity);
+    expect(dispatcher.reserve(a.agent, "work", 100)).toEqual(identity);
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
+    dispatcher.settle(a.agent, "work", 100, of(a.agent, 1));
     expect(a.offered).toHaveLength(1);
     // One is still reserved and one is used: nothing is left to ask for.
     dispatcher.mayHaveWork([a.agent]);
@@ -260,27 +261,46 @@ describe("the fast path's reservation", () => {
   it("is refused while older work is known, without credit, without a greeted session and while draining [fast path and older queue, drain]", () => {
     const a = new FakeSession(agentNo(1), { work: 0, system: 1 });
     const { dispatcher, open } = bench([a], []);
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
     dispatcher.mayHaveWork([a.agent]);
     a.credit.work = 5;
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
     dispatcher.forget(a.agent);
-    expect(dispatcher.reserve(a.agent, "work")).toEqual(identity);
+    expect(dispatcher.reserve(a.agent, "work", 100)).toEqual(identity);
     a.identity = undefined;
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
     a.identity = identity;
     open.delete(a.agent);
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
     open.set(a.agent, a);
     dispatcher.enter("draining");
-    expect(dispatcher.reserve(a.agent, "work")).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "work", 100)).toBeUndefined();
+  });
+
+  it("is refused where the bytes set aside reach what may be offered, whichever lane they are of; a first one never is", async () => {
+    const a = new FakeSession(agentNo(1), { work: 9, system: 9 });
+    a.offerableBytes = 1_000;
+    const { dispatcher, asked, settle } = bench([a], [() => [of(a.agent, 3)]]);
+    expect(dispatcher.reserve(a.agent, "work", 5_000)).toEqual(identity);
+    expect(dispatcher.reserve(a.agent, "work", 1)).toBeUndefined();
+    expect(dispatcher.reserve(a.agent, "system", 1)).toBeUndefined();
+    // Nor is more claimed until that is settled, and then it is, if what was set aside was not used.
+    dispatcher.mayHaveWork([a.agent]);
+    await settle();
+    expect(asked).toEqual([]);
+    dispatcher.settle(a.agent, "work", 5_000, of(a.agent, 1));
+    await settle();
+    expect(asked).toHaveLength(1);
+    dispatcher.forget(a.agent);
+    for (const bytes of [600, 399, 1]) expect(dispatcher.reserve(a.agent, "work", bytes)).toEqual(identity);
+    expect(dispatcher.reserve(a.agent, "work", 1)).toBeUndefined();
   });
 
   it("goes through the claim when the attempt was stored queued [fast path, COMMIT unknown]", async () => {
     const a = new FakeSession(agentNo(1), { work: 1 });
     const { dispatcher, asked, settle } = bench([a], [() => [of(a.agent, 1)]]);
-    dispatcher.reserve(a.agent, "work");
-    dispatcher.settle(a.agent, "work", undefined);
+    dispatcher.reserve(a.agent, "work", 100);
+    dispatcher.settle(a.agent, "work", 100, undefined);
     await settle();
     expect(creditsOf(asked[0])).toEqual([[a.agent, "work", 1]]);
     expect(a.offered).toHaveLength(1);
@@ -289,9 +309,9 @@ describe("the fast path's reservation", () => {
   it("releases the offer when the session closed while it was being stored", async () => {
     const a = new FakeSession(agentNo(1), { work: 1 });
     const { dispatcher, released, open, settle } = bench([a], []);
-    dispatcher.reserve(a.agent, "work");
+    dispatcher.reserve(a.agent, "work", 100);
     open.delete(a.agent);
-    dispatcher.settle(a.agent, "work", of(a.agent, 1));
+    dispatcher.settle(a.agent, "work", 100, of(a.agent, 1));
     await settle();
     expect(released).toMatchObject([{ attempt: attempt(1) }]);
   });
