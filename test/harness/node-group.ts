@@ -110,12 +110,17 @@ export class NodeGroup implements AsyncDisposable {
   }
 
   /** Waits until exactly these nodes have a session with the agent. */
+  /** A dial that was refused a moment before its node would have taken it is repeated within half a minute. */
   async connectedTo(agent: string, nodes: readonly string[]): Promise<void> {
-    await eventually(`agent ${agent} is connected to ${nodes.join(", ")} only`, async () => {
-      const view = await this.client.agents.show(agent);
-      const names = view.nodes.filter(({ state }) => state === "connected").map(({ name }) => name);
-      return { done: names.toSorted().join() === nodes.toSorted().join(), state: view };
-    });
+    await eventually(
+      `agent ${agent} is connected to ${nodes.join(", ")} only`,
+      async () => {
+        const view = await this.client.agents.show(agent);
+        const names = view.nodes.filter(({ state }) => state === "connected").map(({ name }) => name);
+        return { done: names.toSorted().join() === nodes.toSorted().join(), state: view };
+      },
+      { limitMs: 60_000 },
+    );
   }
 
   async reaches(task: string, state: string): Promise<void> {
