@@ -3,11 +3,11 @@
 // most that one attempt's log may take it is counted only (overflow-log.ts).
 // Content travels as one buffer and is cut by the database: measured cheaper than an array of byte strings.
 import { z } from "zod";
-import { attemptIdSchema, type AgentId, type AttemptId } from "../../shared/ids.ts";
+import type { AgentId, AttemptId } from "../../shared/ids.ts";
 import type { Stream } from "../../shared/task.ts";
 import { lengthOf, type LogContent } from "../../shared/wire/log.ts";
 import type { Sql } from "./connection.ts";
-import { overflowLog } from "./overflow-log.ts";
+import { overflowLog, standingRow } from "./overflow-log.ts";
 import { inOrder, rowsOf } from "./rows.ts";
 
 /** Contiguous pieces of one stream. */
@@ -65,14 +65,7 @@ select attempt_id as attempt, closed, greatest(row_home, case when closed then 0
 from judged`,
 };
 
-const row = z.object({
-  attempt: attemptIdSchema,
-  closed: z.boolean(),
-  homeNo: z.int(),
-  out: z.number(),
-  err: z.number(),
-  full: z.boolean(),
-});
+const row = standingRow.extend({ full: z.boolean() });
 
 export async function appendLog(sql: Sql, items: readonly LogAppend[]): Promise<AppendOutcome[]> {
   const chunks = items.flatMap((item) => [...chunksOf(item, "out", 0), ...chunksOf(item, "err", 1)]);

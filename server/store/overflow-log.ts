@@ -48,16 +48,17 @@ select attempt_id as attempt, closed, greatest(row_home, case when closed then 0
 from judged`,
 };
 
-const row = z.object({
+/** Where an attempt's streams stand after a write of its log. */
+export const standingRow = z.object({
   attempt: attemptIdSchema,
   closed: z.boolean(),
   homeNo: z.int(),
   out: z.number(),
   err: z.number(),
 });
-export type OverflowOutcome = z.infer<typeof row>;
+export type LogStanding = z.infer<typeof standingRow>;
 
-export function overflowLog(sql: Sql, spans: readonly LogSpan[]): Promise<OverflowOutcome[]> {
+export function overflowLog(sql: Sql, spans: readonly LogSpan[]): Promise<LogStanding[]> {
   return rowsOf(
     sql,
     statement,
@@ -70,6 +71,6 @@ export function overflowLog(sql: Sql, spans: readonly LogSpan[]): Promise<Overfl
       spans.map(({ err }) => err.from),
       spans.map(({ err }) => err.to),
     ],
-    row,
+    standingRow,
   );
 }

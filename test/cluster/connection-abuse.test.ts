@@ -1,18 +1,18 @@
 // Connections that mean ill (faults 98 to 100), against a real node with a healthy agent beside them: handshakes that never
 // end, requests byte by byte, upgrades without a greeting. What is sent over a WebSocket is session-abuse.test.ts's. The caps are made of the node's own
 // limits; what a connection of each kind costs is stated here. Afterwards the node has let go of all of them.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { apiConnectionsDefaults } from "../../server/api/connections.ts";
 import { newcomersDefaults } from "../../server/gateway/newcomers.ts";
 import { waitingLineDefaults } from "../../server/gateway/waiting-line.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { closeCode } from "../../shared/wire/close-code.ts";
-import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { clientHello } from "./abuse/client-hello.ts";
 import { addresses, Crowd } from "./abuse/crowd.ts";
-import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
-import { frame, Rogue, upgradeRequest } from "./abuse/rogue.ts";
+import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, withstand } from "./abuse/healthy.ts";
+import { frame, upgradeRequest } from "./abuse/rogue.ts";
+import { useScene } from "./abuse/scene.ts";
 
 /** A socket that nobody reads, or one of plain HTTP with a part of a head. */
 const socketBytes = 16 * 1024;
@@ -28,24 +28,13 @@ const apiCaps = {
   bytes: ownBytes + apiConnectionsDefaults.most * socketBytes,
 };
 
-let cluster: TestCluster;
-let agent: TestAgent;
-let rogue: Rogue;
-
-beforeAll(async () => {
-  cluster = await TestCluster.start();
-  agent = await cluster.startAgent({ name: "healthy-01" });
-  rogue = await Rogue.enrol(cluster, "rogue-01");
-  await warmUp(cluster, agent);
-});
-afterAll(async () => {
-  await rogue?.leave();
-  await cluster?.stop();
-});
+const scene = useScene();
 
 const refusals = async (): Promise<Record<string, number>> => {
   const text = await (
-    await fetch(`${cluster.server.url}/metrics`, { headers: { authorization: `Bearer ${cluster.apiKey}` } })
+    await fetch(`${scene().cluster.server.url}/metrics`, {
+      headers: { authorization: `Bearer ${scene().cluster.apiKey}` },
+    })
   ).text();
   return Object.fromEntries(
     [
@@ -66,99 +55,95 @@ async function expectForsaken(what: string, crowd: { readonly held: number }): P
 describe("the agents' door", () => {
   it("10,000 half-open handshakes of 20 addresses are held within the line's bounds, and an agent that comes gets in", async () => {
     const hello = await clientHello();
-    const crowd = { count: 10_000, addresses: addresses(20), port: cluster.server.agentPort };
+    const crowd = { count: 10_000, addresses: addresses(20), port: scene().cluster.server.agentPort };
     // Nothing at all, the half of a greeting, and a whole one whose answer is never answered.
     const said = [Buffer.alloc(0), hello.subarray(0, hello.length / 2), hello];
-    await withstand(
-      { cluster, agent },
-      {
-        name: "half-open handshakes",
-        caps: doorCaps,
-        async attack() {
-          const gathered = await Crowd.gather({ ...crowd, says: (no) => said[no % said.length] ?? hello });
-          expect(gathered.accepted).toBe(crowd.count);
-          // Far from all are gone already: the script that follows runs beside them.
-          expect(gathered.held).toBeGreaterThan(underWayAtMost / 2);
-          return async () => {
-            const late = await cluster.startAgent({ name: "late-01" });
-            await late.program.stop();
-            await gathered.leave();
-          };
-        },
+    await withstand(scene(), {
+      name: "half-open handshakes",
+      caps: doorCaps,
+      async attack() {
+        const gathered = await Crowd.gather({ ...crowd, says: (no) => said[no % said.length] ?? hello });
+        expect(gathered.accepted).toBe(crowd.count);
+        // Far from all are gone already: the script that follows runs beside them.
+        expect(gathered.held).toBeGreaterThan(underWayAtMost / 2);
+        return async () => {
+          const late = await scene().cluster.startAgent({ name: "late-01" });
+          await late.program.stop();
+          await gathered.leave();
+        };
       },
-    );
+    });
   });
 
   it("handshakes and requests byte by byte, and upgrades that never greet, are ended by the node itself", async () => {
     const hello = await clientHello();
     const before = await refusals();
     const each = 40;
-    await withstand(
-      { cluster, agent },
-      {
-        name: "slow handshakes, requests and greetings",
-        caps: {
-          descriptors: 4 * each + ownDescriptors,
-          bytes: ownBytes + 4 * each * handshakeBytes,
-        },
-        async attack() {
-          const port = cluster.server.agentPort;
-          const slowTls = await Crowd.gather({ port, count: each, addresses: addresses(4), goesOn: () => hello });
-          const garbage = await Crowd.gather({
-            port,
-            count: each,
-            addresses: addresses(4),
-            says: () => Buffer.from("GET / HTTP/1.1\r\nHost: node\r\n\r\n"),
-          });
-          slowTls.drip(500);
-          const lines = await Promise.all(Array.from({ length: each }, () => rogue.dial()));
-          let said = 0;
-          const slowHead = systemClock.every(500, () => {
-            for (const line of lines.slice(0, each / 2)) line.write(upgradeRequest.slice(said, said + 1));
-            said += 1;
-          });
-          const greeting = await Promise.all(Array.from({ length: newcomersDefaults.perAgent }, () => rogue.upgrade()));
-          // Signs of life are no greeting.
-          const alive = systemClock.every(500, () => {
-            for (const line of greeting) line.write(frame({ opcode: "ping" }));
-          });
-          return async () => {
-            await expectForsaken("what is no TLS", garbage);
-            await expectForsaken("slow handshakes", slowTls);
-            const endings = await Promise.all(greeting.map(({ ended }) => ended));
-            expect(new Set(endings.map(({ by }) => by))).toEqual(new Set([closeCode.silent]));
-            await expectForsaken("slow requests and silent ones", rogue);
-            slowHead.cancel();
-            alive.cancel();
-            await slowTls.leave();
-            await garbage.leave();
-          };
-        },
+    await withstand(scene(), {
+      name: "slow handshakes, requests and greetings",
+      caps: {
+        descriptors: 4 * each + ownDescriptors,
+        bytes: ownBytes + 4 * each * handshakeBytes,
       },
-    );
+      async attack() {
+        const port = scene().cluster.server.agentPort;
+        const slowTls = await Crowd.gather({ port, count: each, addresses: addresses(4), goesOn: () => hello });
+        const garbage = await Crowd.gather({
+          port,
+          count: each,
+          addresses: addresses(4),
+          says: () => Buffer.from("GET / HTTP/1.1\r\nHost: node\r\n\r\n"),
+        });
+        slowTls.drip(500);
+        const lines = await Promise.all(Array.from({ length: each }, () => scene().rogue.dial()));
+        let said = 0;
+        const slowHead = systemClock.every(500, () => {
+          for (const line of lines.slice(0, each / 2)) line.write(upgradeRequest.slice(said, said + 1));
+          said += 1;
+        });
+        const greeting = await Promise.all(
+          Array.from({ length: newcomersDefaults.perAgent }, () => scene().rogue.upgrade()),
+        );
+        // Signs of life are no greeting.
+        const alive = systemClock.every(500, () => {
+          for (const line of greeting) line.write(frame({ opcode: "ping" }));
+        });
+        return async () => {
+          await expectForsaken("what is no TLS", garbage);
+          await expectForsaken("slow handshakes", slowTls);
+          const endings = await Promise.all(greeting.map(({ ended }) => ended));
+          expect(new Set(endings.map(({ by }) => by))).toEqual(new Set([closeCode.silent]));
+          await expectForsaken("slow requests and silent ones", scene().rogue);
+          slowHead.cancel();
+          alive.cancel();
+          await slowTls.leave();
+          await garbage.leave();
+        };
+      },
+    });
     expect((await refusals())["tls"]).toBeGreaterThanOrEqual((before["tls"] ?? 0) + 2 * each);
   });
 
   it("an agent that opens connections without end and greets on none holds a few of them", async () => {
     const { perAgent } = newcomersDefaults;
     // One handshake is under way at a time, and what was cut off may take a turn of the loop.
-    await withstand(
-      { cluster, agent },
-      {
-        name: "upgrades without a greeting",
-        caps: { descriptors: 4 * perAgent + ownDescriptors, bytes: ownBytes + 4 * perAgent * handshakeBytes },
-        async attack() {
-          const end = await againAndAgain(async () => {
-            for (let no = 0; no < 100; no += 1) await rogue.upgrade();
-          });
-          return async () => {
-            await end();
-            await eventually("all but a few are ended", () => ({ done: rogue.held <= perAgent, state: rogue.held }));
-            await rogue.leave();
-          };
-        },
+    await withstand(scene(), {
+      name: "upgrades without a greeting",
+      caps: { descriptors: 4 * perAgent + ownDescriptors, bytes: ownBytes + 4 * perAgent * handshakeBytes },
+      async attack() {
+        const end = await againAndAgain(async () => {
+          for (let no = 0; no < 100; no += 1) await scene().rogue.upgrade();
+        });
+        return async () => {
+          await end();
+          await eventually("all but a few are ended", () => ({
+            done: scene().rogue.held <= perAgent,
+            state: scene().rogue.held,
+          }));
+          await scene().rogue.leave();
+        };
       },
-    );
+    });
   });
 });
 
@@ -169,38 +154,35 @@ describe("the API", () => {
     const body =
       "POST /api/v1/enrolment HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{";
     const said = ["", head, body];
-    await withstand(
-      { cluster, agent },
-      {
-        name: "slow requests to the API",
-        caps: apiCaps,
-        async attack() {
-          const crowd = await Crowd.gather({
-            port: Number(new URL(cluster.server.url).port),
-            count: most + 2_000,
-            addresses: addresses(20),
-            says: (no) => Buffer.from(said[no % said.length] ?? ""),
-            goesOn: (no) => Buffer.from(no % said.length === 0 ? "" : " "),
-          });
-          crowd.drip(1_000);
-          expect(crowd.accepted).toBe(most + 2_000);
-          expect(crowd.held).toBeGreaterThan(most / 2);
-          return async () => {
-            await eventually("the node has ended what was too many", () => ({
-              done: crowd.held <= most,
-              state: crowd.held,
-            }));
-            const late = await cluster.startAgent({ name: "late-02" });
-            await late.program.stop();
-            // A body has a minute.
-            await eventually("the node has ended silent callers and slow heads", () => ({
-              done: crowd.held <= most / 2,
-              state: crowd.held,
-            }));
-            await crowd.leave();
-          };
-        },
+    await withstand(scene(), {
+      name: "slow requests to the API",
+      caps: apiCaps,
+      async attack() {
+        const crowd = await Crowd.gather({
+          port: Number(new URL(scene().cluster.server.url).port),
+          count: most + 2_000,
+          addresses: addresses(20),
+          says: (no) => Buffer.from(said[no % said.length] ?? ""),
+          goesOn: (no) => Buffer.from(no % said.length === 0 ? "" : " "),
+        });
+        crowd.drip(1_000);
+        expect(crowd.accepted).toBe(most + 2_000);
+        expect(crowd.held).toBeGreaterThan(most / 2);
+        return async () => {
+          await eventually("the node has ended what was too many", () => ({
+            done: crowd.held <= most,
+            state: crowd.held,
+          }));
+          const late = await scene().cluster.startAgent({ name: "late-02" });
+          await late.program.stop();
+          // A body has a minute.
+          await eventually("the node has ended silent callers and slow heads", () => ({
+            done: crowd.held <= most / 2,
+            state: crowd.held,
+          }));
+          await crowd.leave();
+        };
       },
-    );
+    });
   });
 });

@@ -3,7 +3,7 @@
 // own. The node ends the first two with the code for them, reads the last only as fast as it can answer, and holds no more
 // of any than is stated here.
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { generateKeyPair, renewalTranscript, signTranscript } from "../../certs/public-key.ts";
 import { claimBytes } from "../../server/store/claim-attempts.ts";
 import { mostOfferedBytes } from "../../server/tasks/courier-unanswered.ts";
@@ -14,35 +14,22 @@ import { agentWebSocketServer } from "../../server/gateway/tls-options.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { outputLimits } from "../../shared/output-variables.ts";
 import { itemsPerMessage } from "../../shared/wire/fields.ts";
-import { TestCluster, type TestAgent } from "../harness/cluster.ts";
 import { eventually } from "../harness/eventually.ts";
 import { queryRows } from "../harness/query.ts";
 import { fromAgentSamples } from "../surface/wire-messages.ts";
-import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, warmUp, withstand } from "./abuse/healthy.ts";
-import { frame, Rogue, type Ending, type RogueLine } from "./abuse/rogue.ts";
+import { againAndAgain, handshakeBytes, ownBytes, ownDescriptors, withstand } from "./abuse/healthy.ts";
+import { frame, type Ending, type RogueLine } from "./abuse/rogue.ts";
+import { useScene } from "./abuse/scene.ts";
 
 async function issued(): Promise<number> {
   const [row] = await queryRows(
-    await cluster.databaseUrl(),
-    `select count(*)::int as n from agent_certificate where agent_id = '${rogue.identity.agentId}'`,
+    await scene().cluster.databaseUrl(),
+    `select count(*)::int as n from agent_certificate where agent_id = '${scene().rogue.identity.agentId}'`,
   );
   return Number(row?.["n"]);
 }
 
-let cluster: TestCluster;
-let agent: TestAgent;
-let rogue: Rogue;
-
-beforeAll(async () => {
-  cluster = await TestCluster.start();
-  agent = await cluster.startAgent({ name: "healthy-01" });
-  rogue = await Rogue.enrol(cluster, "rogue-01");
-  await warmUp(cluster, agent);
-});
-afterAll(async () => {
-  await rogue?.leave();
-  await cluster?.stop();
-});
+const scene = useScene();
 
 const { maxPayload, maxFragments, maxBufferedChunks } = agentWebSocketServer;
 
@@ -146,32 +133,29 @@ describe("a session", () => {
   const { perAgent } = newcomersDefaults;
   /** How many there may be at once of an agent. */
   const stages: readonly [string, number, () => Promise<RogueLine>][] = [
-    ["not yet greeted", perAgent, () => rogue.upgrade()],
-    ["greeted", 1, () => rogue.greet()],
+    ["not yet greeted", perAgent, () => scene().rogue.upgrade()],
+    ["greeted", 1, () => scene().rogue.greet()],
   ];
 
   it.each(stages)("%s, that sends what no agent sends is ended with the code for it", async (stage, each, open) => {
-    await withstand(
-      { cluster, agent },
-      {
-        name: `frames that no agent sends, ${stage}`,
-        // A message may be held whole by each of them, and be garbage for a while.
-        caps: {
-          descriptors: 2 * each + ownDescriptors,
-          bytes: ownBytes + each * (handshakeBytes + attacks.length * maxPayload),
-        },
-        async attack() {
-          return await againAndAgain(async () => {
-            for (const [what, by, act] of attacks) {
-              const lines = await Promise.all(Array.from({ length: each }, open));
-              await Promise.all(lines.map(act));
-              const endings = await Promise.all(lines.map(({ ended }) => ended));
-              expect({ what, by: new Set(endings.map((ending) => ending.by)) }).toEqual({ what, by: new Set([by]) });
-            }
-          });
-        },
+    await withstand(scene(), {
+      name: `frames that no agent sends, ${stage}`,
+      // A message may be held whole by each of them, and be garbage for a while.
+      caps: {
+        descriptors: 2 * each + ownDescriptors,
+        bytes: ownBytes + each * (handshakeBytes + attacks.length * maxPayload),
       },
-    );
+      async attack() {
+        return await againAndAgain(async () => {
+          for (const [what, by, act] of attacks) {
+            const lines = await Promise.all(Array.from({ length: each }, open));
+            await Promise.all(lines.map(act));
+            const endings = await Promise.all(lines.map(({ ended }) => ended));
+            expect({ what, by: new Set(endings.map((ending) => ending.by)) }).toEqual({ what, by: new Set([by]) });
+          }
+        });
+      },
+    });
   });
 
   it.each(stages)(
@@ -179,67 +163,61 @@ describe("a session", () => {
     async (stage, _each, open) => {
       const ping = frame({ opcode: "ping", payload: Buffer.alloc(125) });
       const flood = Buffer.concat(Array.from({ length: 1_000 }, () => ping));
-      await withstand(
-        { cluster, agent },
-        {
-          name: `floods of pings, ${stage}`,
-          caps: { descriptors: 2 + ownDescriptors, bytes: ownBytes + 2 * (handshakeBytes + maxPayload) },
-          async attack() {
-            return await againAndAgain(async () => {
-              const reader = await open();
-              for (let no = 1; no <= 200; no += 1) {
-                reader.write(ping);
-                await reader.ponged(no);
+      await withstand(scene(), {
+        name: `floods of pings, ${stage}`,
+        caps: { descriptors: 2 + ownDescriptors, bytes: ownBytes + 2 * (handshakeBytes + maxPayload) },
+        async attack() {
+          return await againAndAgain(async () => {
+            const reader = await open();
+            for (let no = 1; no <= 200; no += 1) {
+              reader.write(ping);
+              await reader.ponged(no);
+            }
+            expect(reader.pongs).toBeGreaterThanOrEqual(200);
+            reader.destroy();
+            for (const hears of [true, false]) {
+              const line = await open();
+              if (!hears) line.deafen();
+              for (let no = 0; no < 400 && line.isOpen; no += 1) {
+                line.write(flood);
+                await line.drained();
               }
-              expect(reader.pongs).toBeGreaterThanOrEqual(200);
-              reader.destroy();
-              for (const hears of [true, false]) {
-                const line = await open();
-                if (!hears) line.deafen();
-                for (let no = 0; no < 400 && line.isOpen; no += 1) {
-                  line.write(flood);
-                  await line.drained();
-                }
-                line.listen();
-                // Without a word: who does not take its pongs would not take that either.
-                expect(await line.ended).toEqual({ by: null });
-              }
-            });
-          },
+              line.listen();
+              // Without a word: who does not take its pongs would not take that either.
+              expect(await line.ended).toEqual({ by: null });
+            }
+          });
         },
-      );
+      });
     },
   );
 
   it("that says true things without end of attempts that are not its own is read as fast as it is answered", async () => {
-    await withstand(
-      { cluster, agent },
-      {
-        name: "messages without end",
-        caps: {
-          descriptors: 2 + ownDescriptors,
-          // What waits, twice for what its count leaves out; and a heap in which garbage is made so fast grows to several
-          // times what lives in it before it is collected.
-          bytes: 5 * (ownBytes + 2 * heldBytesAtMost),
-        },
-        async attack() {
-          return await againAndAgain(async () => {
-            for (const [what, message] of endless()) {
-              const line = await rogue.greet();
-              const untilMs = systemClock.monotonicMs() + floodMs;
-              let said = 0;
-              for (; line.isOpen && systemClock.monotonicMs() < untilMs; said += 1) {
-                line.say(message(said));
-                await line.drained();
-              }
-              expect({ what, isOpen: line.isOpen, said: said >= 10 }).toEqual({ what, isOpen: true, said: true });
-              line.destroy();
-              await line.ended;
-            }
-          });
-        },
+    await withstand(scene(), {
+      name: "messages without end",
+      caps: {
+        descriptors: 2 + ownDescriptors,
+        // What waits, twice for what its count leaves out; and a heap in which garbage is made so fast grows to several
+        // times what lives in it before it is collected.
+        bytes: 5 * (ownBytes + 2 * heldBytesAtMost),
       },
-    );
+      async attack() {
+        return await againAndAgain(async () => {
+          for (const [what, message] of endless()) {
+            const line = await scene().rogue.greet();
+            const untilMs = systemClock.monotonicMs() + floodMs;
+            let said = 0;
+            for (; line.isOpen && systemClock.monotonicMs() < untilMs; said += 1) {
+              line.say(message(said));
+              await line.drained();
+            }
+            expect({ what, isOpen: line.isOpen, said: said >= 10 }).toEqual({ what, isOpen: true, said: true });
+            line.destroy();
+            await line.ended;
+          }
+        });
+      },
+    });
   });
 
   it(
@@ -250,40 +228,37 @@ describe("a session", () => {
       const script = `#${"x".repeat(500_000)}`;
       for (let no = 0; no < 40; no += 1) {
         const task = { on: "rogue-01", spec: { kind: "script" as const, script } };
-        await cluster.client.submit({ tasks: Array.from({ length: 10 }, () => task) });
+        await scene().cluster.client.submit({ tasks: Array.from({ length: 10 }, () => task) });
       }
-      await withstand(
-        { cluster, agent },
-        {
-          name: "large tasks for an agent that does not read",
-          caps: {
-            descriptors: 2 + ownDescriptors,
-            // What is offered, and what one claim brings beyond it; twice, for the text that comes from the database and what
-            // is made of it. Without bounds: 192 offers, 96 MB of text.
-            bytes: ownBytes + 2 * (mostOfferedBytes + claimBytes.lane + maxPayload),
-          },
-          async attack() {
-            const line = await rogue.greet();
-            line.say({ type: "ready", work: 400, system: 0 });
-            line.deafen();
-            return async () => {
-              for (let no = 0; line.isOpen; no += 1) {
-                line.say({
-                  type: "progress",
-                  items: [{ attempt: randomUUID(), homeNo: no, percent: 1, message: "x" }],
-                });
-                await Promise.race([line.ended, systemClock.sleep(500)]);
-              }
-              expect(await line.ended).toEqual({ by: null });
-            };
-          },
+      await withstand(scene(), {
+        name: "large tasks for an agent that does not read",
+        caps: {
+          descriptors: 2 + ownDescriptors,
+          // What is offered, and what one claim brings beyond it; twice, for the text that comes from the database and what
+          // is made of it. Without bounds: 192 offers, 96 MB of text.
+          bytes: ownBytes + 2 * (mostOfferedBytes + claimBytes.lane + maxPayload),
         },
-      );
+        async attack() {
+          const line = await scene().rogue.greet();
+          line.say({ type: "ready", work: 400, system: 0 });
+          line.deafen();
+          return async () => {
+            for (let no = 0; line.isOpen; no += 1) {
+              line.say({
+                type: "progress",
+                items: [{ attempt: randomUUID(), homeNo: no, percent: 1, message: "x" }],
+              });
+              await Promise.race([line.ended, systemClock.sleep(500)]);
+            }
+            expect(await line.ended).toEqual({ by: null });
+          };
+        },
+      });
       await eventually("what it was offered is anybody's again", async () => {
         const rows = await queryRows(
-          await cluster.databaseUrl(),
+          await scene().cluster.databaseUrl(),
           `select count(*)::int as n, count(*) filter (where offer_until > clock_timestamp())::int as held
-          from attempt where agent_id = '${rogue.identity.agentId}' and rank < 2`,
+          from attempt where agent_id = '${scene().rogue.identity.agentId}' and rank < 2`,
         );
         return { done: rows[0]?.["n"] === 400 && rows[0]["held"] === 0, state: rows };
       });
@@ -291,9 +266,9 @@ describe("a session", () => {
   );
 
   it("that renews its certificate without end is given so many an hour, and is heard in all else", async () => {
-    const { agentId, cluster: name } = rogue.identity;
+    const { agentId, cluster: name } = scene().rogue.identity;
     const before = await issued();
-    const line = await rogue.greet();
+    const line = await scene().rogue.greet();
     const renew = (): void => {
       const { publicKeySpki, privateKeyPem } = generateKeyPair();
       const transcript = renewalTranscript({ cluster: name, agentId, publicKeySpki });
@@ -309,7 +284,7 @@ describe("a session", () => {
     for (let no = 0; no < 3; no += 1) line.say(question?.(no) ?? {});
     await line.answered(mostIssued.count + 1);
     expect(line.isOpen).toBe(true);
-    const { program } = cluster.server;
+    const { program } = scene().cluster.server;
     await eventually("the node says that it refused one", () => {
       const said = program.output.split("a certificate was not renewed").length - 1;
       return { done: said > 0, state: program.output.slice(-2_000) };
