@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { AttemptCgroup, removeGroup, type GroupPlace } from "./attempt-cgroup.ts";
+import { CgroupEntry } from "./cgroup-entry.ts";
 import { parseCgroupLayout, type CgroupLayout, type Controller } from "./cgroup-layout.ts";
 
 export interface ResourceLimits {
@@ -20,9 +21,12 @@ type Base = Pick<GroupPlace, "version" | "path">;
 
 export class Cgroups {
   readonly #bases: Readonly<Partial<Record<GroupPlace["use"], Base>>>;
+  /** Only of version 2: entering a group of version 1 waits for nothing. */
+  readonly #entry: CgroupEntry | undefined;
 
-  private constructor(bases: Readonly<Partial<Record<GroupPlace["use"], Base>>>) {
+  private constructor(bases: Readonly<Partial<Record<GroupPlace["use"], Base>>>, entry: CgroupEntry | undefined) {
     this.#bases = bases;
+    this.#entry = entry;
   }
 
   /** Undefined on a host that lets this process make no group at all. `name` tells the agents of one host apart. */
@@ -35,11 +39,12 @@ export class Cgroups {
     const pids = given.includes("pids") ? unified : legacyBase(layout.legacy.pids, name);
     const tree = unified ?? pids ?? memory;
     if (tree === undefined) return undefined;
-    return new Cgroups({
+    const bases = {
       tree,
       ...(memory === undefined ? {} : { memory }),
       ...(pids === undefined ? {} : { pids }),
-    });
+    };
+    return new Cgroups(bases, own === undefined || unified === undefined ? undefined : new CgroupEntry(own));
   }
 
   canLimit(controller: Controller): boolean {
@@ -66,6 +71,11 @@ export class Cgroups {
       throw new AppError("internal", `cannot make the attempt's control group: ${describeError(cause)}`, { cause });
     }
     return new AttemptCgroup(places);
+  }
+
+  /** A script will enter a group within some milliseconds. Not before {@link make}, which would wait for it. */
+  expectEntry(): void {
+    this.#entry?.expect();
   }
 
   /** The agent stops: its folders go, unless something lives in them. */

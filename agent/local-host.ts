@@ -90,6 +90,8 @@ export class LocalHost implements AttemptHost {
 
   async spawn(onEnd: (end: ShimEnd) => void): Promise<void> {
     const { path, commandsPath, runAs } = this.#layout ?? (await this.#write());
+    // It may have waited for its turn since it was laid out.
+    this.#expectEntry();
     const script = { facts: this.#facts, path, runAs };
     const secrets = this.#placeSecrets(runAs, taskVariables(this.#facts.spec));
     let child;
@@ -198,6 +200,15 @@ export class LocalHost implements AttemptHost {
 
   /** Those that are there stay: an older shim may be about to enter them. */
   #makeGroups(spec: ScriptSpec): void {
+    this.#findGroups(spec);
+    this.#expectEntry();
+  }
+
+  #expectEntry(): void {
+    if (this.#group !== undefined) this.#options.cgroups?.expectEntry();
+  }
+
+  #findGroups(spec: ScriptSpec): void {
     const { cgroups, attempt } = this.#options;
     if (this.#group?.places.every(({ path }) => existsSync(path)) === true) return;
     const limits = { memoryBytes: spec.memoryBytes, pids: spec.pids };

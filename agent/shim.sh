@@ -5,31 +5,32 @@
 # user that the program becomes as its first act. ALRM, once `run/ended` says so, ends the wait for output that somebody else
 # still holds open.
 # `mkdir run` is the gate: whoever makes the folder decides whether this attempt starts. Exit 75: somebody else was first.
-attempt=$1 cwd=$2 reset=$3 head=$4 tail=$5 segment=$6
+# What is set before the script begins is called hf_…: a variable of the script's own by that name would reach it changed.
+hf_attempt=$1 hf_cwd=$2 hf_reset=$3 hf_head=$4 hf_tail=$5 hf_segment=$6
 shift 6
 # The script's own PATH may hold anything; the gate must not depend on it.
-script_path=$PATH
+hf_script_path=$PATH
 PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
-cd "$attempt" || exit 70
-mkdir run 2>/dev/null || exit 75
-start_of() { shift 19; start=$1; }
+cd "$hf_attempt" || exit 70
+LC_ALL=C mkdir run 2>/dev/null || exit 75
+start_of() { shift 19; hf_start=$1; }
 # The name in field 2 may hold blanks and parentheses; the start time is field 22, the 20th behind the last one.
-start_time() { read -r stat < /proc/$1/stat; start_of ${stat##*) }; }
+start_time() { read -r hf_stat < /proc/$1/stat; start_of ${hf_stat##*) }; }
 start_time $$
-read -r up rest < /proc/uptime
-echo "1 $$ $start $up ." > run/shim
+read -r hf_up hf_rest < /proc/uptime
+echo "1 $$ $hf_start $hf_up ." > run/shim
 echo 500 2>/dev/null > /proc/self/oom_score_adj
 
 # Moves one stream from its pipe into segments named by the offset of their first byte, in order and each byte once. It
 # keeps the segments of the head and of the tail and removes those between, so that the disk is bounded with or without an
 # agent. It ends with the last writer; a disk that is full costs the bytes that found no room, never the writer.
 relay() {
-  stream=$1 from=0 size=0 kept=0 reads_per_round=$((segment / 16384)) counts=run/dd.$1
+  stream=$1 from=0 size=0 kept=0 reads_per_round=$((hf_segment / 16384)) counts=run/dd.$1
   set --
   while :; do
     # Each read is written at once; a round ends after as many as could fill a segment.
     # Its counts are written over earlier ones, for a full disk that takes them hides the end of the stream as well.
-    dd bs=16384 count=$reads_per_round >> "$stream.$from" 2<> "$counts"
+    LC_ALL=C dd bs=16384 count=$reads_per_round >> "$stream.$from" 2<> "$counts"
     code=$? reads=
     if [ $code -eq 0 ]; then
       # "17+3 records in": whole and partial reads. Fewer than asked for: nobody is left to write.
@@ -49,15 +50,15 @@ relay() {
     size=$(wc -c < "$stream.$from")
     # No count at all: the end is when nothing comes any more.
     [ "$reads" ] || [ "$size" -gt "$before" ] || break
-    [ "$size" -ge "$segment" ] || continue
+    [ "$size" -ge "$hf_segment" ] || continue
     # Without room for the next segment this one goes on.
     true 2>/dev/null > "$stream.$((from + size))" || continue
-    if [ "$from" -ge "$head" ]; then
+    if [ "$from" -ge "$hf_head" ]; then
       set -- "$@" "$from" "$size"
       kept=$((kept + size))
     fi
     from=$((from + size))
-    while [ $# -gt 0 ] && [ $((kept - $2)) -ge "$tail" ]; do
+    while [ $# -gt 0 ] && [ $((kept - $2)) -ge "$hf_tail" ]; do
       rm -f "$stream.$1"
       kept=$((kept - $2))
       shift 2
@@ -67,13 +68,13 @@ relay() {
 
 # What is needed while the script runs and at its end has its place before: a disk that has filled up, or has no file left to
 # give, must cost neither the output nor the exit code. Dots say nothing; what is to be said is written over them at once.
-dots=................................................................
-for file in dd.out dd.err job relays group ended exit; do
-  echo $dots > run/$file
+hf_dots=................................................................
+for hf_file in dd.out dd.err job relays group ended exit; do
+  echo $hf_dots > run/$hf_file
 done
 # Why it is ended is its agent's to say, who may have been quicker.
 set -C
-echo $dots 2>/dev/null > run/ended-for
+echo $hf_dots 2>/dev/null > run/ended-for
 set +C
 # Who watches the folder hears of what is written here, and of nothing in `run`.
 echo . > bell
@@ -83,39 +84,42 @@ echo . > bell
 # Pipes, not the segments themselves: what a script opens anew (`> /dev/stderr`) would truncate a file, and files have no
 # bound while no agent looks after them. The shim holds both ends, so that no pipe breaks before the script has ended.
 # The agent has some in store, for a process more is dear here.
-missing=
-for pipe in pipe.out pipe.err; do [ -p $pipe ] || missing="$missing $pipe"; done
-[ -z "$missing" ] || mkfifo $missing 2>> err.0 5<&-
+hf_missing=
+for hf_pipe in pipe.out pipe.err; do [ -p $hf_pipe ] || hf_missing="$hf_missing $hf_pipe"; done
+[ -z "$hf_missing" ] || mkfifo $hf_missing 2>> err.0 5<&-
 if ! [ -p pipe.out ] || ! [ -p pipe.err ]; then
-  echo "1 126 $up Done(126) ." 1<> run/exit
+  echo "1 126 $hf_up Done(126) ." 1<> run/exit
   exit 0
 fi
 exec 3<> pipe.out 4<> pipe.err
 
 # Becomes the script, in the control groups the agent made for it. Without a group to be found by it runs all the same;
-# one that would bear a limit it must be in.
+# one that would bear a limit it must be in. Version 1 can move the one thread that this is without the wait which moving a
+# process costs on an idle host (cgroup-entry.ts).
 begin() {
-  if [ -e "$attempt/cgroup" ]; then
-    while read -r use version group; do
-      echo 0 2>/dev/null > "$group/cgroup.procs" && continue
-      if [ "$use" = tree ]; then
-        echo "outside" 1<> "$attempt/run/group"
+  if [ -e "$hf_attempt/cgroup" ]; then
+    while read -r hf_use hf_version hf_group; do
+      hf_members=cgroup.procs
+      [ "$hf_version" != 1 ] || hf_members=tasks
+      echo 0 2>/dev/null > "$hf_group/$hf_members" && continue
+      if [ "$hf_use" = tree ]; then
+        echo "outside" 1<> "$hf_attempt/run/group"
         continue
       fi
-      echo "holdfast: cannot enter the control group $group" >&2
+      echo "holdfast: cannot enter the control group $hf_group" >&2
       exit 126
-    done < "$attempt/cgroup"
+    done < "$hf_attempt/cgroup"
   fi
-  owner=
-  if [ -e "$attempt/owner" ]; then
-    read -r owner < "$attempt/owner"
+  hf_owner=
+  if [ -e "$hf_attempt/owner" ]; then
+    read -r hf_owner < "$hf_attempt/owner"
     # Or it could not open them anew, as `> /dev/stderr` does.
-    chown "$owner" "$attempt/pipe.out" "$attempt/pipe.err" || exit 126
+    chown "$hf_owner" "$hf_attempt/pipe.out" "$hf_attempt/pipe.err" || exit 126
   fi
-  PATH=$script_path
-  set -- $reset "$@"
+  PATH=$hf_script_path
+  set -- $hf_reset "$@"
   # As a user of its own the program reads descriptor 5 itself, once it is that user.
-  [ -e "$attempt/secrets" ] && ! [ "$owner" ] || exec "$@"
+  [ -e "$hf_attempt/secrets" ] && ! [ "$hf_owner" ] || exec "$@"
   # From here on nothing is looked up by a name: a secret may have any. Nor may it end in a core dump.
   ulimit -c 0
   if ! [ -r /proc/self/fd/5 ]; then
@@ -127,14 +131,14 @@ begin() {
 }
 # A handler, not "ignore", for the script's sake: it gets the default back.
 trap : TERM INT HUP QUIT ALRM USR1 USR2
-script=
-if cd "$cwd" 2>&4; then
+hf_script=
+if cd "$hf_cwd" 2>&4; then
   # In the background, because only then can dash say "Killed" and "Done(137)" apart. Before its relays, for a pipe holds
   # what it says until they read.
-  begin "$@" < /dev/null > "$attempt/pipe.out" 2> "$attempt/pipe.err" 3>&- 4>&- &
-  script=$!
+  begin "$@" < /dev/null > "$hf_attempt/pipe.out" 2> "$hf_attempt/pipe.err" 3>&- 4>&- &
+  hf_script=$!
   exec 5<&-
-  cd "$attempt" || exit 70
+  cd "$hf_attempt" || exit 70
 fi
 # From here on "ignore": a script may signal its whole group (`kill 0`). Relays are born deaf, for it may come before they
 # have run a line of their own; and nothing interrupts a wait, for bash then forgets what it has collected.
@@ -145,13 +149,13 @@ out=$!
 err=$!
 # Whoever ends the script's processes spares these.
 start_time $out
-out_start=$start
+out_start=$hf_start
 start_time $err
-echo "1 $out $out_start $err $start ." 1<> run/relays
+echo "1 $out $out_start $err $hf_start ." 1<> run/relays
 
 code=126 job="Done(126)"
-if [ "$script" ]; then
-  wait $script
+if [ "$hf_script" ]; then
+  wait $hf_script
   code=$? job=
   # bash forgets a job it has waited for; there the code has to do.
   jobs 2>/dev/null 1<> run/job
@@ -160,7 +164,7 @@ if [ "$script" ]; then
     case $line in "[1]"*) job=$line ;; "["* | *...) ;; *) [ "$job" ] || job=$line ;; esac
   done < run/job
 fi
-read -r up rest < /proc/uptime
+read -r hf_up hf_rest < /proc/uptime
 echo 1 1<> run/ended
 true 2>/dev/null > run/over
 echo 1 1<> bell
@@ -181,5 +185,5 @@ done
 ! [ -s out.0 ] && ! [ -s err.0 ] ||
   sync -d out.* err.* 2>/dev/null || [ $? -gt 128 ] || sync -d run/exit 2>/dev/null || sync
 # `exit` wakes who watches the folder, and is what agents of earlier versions look for; without room for it the bell does.
-echo "1 $code $up $job ." 1<> run/exit
-echo "1 $code $up $job ." 2>/dev/null > exit || echo 2 1<> bell
+echo "1 $code $hf_up $job ." 1<> run/exit
+echo "1 $code $hf_up $job ." 2>/dev/null > exit || echo 2 1<> bell

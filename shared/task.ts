@@ -104,6 +104,9 @@ export const environmentNameSchema = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "expected an environment variable's name");
 
+/** What the agent's shim calls its own variables: one of a script's by such a name would reach it changed. */
+const agentsOwnPrefix = "hf_";
+
 /** Names of variables that shells keep for themselves: some cannot be set, others would be read as a number. */
 export const shellsOwnName =
   /^(BASH.*|_|PPID|UID|EUID|GROUPS|SHELLOPTS|FUNCNAME|DIRSTACK|OPTIND|LINENO|SECONDS|RANDOM)$/;
@@ -196,6 +199,10 @@ function refineScript(
       code: "custom",
       message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
     });
+  }
+  const agents = Object.keys(spec.env).find((name) => name.startsWith(agentsOwnPrefix));
+  if (agents !== undefined) {
+    context.addIssue({ code: "custom", path: ["env", agents], message: `${agentsOwnPrefix}… is the agent's own` });
   }
   // A shell hands them over once the user has changed.
   const kept = spec.user === undefined ? undefined : Object.keys(spec.env).find((name) => shellsOwnName.test(name));

@@ -3,7 +3,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -19,6 +19,7 @@ const shells = [["/bin/dash"], ["/bin/bash", "--posix"], ["/bin/busybox", "ash"]
 );
 /** Far beyond what any of these scripts takes: one that is reached is a shim that hangs. */
 const hangsMs = 20_000;
+const shimPath = resolve(import.meta.dirname, "../../agent/shim.sh");
 let folder: string;
 
 beforeEach(async () => {
@@ -30,13 +31,30 @@ afterEach(async () => {
 });
 
 /** Runs a script to its end in an attempt's folder of its own; a shim that hangs is killed, and then there is no exit. */
-async function run(shell: readonly string[], name: string, script: string, onStart?: (shim: number) => Promise<void>) {
+async function run(
+  shell: readonly string[],
+  name: string,
+  script: string,
+  onStart?: (shim: number) => Promise<void>,
+  env: Readonly<Record<string, string>> = {},
+) {
   const path = join(folder, name);
   await mkdir(join(path, "work"), { recursive: true });
   const [program = "", ...words] = shell;
-  const shim = resolve(import.meta.dirname, "../../agent/shim.sh");
-  const args = [...words, shim, path, join(path, "work"), "", "1048576", "1048576", "65536", "/bin/sh", "-c", script];
-  const child = spawn(program, args, { stdio: "ignore", detached: true });
+  const args = [
+    ...words,
+    shimPath,
+    path,
+    join(path, "work"),
+    "",
+    "1048576",
+    "1048576",
+    "65536",
+    "/bin/sh",
+    "-c",
+    script,
+  ];
+  const child = spawn(program, args, { stdio: "ignore", detached: true, env: { ...process.env, ...env } });
   const watchdog = setTimeout(() => process.kill(-(child.pid ?? 0), "SIGKILL"), hangsMs);
   const ended = once(child, "exit");
   await onStart?.(child.pid ?? 0);
@@ -44,6 +62,15 @@ async function run(shell: readonly string[], name: string, script: string, onSta
   clearTimeout(watchdog);
   const text = (file: string): Promise<string> => readFile(join(path, file), "utf8").catch(() => "");
   return { path, text, exit: parseExitReport(await text("run/exit"))?.exit };
+}
+
+/** Every variable that the shim itself sets, but for the path that it gives back. */
+async function ownVariables(): Promise<string[]> {
+  const text = (await readFile(shimPath, "utf8")).replaceAll(/^\s*#.*$/gm, "");
+  const set = [...text.matchAll(/(?<![\w$"-])([A-Za-z_]\w*)=/g)].map(([, name = ""]) => name);
+  const read = [...text.matchAll(/\bread -r ([\w ]+)/g)].flatMap(([, names = ""]) => names.trim().split(" "));
+  const looped = [...text.matchAll(/\bfor (\w+) in\b/g)].map(([, name = ""]) => name);
+  return [...new Set([...set, ...read, ...looped])].filter((name) => name !== "PATH" && !name.startsWith("hf_"));
 }
 
 describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under $name", ({ words: shell }) => {
@@ -65,6 +92,24 @@ describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under 
     const { exit, text } = await run(shell, "all", `${kills.join("; ")}; echo after; exit 3`);
     expect(exit).toEqual({ exitCode: 3, signal: null });
     expect(await text("out.0")).toBe("after\n");
+  });
+
+  test("no variable of a script's is changed by one of the shim's", async () => {
+    const names = await ownVariables();
+    // And those that earlier shims set before they became the script.
+    names.push("attempt", "cwd", "reset", "head", "tail", "segment", "start", "up", "use", "version", "group", "owner");
+    expect(names.length).toBeGreaterThan(25);
+    const given = Object.fromEntries(names.map((name) => [name, name === "LC_ALL" ? "C.UTF-8" : `mine: ${name}`]));
+    await mkdir(join(folder, "names"));
+    await writeFile(join(folder, "names", "cgroup"), "tree 2 /nowhere\n");
+    const { exit, text } = await run(shell, "names", "env -0", undefined, given);
+    expect(exit).toEqual({ exitCode: 0, signal: null });
+    const seen = Object.fromEntries(
+      (await text("out.0"))
+        .split("\0")
+        .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.replace(/^[^=]*=/, "")]),
+    );
+    expect(Object.fromEntries(names.map((name) => [name, seen[name]]))).toEqual(given);
   });
 
   test("a script starts with the default for the signals its shim is deaf to", async () => {

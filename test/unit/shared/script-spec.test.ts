@@ -30,3 +30,9 @@ it.each(["UID", "BASH_ENV", "_", "OPTIND"])("a variable %s, which shells keep, i
   expect(taskSpecSchema.safeParse(spec).success).toBe(true);
   expect(taskSpecSchema.safeParse({ ...spec, user: "web" }).error?.issues[0]?.path).toEqual(["env", name]);
 });
+
+it("a variable by a name of the agent's shim is refused, and one that only looks like it is not", () => {
+  const spec = { kind: "script", script: "x" };
+  expect(taskSpecSchema.safeParse({ ...spec, env: { hf_up: "1" } }).error?.issues[0]?.path).toEqual(["env", "hf_up"]);
+  expect(taskSpecSchema.safeParse({ ...spec, env: { HF_UP: "1", hf: "1", version: "2" } }).success).toBe(true);
+});
