@@ -114,8 +114,9 @@ describe("a line of 100 MB without an end", () => {
       expected.update(createHash("sha256").update(String(no)).digest("hex").repeat(7_812) + "x".repeat(32));
     expect(seen).toEqual({ sha256: expected.digest("hex"), bytes: 100 * mega, omitted: 0 });
     process.stdout.write(`  and with a reader of all of it: ${JSON.stringify(memory.growth())}\n`);
-    // Reading 100 MB at once through one node on top: bounded as well.
-    expect(memory.growth()["server"]).toBeLessThan(150);
+    // Reading 100 MB at once through one node on top: bounded as well. One reader has one read of 256 KiB there; what else it
+    // grows by is garbage not yet collected (116 to 158 MB here, and 149 after six such reads). Held whole it would be 300.
+    expect(memory.growth()["server"]).toBeLessThan(200);
   });
 
   it("written as fast as it goes keeps its head and tail, and says exactly how much of its middle was omitted", async () => {
