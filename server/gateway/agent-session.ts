@@ -15,13 +15,11 @@ import { defaultTimings } from "../../shared/wire/welcome.ts";
 import type { ClaimedAttempt } from "../store/claim-attempts.ts";
 import { claimable, initialCourier, loadOf, stepCourier } from "../tasks/courier.ts";
 import type { CourierEffect, CourierEvent, CourierState } from "../tasks/courier-state.ts";
-import { AttemptWrites } from "./attempt-writes.ts";
 import { CourierWrites } from "./courier-writes.ts";
 import { greetingOf } from "./greeting.ts";
 import { withOpenSecrets } from "./open-secrets.ts";
 import { ProgressNotes } from "./progress-notes.ts";
 import { ReaderWatch } from "./reader-watch.ts";
-import { Reading } from "./reading.ts";
 import { Renewals } from "./renewals.ts";
 import type { SessionDeps, SessionOptions } from "./session-deps.ts";
 
@@ -42,14 +40,12 @@ export class AgentSession {
   readonly #options: SessionOptions;
   readonly #link: Link<FromNode>;
   readonly #heartbeat: Heartbeat;
-  readonly #writes: AttemptWrites;
   /** Made for the first: of 10,000 agents nearly all are idle. */
-  #courierWrites: CourierWrites | undefined;
+  #writes: CourierWrites | undefined;
   /** Made for the first that comes: few scripts tell how far they are. */
   #progressNotes: ProgressNotes | undefined;
   readonly #ending = new AbortController();
   #state: CourierState = initialCourier;
-  readonly #reading: Reading;
   readonly #reader: ReaderWatch;
   /** Made for the first: an agent renews once in weeks. */
   #renewals: Renewals | undefined;
@@ -76,24 +72,6 @@ export class AgentSession {
       },
       { pingMs: 0, silenceMs },
     );
-    this.#writes = new AttemptWrites({
-      background: deps.background,
-      clock: deps.clock,
-      defer: deps.defer,
-      signal: this.#ending.signal,
-      onFailed: (error) => {
-        deps.logger.error({ err: error, agent: options.agentName }, "a write of this agent failed; its session ends");
-        this.close(closeCode.unavailable, "a write failed");
-      },
-      onWritten: () => this.#reading.goOn(),
-      onDropped: (bytes) => deps.budget.give(bytes),
-    });
-    this.#reading = new Reading({
-      socket: deps.socket,
-      budget: deps.budget,
-      writes: this.#writes,
-      onResumed: () => this.#heartbeat.heard(),
-    });
   }
 
   start(): void {
@@ -146,7 +124,7 @@ export class AgentSession {
         this.#deps.logger.warn({ agent: this.agentName, reason: incoming.reason }, "frame refused");
       this.close(incoming.code, incoming.reason);
     }
-    this.#reading.hold();
+    this.#writes?.reading.hold();
   }
 
   /** Whoever speaks and does not read keeps what it was offered from others for ever, and its node's memory. */
@@ -159,7 +137,7 @@ export class AgentSession {
 
   #silent(): void {
     // Not reading is our doing: silence says nothing about the agent then.
-    if (this.#reading.isHeld) this.#heartbeat.start();
+    if (this.#writes?.reading.isHeld === true) this.#heartbeat.start();
     else this.close(closeCode.silent, "no frame in time");
   }
 
@@ -269,17 +247,8 @@ export class AgentSession {
       case "resume":
       case "refuse":
       case "lose":
-        this.#courierWrites ??= new CourierWrites({
-          ...this.#deps,
-          writes: this.#writes,
-          signal: this.#ending.signal,
-          agent,
-          node: this.#options.node.id,
-          journal: () => this.identity?.journalId,
-          apply: (event) => this.apply(event),
-          onChanged: (attempt) => events.changed(attempt),
-        });
-        this.#courierWrites.carryOut(effect);
+        this.#writes ??= this.#makeWrites();
+        this.#writes.carryOut(effect);
         return;
       case "release":
         background.run("release offers", () => store.release(this.#options.node.id, effect.offers));
@@ -293,6 +262,24 @@ export class AgentSession {
         this.#renewals.ask(effect, { id: agent, name: this.agentName });
         return;
     }
+  }
+
+  #makeWrites(): CourierWrites {
+    const { logger, events } = this.#deps;
+    return new CourierWrites({
+      ...this.#deps,
+      signal: this.#ending.signal,
+      agent: this.agent,
+      node: this.#options.node.id,
+      journal: () => this.identity?.journalId,
+      apply: (event) => this.apply(event),
+      onChanged: (attempt) => events.changed(attempt),
+      onFailed: (error) => {
+        logger.error({ err: error, agent: this.agentName }, "a write of this agent failed; its session ends");
+        this.close(closeCode.unavailable, "a write failed");
+      },
+      onResumed: () => this.#heartbeat.heard(),
+    });
   }
 
   #noteProgress(items: readonly ProgressItem[]): void {
