@@ -1,5 +1,6 @@
 // Sums the runner's JSON reports into the one closing line of CI. A step that failed without a failed test (a lint
-// error, a missing report) counts as one failure, so that the line never looks better than the run was.
+// error, a missing report) counts as one failure, so that the line never looks better than the run was. What failed is named
+// once more right before it, for of a long run often only the end is kept.
 import { readFileSync } from "node:fs";
 
 const [stepFailed, ...reports] = process.argv.slice(2);
@@ -11,6 +12,7 @@ for (const path of reports) {
     passed += report.numPassedTests;
     failed += report.numFailedTests;
     if (!report.success && report.numFailedTests === 0) failed += 1;
+    for (const file of report.testResults ?? []) nameFailures(file);
   } catch (cause) {
     console.log(`${path}: no report (${cause.message})`);
     failed += 1;
@@ -19,3 +21,15 @@ for (const path of reports) {
 if (stepFailed !== "0" && failed === 0) failed = 1;
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
+
+/** One line for a test that failed, or for a file that could not even be read. */
+function nameFailures({ name, status, message, assertionResults = [] }) {
+  const failures = assertionResults.filter((test) => test.status === "failed");
+  if (failures.length === 0 && status === "failed") console.log(`failed: ${name}: ${firstLine(message)}`);
+  for (const { fullName, failureMessages = [] } of failures)
+    console.log(`failed: ${name}: ${fullName}: ${firstLine(failureMessages[0])}`);
+}
+
+function firstLine(text = "") {
+  return text.split("\n")[0].slice(0, 300);
+}
