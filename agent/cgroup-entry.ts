@@ -5,8 +5,13 @@
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { systemClock, type Clock } from "../shared/clock.ts";
+
+/** Those that come this close to each other find the door open, and one move more would only be in their way. */
+const apartMs = 25;
 
 export interface CgroupEntryDeps {
+  readonly clock: Pick<Clock, "monotonicMs">;
   /** The text of `/proc/self/cgroup` now. */
   readonly ownGroups: () => string;
   /** Rejects when the host does not let us. */
@@ -14,6 +19,7 @@ export interface CgroupEntryDeps {
 }
 
 const thisHost: CgroupEntryDeps = {
+  clock: systemClock,
   ownGroups: () => readFileSync("/proc/self/cgroup", "utf8"),
   // Of version 2 the number 0 stands for whoever writes; a thread of the pool waits, not the loop.
   enter: (path) => writeFile(join(path, "cgroup.procs"), "0"),
@@ -24,6 +30,7 @@ export class CgroupEntry {
   readonly #path: string;
   readonly #groups: string;
   #stage: "idle" | "entering" | "refused" = "idle";
+  #expectedAtMs = -Infinity;
 
   /** `path` is the folder of this process's own group of version 2. */
   constructor(path: string, deps: CgroupEntryDeps = thisHost) {
@@ -32,9 +39,12 @@ export class CgroupEntry {
     this.#groups = deps.ownGroups();
   }
 
-  /** Returns at once, and does nothing while one is under way, or when somebody has put this process elsewhere. */
+  /** Returns at once. Does nothing soon after another, while one is under way, or when this process was put elsewhere. */
   expect(): void {
-    if (this.#stage !== "idle" || this.#deps.ownGroups() !== this.#groups) return;
+    const nowMs = this.#deps.clock.monotonicMs();
+    const isAlone = nowMs - this.#expectedAtMs >= apartMs;
+    this.#expectedAtMs = nowMs;
+    if (!isAlone || this.#stage !== "idle" || this.#deps.ownGroups() !== this.#groups) return;
     this.#stage = "entering";
     this.#deps.enter(this.#path).then(
       () => {
