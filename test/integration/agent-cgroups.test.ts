@@ -62,6 +62,19 @@ const sleepers = (seconds: string): Promise<number[]> =>
 const escape = (seconds: string): string =>
   `(setsid env -i PATH=/usr/bin:/bin sh -c 'trap "" TERM HUP; sleep ${seconds} & sleep ${seconds} & wait' > /dev/null 2>&1 &)`;
 
+test.skipIf(isSkipped)("an agent that makes way for its scripts stays in its own group", async () => {
+  const own = (): Promise<string> => readFile("/proc/self/cgroup", "utf8");
+  const before = await own();
+  await bench.agent();
+  for (let round = 0; round < 3; round += 1) {
+    const attempt = await bench.node.run("cat /proc/self/cgroup");
+    expect(await result(attempt)).toMatchObject({ outcome: "succeeded" });
+    expect(bench.store.row(attempt).out.bytes.toString()).toContain(attempt);
+    await places(attempt).catch(() => undefined);
+  }
+  expect(await own()).toBe(before);
+});
+
 test.skipIf(isSkipped)(
   "a child that left everything else behind ends with a cancel, and the groups are gone",
   async () => {
