@@ -7,7 +7,7 @@ import { AppError, describeError, errnoOf } from "../shared/errors.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import { AttemptCgroup, removeGroup, type GroupPlace } from "./attempt-cgroup.ts";
 import { CgroupEntry } from "./cgroup-entry.ts";
-import { parseCgroupLayout, type CgroupLayout, type Controller } from "./cgroup-layout.ts";
+import { parseCgroupLayout, type Controller } from "./cgroup-layout.ts";
 
 export interface ResourceLimits {
   readonly memoryBytes?: number | undefined;
@@ -21,7 +21,7 @@ type Base = Pick<GroupPlace, "version" | "path">;
 
 export class Cgroups {
   readonly #bases: Readonly<Partial<Record<GroupPlace["use"], Base>>>;
-  /** Only of version 2: entering a group of version 1 waits for nothing. */
+  /** Only of version 2: since Linux 5.5 the shim enters a group of version 1 without a wait. */
   readonly #entry: CgroupEntry | undefined;
 
   private constructor(bases: Readonly<Partial<Record<GroupPlace["use"], Base>>>, entry: CgroupEntry | undefined) {
@@ -30,7 +30,8 @@ export class Cgroups {
   }
 
   /** Undefined on a host that lets this process make no group at all. `name` tells the agents of one host apart. */
-  static open(layout: CgroupLayout, name: string): Cgroups | undefined {
+  static open(mountInfo: string, ownGroups: string, name: string): Cgroups | undefined {
+    const layout = parseCgroupLayout(mountInfo, ownGroups);
     const own = layout.unified;
     const parent = own !== undefined && basename(own) === agentSubgroup ? dirname(own) : own;
     const unified = unifiedBase(parent, name);
@@ -44,7 +45,8 @@ export class Cgroups {
       ...(memory === undefined ? {} : { memory }),
       ...(pids === undefined ? {} : { pids }),
     };
-    return new Cgroups(bases, own === undefined || unified === undefined ? undefined : new CgroupEntry(own));
+    const isUnified = own !== undefined && unified !== undefined;
+    return new Cgroups(bases, isUnified ? new CgroupEntry({ path: own, ownGroups }) : undefined);
   }
 
   canLimit(controller: Controller): boolean {
@@ -73,9 +75,9 @@ export class Cgroups {
     return new AttemptCgroup(places);
   }
 
-  /** A script will enter a group within some milliseconds. Not before {@link make}, which would wait for it. */
-  expectEntry(): void {
-    this.#entry?.expect();
+  /** A script will enter a group within some milliseconds. Not before {@link make}, which would wait for it. Never rejects. */
+  async expectEntry(): Promise<void> {
+    await this.#entry?.expect();
   }
 
   /** The agent stops: its folders go, unless something lives in them. */
@@ -104,7 +106,7 @@ export function openCgroups(name: string): Cgroups | undefined {
   } catch {
     return undefined;
   }
-  return Cgroups.open(parseCgroupLayout(...texts), name);
+  return Cgroups.open(...texts, name);
 }
 
 /** A folder of ours under `parent`; undefined when we may not make one. */

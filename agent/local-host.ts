@@ -38,7 +38,9 @@ export interface LocalHostOptions extends ShimStartOptions {
   /** Pipes made ahead; without, the shim makes its own. */
   readonly pipes?: Pick<PipePool, "take">;
   /** Missing where the host lets the agent make no control group. */
-  readonly cgroups?: Cgroups | undefined;
+  readonly cgroups?: Pick<Cgroups, "make"> | undefined;
+  /** Told when the script is about to enter its control group, which is made by then. */
+  readonly onEntering?: () => void;
 }
 
 /** What is laid out for the start. */
@@ -91,7 +93,7 @@ export class LocalHost implements AttemptHost {
   async spawn(onEnd: (end: ShimEnd) => void): Promise<void> {
     const { path, commandsPath, runAs } = this.#layout ?? (await this.#write());
     // It may have waited for its turn since it was laid out.
-    this.#expectEntry();
+    this.#tellEntry();
     const script = { facts: this.#facts, path, runAs };
     const secrets = this.#placeSecrets(runAs, taskVariables(this.#facts.spec));
     let child;
@@ -201,11 +203,11 @@ export class LocalHost implements AttemptHost {
   /** Those that are there stay: an older shim may be about to enter them. */
   #makeGroups(spec: ScriptSpec): void {
     this.#findGroups(spec);
-    this.#expectEntry();
+    this.#tellEntry();
   }
 
-  #expectEntry(): void {
-    if (this.#group !== undefined) this.#options.cgroups?.expectEntry();
+  #tellEntry(): void {
+    if (this.#group !== undefined) this.#options.onEntering?.();
   }
 
   #findGroups(spec: ScriptSpec): void {

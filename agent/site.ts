@@ -2,6 +2,7 @@
 // so that the simulator can stand in for a whole machine. Decides nothing.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Background } from "../shared/background.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { AttemptId } from "../shared/ids.ts";
 import type { ProgressLine } from "../shared/progress-line.ts";
@@ -83,6 +84,7 @@ export interface HostSiteOptions extends ShimStartOptions, Omit<ExecutionOptions
 }
 
 export class HostSite implements Site {
+  readonly #background: Background;
   readonly #options: HostSiteOptions;
   readonly #attemptsPath: string;
   readonly #pipes: PipePool;
@@ -96,6 +98,7 @@ export class HostSite implements Site {
     deps: PipePoolDeps & { readonly random: Pick<Random, "bytes">; readonly clock: Clock },
     options: HostSiteOptions,
   ) {
+    this.#background = deps.background;
     this.#options = options;
     this.#pipes = new PipePool(deps, { path: join(options.dataPath, "pipes") });
     this.#attemptsPath = join(options.dataPath, "attempts");
@@ -180,6 +183,7 @@ export class HostSite implements Site {
       ...this.#options,
       pipes: this.#pipes,
       cgroups: this.#cgroups,
+      onEntering: () => this.#makeWay(),
       secrets: this.#secrets,
       users: this.#users,
       places: this.#places,
@@ -194,6 +198,11 @@ export class HostSite implements Site {
     this.#users.close();
     this.#kept.stop();
     this.#cgroups?.close();
+  }
+
+  #makeWay(): void {
+    const cgroups = this.#cgroups;
+    if (cgroups !== undefined) this.#background.run("make way for a script", () => cgroups.expectEntry());
   }
 
   #folder(attempt: AttemptId, place?: string): AttemptFolder {

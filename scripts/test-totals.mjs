@@ -11,7 +11,10 @@ for (const path of reports) {
     const report = JSON.parse(readFileSync(path, "utf8"));
     passed += report.numPassedTests;
     failed += report.numFailedTests;
-    if (!report.success && report.numFailedTests === 0) failed += 1;
+    if (!report.success && report.numFailedTests === 0) {
+      failed += 1;
+      console.log(`failed: ${path}: no test, but an error beside the tests or a file that could not be read`);
+    }
     for (const file of report.testResults ?? []) nameFailures(file);
   } catch (cause) {
     console.log(`${path}: no report (${cause.message})`);
@@ -25,7 +28,7 @@ process.exitCode = failed === 0 ? 0 : 1;
 /** One line for a test that failed, or for a file that could not even be read. */
 function nameFailures({ name, status, message, assertionResults = [] }) {
   const failures = assertionResults.filter((test) => test.status === "failed");
-  if (failures.length === 0 && status === "failed") console.log(`failed: ${name}: ${firstLine(message)}`);
+  if (failures.length === 0 && (status === "failed" || message)) console.log(`failed: ${name}: ${firstLine(message)}`);
   for (const { fullName, failureMessages = [] } of failures)
     console.log(`failed: ${name}: ${fullName}: ${firstLine(failureMessages[0])}`);
 }

@@ -200,10 +200,6 @@ function refineScript(
       message: `arguments and environment take ${total} bytes; at most ${limits.argumentTotalBytes}`,
     });
   }
-  const agents = Object.keys(spec.env).find((name) => name.startsWith(agentsOwnPrefix));
-  if (agents !== undefined) {
-    context.addIssue({ code: "custom", path: ["env", agents], message: `${agentsOwnPrefix}… is the agent's own` });
-  }
   // A shell hands them over once the user has changed.
   const kept = spec.user === undefined ? undefined : Object.keys(spec.env).find((name) => shellsOwnName.test(name));
   if (kept !== undefined) {
@@ -213,6 +209,21 @@ function refineScript(
       message: "shells keep it: it cannot be given with `user`",
     });
   }
+}
+
+/** With a user the variables pass the shim by. Only of what is submitted: what was stored or written down once stays readable. */
+function refineSubmitted(
+  spec: z.infer<typeof scriptSpecSchema> | { readonly kind: string },
+  context: z.RefinementCtx,
+): void {
+  if (!("script" in spec) || spec.user !== undefined) return;
+  const taken = Object.keys(spec.env).find((name) => name.startsWith(agentsOwnPrefix));
+  if (taken === undefined) return;
+  context.addIssue({
+    code: "custom",
+    path: ["env", taken],
+    message: `names with ${agentsOwnPrefix} are the agent's own`,
+  });
 }
 
 /**
@@ -229,7 +240,8 @@ export const runSpecSchema = z
       .strict(),
     noopSpecSchema.strict(),
   ])
-  .superRefine(refineScript);
+  .superRefine(refineScript)
+  .superRefine(refineSubmitted);
 export const taskSpecSchema = z
   .discriminatedUnion("kind", [scriptSpecSchema, noopSpecSchema, updateSpecSchema])
   .superRefine(refineScript);

@@ -115,7 +115,7 @@ describe("a line of 100 MB without an end", () => {
     expect(seen).toEqual({ sha256: expected.digest("hex"), bytes: 100 * mega, omitted: 0 });
     process.stdout.write(`  and with a reader of all of it: ${JSON.stringify(memory.growth())}\n`);
     // Reading 100 MB at once through one node on top: bounded as well. One reader has one read of 256 KiB there; what else it
-    // grows by is garbage not yet collected (116 to 158 MB here, and 149 after six such reads). Held whole it would be 300.
+    // grows by is garbage not yet collected (116 to 158 MB seen, and 149 after six such reads). Held whole it would be 100 more.
     expect(memory.growth()["server"]).toBeLessThan(200);
   });
 

@@ -3,7 +3,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -110,6 +110,26 @@ describe.each(shells.map((words) => ({ words, name: words.join(" ") })))("under 
         .map((entry) => [entry.slice(0, entry.indexOf("=")), entry.replace(/^[^=]*=/, "")]),
     );
     expect(Object.fromEntries(names.map((name) => [name, seen[name]]))).toEqual(given);
+  });
+
+  test("it enters the groups it is given, those of version 1 as the thread it is", async () => {
+    await mkdir(join(folder, "groups"));
+    const places = ["tree 1", "pids 1", "memory 2"].map((what) => ({
+      what,
+      path: join(folder, what.replace(" ", "-")),
+    }));
+    for (const { path } of places) await mkdir(path);
+    const lines = places.map(({ what, path }) => `${what} ${path}\n`);
+    await writeFile(join(folder, "groups", "cgroup"), lines.join(""));
+    const { exit } = await run(shell, "groups", ":");
+    expect(exit).toEqual({ exitCode: 0, signal: null });
+    const written = await Promise.all(
+      places.map(async ({ path }) => {
+        const names = await readdir(path);
+        return Promise.all(names.map(async (name) => `${name} ${await readFile(join(path, name), "utf8")}`));
+      }),
+    );
+    expect(written).toEqual([["tasks 0\n"], ["tasks 0\n"], ["cgroup.procs 0\n"]]);
   });
 
   test("a script starts with the default for the signals its shim is deaf to", async () => {
