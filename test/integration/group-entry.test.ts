@@ -52,7 +52,9 @@ async function told(makesGroups: boolean): Promise<boolean[]> {
   });
   await host.prepare();
   seen.push(false);
-  await new Promise<void>((done, failed) => host.spawn(() => done()).catch(failed));
+  const ended = Promise.withResolvers<void>();
+  await host.spawn(() => ended.resolve());
+  await ended.promise;
   return seen;
 }
 
