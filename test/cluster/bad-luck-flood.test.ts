@@ -43,14 +43,13 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** Bytes that the disk really holds for what the attempts of an agent wrote. */
+/** Bytes that the disk really holds of the largest stream an agent stores: of small ones there may be any number. */
 function heldBytes(agent: TestAgent): number {
   const attempts = join(agent.dataDirectory, "attempts");
-  let bytes = 0;
-  for (const attempt of readdirSync(attempts)) {
-    for (const stream of ["out", "err"]) bytes += streamBlockBytes(join(attempts, attempt, stream));
-  }
-  return bytes;
+  const held = readdirSync(attempts).flatMap((attempt) =>
+    ["out", "err"].map((stream) => streamBlockBytes(join(attempts, attempt, stream))),
+  );
+  return Math.max(0, ...held);
 }
 
 class MemoryWatch {
