@@ -109,8 +109,10 @@ export class NodeGroup implements AsyncDisposable {
     return agent;
   }
 
-  /** Waits until exactly these nodes have a session with the agent. */
-  /** A dial that was refused a moment before its node would have taken it is repeated within half a minute. */
+  /**
+   * Waits until exactly these nodes have a session with the agent.
+   * A dial that was refused a moment before its node would have taken it is repeated within half a minute.
+   */
   async connectedTo(agent: string, nodes: readonly string[]): Promise<void> {
     await eventually(
       `agent ${agent} is connected to ${nodes.join(", ")} only`,
@@ -127,6 +129,14 @@ export class NodeGroup implements AsyncDisposable {
     await eventually(`task ${task} is ${state}`, async () => {
       const view = await this.client.tasks.show(task);
       return { done: view.state === state, state: view };
+    });
+  }
+
+  /** The home moves by a durable write of the node that takes it, which may come after the other one's session has ended. */
+  async flowsThrough(task: string, nodes: readonly string[]): Promise<void> {
+    await eventually(`task ${task} flows through ${nodes.join(" or ")}`, async () => {
+      const { home } = await this.client.tasks.show(task);
+      return { done: home !== null && nodes.includes(home), state: home };
     });
   }
 

@@ -44,7 +44,7 @@ describe("draining a node", () => {
       const remains = await group.client.nodes.remains("node-b");
       return { done: remains.empty, state: remains };
     });
-    expect(await homeOf(task.id)).toBe("node-a");
+    await group.flowsThrough(task.id, ["node-a"]);
     expect(await group.client.agents.show("web-01")).toMatchObject({
       connection: "partly",
       nodes: expect.arrayContaining([
