@@ -17,6 +17,12 @@ const readiness = async (url: string) => {
   const response = await fetch(`${url}/readyz`);
   return [response.status, ((await response.json()) as { draining: boolean }).draining];
 };
+// A node hears of a setting by a hint and goes on as before until then.
+const everyNodeHeard = () =>
+  eventually("every node acts by what was set", async () => {
+    const { behind } = await group.client.cluster.show();
+    return { done: behind.length === 0, state: behind };
+  });
 const homeOf = async (task: string) => (await group.client.tasks.show(task)).home;
 const queue = async (through = group.client) =>
   (await through.run({ on: "web-01", script: "true" })).tasks[0]?.id ?? "";
@@ -98,6 +104,7 @@ describe("draining a node", () => {
   it("of every node keeps the agents: a go-away from all is ignored", async () => {
     const task = await group.running("web-01");
     for (const { name } of group.nodes) await group.client.nodes.drain(name);
+    await everyNodeHeard();
     const queued = await queue();
     // It left the first that asked; the last one it keeps.
     expect(await waiting(queued, "is connected only to node-")).toMatchObject({
@@ -140,13 +147,8 @@ describe("a pause", () => {
 describe("the task cap", () => {
   it("of zero on every node leaves users served and tasks waiting, and a larger one holds at once", async () => {
     for (const { name } of group.nodes) await group.client.nodes.set(name, { taskCap: 0 });
-    const capped = () =>
-      eventually("both nodes act by their cap", async () => {
-        const id = await queue();
-        const view = await group.client.tasks.show(id);
-        return { done: view.state === "queued", state: view };
-      });
-    const { id } = await capped();
+    await everyNodeHeard();
+    const id = await queue();
     await waiting(id, "every node that reaches agent web-01 is at its task cap: node-a (0 of 0), node-b (0 of 0)");
     await group.client.nodes.set("node-b", { taskCap: 5 });
     await group.reaches(id, "succeeded");
