@@ -1,5 +1,6 @@
 // What people set for a node: its drain, its task cap, its removal for good. Each one row and one audit row; the node
-// hears of it with its next heartbeat. A removed node leaves the list that agents follow, and does not come back.
+// hears of it with its next heartbeat, and is counted as behind until it says that it acts by it. A removed node leaves
+// the list that agents follow, and does not come back.
 import { z } from "zod";
 import { nodeIdSchema, type NodeId } from "../../shared/ids.ts";
 import type { CancelActor } from "./cancel-tasks.ts";
@@ -21,6 +22,7 @@ const set = {
   text: `
 with changed as (
   update node set drain = coalesce($2, drain), task_cap = coalesce($3, task_cap) where id = $1 and status = 'joined' returning id, name),
+bumped as (update cluster set settings_version = settings_version + 1 where exists (select from changed)),
 audited as (
   insert into audit (actor, address, action, target, detail)
   select $4, $5, 'node-set', id::text, jsonb_strip_nulls(jsonb_build_object('name', name, 'drain', $2::text, 'taskCap', $3::int)) from changed)

@@ -48,6 +48,6 @@ export const clusterViewSchema = z.object({
   id: z.string(),
   name: z.string(),
   paused: z.boolean(),
-  behind: z.array(z.string()).describe("Live nodes that do not act by this yet"),
+  behind: z.array(z.string()).describe("Live nodes that do not act by this, or by their own drain and task cap, yet"),
 });
 export type ClusterView = z.infer<typeof clusterViewSchema>;

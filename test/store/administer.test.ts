@@ -70,8 +70,18 @@ describe("the cluster's pause", () => {
 describe("what is set for a node", () => {
   it("comes with its next heartbeat, beside the load of the others, and leaves one audit row an act", async () => {
     const other = await lab.otherNode("node-other");
+    const version = async () => {
+      const seen = await beat(0);
+      return seen.kind === "beaten" ? seen.settings.version : 0;
+    };
+    const before = await version();
+    await beat(before);
     await setNode(sql(), { node: lab.node.id, drain: "finish" }, by);
     await setNode(sql(), { node: other.id, taskCap: 7 }, by);
+    await beat(before);
+    expect((await readCluster(sql())).behind).toContain("node-a");
+    await beat(await version());
+    expect((await readCluster(sql())).behind).not.toContain("node-a");
     const answer = await beat(0);
     expect(answer).toMatchObject({ kind: "beaten", settings: { drain: "finish", taskCap: 1_000 } });
     expect(answer.kind === "beaten" ? answer.others : []).toContainEqual({ active: 0, cap: 7, draining: false });

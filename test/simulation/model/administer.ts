@@ -29,6 +29,8 @@ export function setNode(db: ModelDatabase, { node, drain, taskCap }: NodeChange)
   const row = db.nodes.get(node);
   if (row?.status !== "joined") return false;
   db.nodes.put(node, { ...row, drain: drain ?? row.drain, taskCap: taskCap ?? row.taskCap });
+  const cluster = db.cluster.get("one");
+  if (cluster !== undefined) db.cluster.put("one", { ...cluster, settingsVersion: cluster.settingsVersion + 1 });
   return true;
 }
 
