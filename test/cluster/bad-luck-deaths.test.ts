@@ -113,7 +113,12 @@ describe("kill -9 in the middle of scripts", () => {
   });
 
   it("of a script's end while nobody is there delivers its result afterwards", async () => {
-    const script = await counting(5, 0.1);
+    const script = await counting(5, 0.5);
+    // The script knows of its start before the node has stored it.
+    await eventually("the task is told to run", async () => {
+      const { state } = await cluster.task(script.id);
+      return { done: state === "running", state };
+    });
     cluster.server.program.kill("SIGKILL");
     web.program.kill("SIGKILL");
     await Promise.all([cluster.server.program.exited, web.program.exited]);

@@ -192,33 +192,37 @@ describe("a session", () => {
     },
   );
 
-  it("that says true things without end of attempts that are not its own is read as fast as it is answered", async () => {
-    await withstand(scene(), {
-      name: "messages without end",
-      caps: {
-        descriptors: 2 + ownDescriptors,
-        // What waits, twice for what its count leaves out; and a heap in which garbage is made so fast grows to several
-        // times what lives in it before it is collected.
-        bytes: 5 * (ownBytes + 2 * heldBytesAtMost),
-      },
-      async attack() {
-        return await againAndAgain(async () => {
-          for (const [what, message] of endless()) {
-            const line = await scene().rogue.greet();
-            const untilMs = systemClock.monotonicMs() + floodMs;
-            let said = 0;
-            for (; line.isOpen && systemClock.monotonicMs() < untilMs; said += 1) {
-              line.say(message(said));
-              await line.drained();
+  it(
+    "that says true things without end of attempts that are not its own is read as fast as it is answered",
+    { timeout: 300_000 },
+    async () => {
+      await withstand(scene(), {
+        name: "messages without end",
+        caps: {
+          descriptors: 2 + ownDescriptors,
+          // What waits, twice for what its count leaves out; and a heap in which garbage is made so fast grows to several
+          // times what lives in it before it is collected.
+          bytes: 5 * (ownBytes + 2 * heldBytesAtMost),
+        },
+        async attack() {
+          return await againAndAgain(async () => {
+            for (const [what, message] of endless()) {
+              const line = await scene().rogue.greet();
+              const untilMs = systemClock.monotonicMs() + floodMs;
+              let said = 0;
+              for (; line.isOpen && systemClock.monotonicMs() < untilMs; said += 1) {
+                line.say(message(said));
+                await line.drained();
+              }
+              expect({ what, isOpen: line.isOpen, said: said >= 10 }).toEqual({ what, isOpen: true, said: true });
+              line.destroy();
+              await line.ended;
             }
-            expect({ what, isOpen: line.isOpen, said: said >= 10 }).toEqual({ what, isOpen: true, said: true });
-            line.destroy();
-            await line.ended;
-          }
-        });
-      },
-    });
-  });
+          });
+        },
+      });
+    },
+  );
 
   it(
     "that speaks and does not read is offered no more than is stated, and is ended within minutes",
