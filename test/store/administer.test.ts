@@ -23,22 +23,23 @@ const beat = (settingsSeen: number) => {
   const { id, bootId } = lab.node;
   return beatNode(sql(), { id, bootId, active: 2, sessions: 1, draining: false, settingsSeen });
 };
+/** As a node that acts by none yet is told them. */
+const newestSettings = async () => {
+  const answer = await beat(0);
+  return answer.kind === "beaten" ? answer.settings.version : 0;
+};
 const present = (agent: Awaited<ReturnType<typeof lab.agent>>) =>
   lab.store.presence({ agent: agent.id, node: lab.node.id, nodeBootId: lab.node.bootId, change: "connected" });
 
 describe("the cluster's pause", () => {
   it("is known to be behind on each live node until its heartbeat says that it acts by it", async () => {
-    const seen = async () => {
-      const answer = await beat(0);
-      return answer.kind === "beaten" ? answer.settings.version : 0;
-    };
-    await beat(await seen());
+    await beat(await newestSettings());
     expect(await readCluster(sql())).toMatchObject({ name: "test", paused: false, behind: [] });
     await setClusterPaused(sql(), true, by);
     expect(await readCluster(sql())).toMatchObject({ paused: true, behind: ["node-a"] });
-    const version = await seen();
+    const version = await newestSettings();
     await setClusterPaused(sql(), true, by);
-    expect(await seen()).toBe(version);
+    expect(await newestSettings()).toBe(version);
     await beat(version);
     expect(await readCluster(sql())).toMatchObject({ paused: true, behind: [] });
     await setClusterPaused(sql(), false, by);
@@ -47,8 +48,7 @@ describe("the cluster's pause", () => {
   });
 
   it("is not taken for known because a node acted by a later change, which a failover lost", async () => {
-    const answer = await beat(0);
-    const version = answer.kind === "beaten" ? answer.settings.version : 0;
+    const version = await newestSettings();
     await beat(version + 1);
     await beat(version);
     await setClusterPaused(sql(), true, by);
@@ -70,17 +70,13 @@ describe("the cluster's pause", () => {
 describe("what is set for a node", () => {
   it("comes with its next heartbeat, beside the load of the others, and leaves one audit row an act", async () => {
     const other = await lab.otherNode("node-other");
-    const version = async () => {
-      const seen = await beat(0);
-      return seen.kind === "beaten" ? seen.settings.version : 0;
-    };
-    const before = await version();
+    const before = await newestSettings();
     await beat(before);
     await setNode(sql(), { node: lab.node.id, drain: "finish" }, by);
     await setNode(sql(), { node: other.id, taskCap: 7 }, by);
     await beat(before);
     expect((await readCluster(sql())).behind).toContain("node-a");
-    await beat(await version());
+    await beat(await newestSettings());
     expect((await readCluster(sql())).behind).not.toContain("node-a");
     const answer = await beat(0);
     expect(answer).toMatchObject({ kind: "beaten", settings: { drain: "finish", taskCap: 1_000 } });
